@@ -1,0 +1,48 @@
+/* base/limits.h - every limit that is not a key of the configuration, and the
+ * defaults of those that are.
+ *
+ * Nothing grows without a limit, and each limit has its name here or beside
+ * the one thing it bounds.  Bytes, counts and times say which in their name.
+ */
+#ifndef PL_BASE_LIMITS_H
+#define PL_BASE_LIMITS_H
+
+/* Defaults of configuration keys (limits.*, timeouts.*). */
+#define PL_LIMIT_TARGET_BYTES 8192u       /* request target; 414 */
+#define PL_LIMIT_HEADERS_BYTES 32768u     /* all fields of a head; 431 */
+#define PL_LIMIT_HEADER_COUNT 100u        /* fields of a head; 431 */
+#define PL_LIMIT_BODY_BYTES 1048576u      /* request body; 413 */
+#define PL_LIMIT_OUTPUT_BYTES 1048576u    /* unsent, per connection */
+#define PL_LIMIT_CONNECTION_COUNT 10000u  /* per worker */
+#define PL_LIMIT_TASKS_PER_REQUEST 100u   /* P.spawn */
+#define PL_LIMIT_TASKS_PER_WORKER 10000u  /* likewise */
+#define PL_LIMIT_VM_SOFT_BYTES 268435456u /* vm.memory_soft */
+#define PL_LIMIT_VM_HARD_BYTES 536870912u /* vm.memory_hard */
+
+/* What the configuration may ask for at most. */
+#define PL_LIMIT_WORKER_COUNT 256u             /* workers */
+#define PL_LIMIT_LISTENER_COUNT 64u            /* addresses in `listen` */
+#define PL_LIMIT_CONNECTION_COUNT_MAX 1000000u /* limits.connections */
+
+/* Memory of a connection and a request. */
+#define PL_LIMIT_SLAB_BYTES 65536u    /* one receive buffer */
+#define PL_LIMIT_ARENA_BYTES 1048576u /* what one request may take */
+#define PL_LIMIT_EXTRA_BYTES 65536u   /* response fields set by handlers */
+#define PL_LIMIT_QUERY_FIELDS 256u    /* fields of a query or a form */
+#define PL_LIMIT_COOKIES 256u         /* cookies of a request */
+
+/* The fabric. */
+#define PL_LIMIT_SECTION_COUNT 2048u  /* named sections */
+#define PL_LIMIT_ROUTES_BYTES 262144u /* section "routes" */
+
+/* Logs. */
+#define PL_LIMIT_LOG_RING_BYTES 4194304u  /* a worker's ring, a power of 2 */
+#define PL_LIMIT_LOG_RECORD_BYTES 32768u  /* one record in a ring */
+#define PL_LIMIT_LOG_MESSAGE_BYTES 16384u /* its message; cut past it */
+#define PL_LIMIT_LOG_VALUE_BYTES 4096u    /* a text field; cut past it */
+#define PL_LIMIT_LOG_KEY_BYTES 128u       /* a field's name; cut past it */
+#define PL_LIMIT_LOG_FIELD_COUNT 64u      /* fields of one record */
+#define PL_LIMIT_LOG_TARGET_BYTES 1024u   /* target in an access record */
+#define PL_LIMIT_LOG_BATCH_BYTES 65536u   /* formatted before it is written */
+
+#endif /* PL_BASE_LIMITS_H */
