@@ -1,0 +1,127 @@
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include "fabric/routes.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static struct pl_routes *routes;
+
+static int make_routes(void **state) {
+  (void)state;
+  routes = mmap(NULL, sizeof *routes, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  return routes == MAP_FAILED ? -1 : 0;
+}
+
+static int free_routes(void **state) {
+  (void)state;
+  return munmap(routes, sizeof *routes);
+}
+
+static const struct pl_slice three[] = {
+    {"/", 1}, {"/notes/:id<int>", 15}, {"", 0}};
+
+static void assert_pattern(uint32_t route, const char *pattern) {
+  struct pl_slice s = pl__routes_find(routes, route);
+  assert_int_equal(s.bytes, strlen(pattern));
+  assert_memory_equal(s.at, pattern, s.bytes);
+}
+
+static void knows_no_pattern_before_they_are_published(void **state) {
+  (void)state;
+  assert_pattern(0, "");
+}
+
+static void gives_the_pattern_of_an_id(void **state) {
+  (void)state;
+  assert_int_equal(pl__routes_publish(routes, three, 3), 0);
+  assert_pattern(0, "/");
+  assert_pattern(1, "/notes/:id<int>");
+  assert_pattern(2, "");
+  assert_pattern(3, "");
+  assert_pattern(UINT32_MAX, "");
+}
+
+static void the_same_may_be_published_again_and_nothing_else(void **state) {
+  (void)state;
+  struct pl_slice other[] = {{"/", 1}, {"/other", 6}, {"", 0}};
+  assert_int_equal(pl__routes_publish(routes, three, 3), 0);
+  assert_int_equal(pl__routes_publish(routes, three, 3), 0);
+  assert_int_equal(pl__routes_publish(routes, other, 3), PL_ECONFLICT);
+  assert_int_equal(pl__routes_publish(routes, three, 2), PL_ECONFLICT);
+  assert_pattern(1, "/notes/:id<int>");
+}
+
+static void keeps_the_first_ones_when_there_are_too_many(void **state) {
+  (void)state;
+  static char texts[4000][100];
+  static struct pl_slice patterns[4000];
+  for (int i = 0; i < 4000; i++) {
+    snprintf(texts[i], sizeof texts[i], "/route/%d/%070d", i, i);
+    patterns[i] = pl__slice(texts[i], strlen(texts[i]));
+  }
+  assert_int_equal(pl__routes_publish(routes, patterns, 4000), 0);
+  assert_in_range(routes->kept, 2500, 3999);
+  for (uint32_t i = 0; i < routes->kept; i++)
+    assert_pattern(i, texts[i]);
+  assert_pattern(routes->kept, "");
+  assert_int_equal(pl__routes_publish(routes, patterns, 4000), 0);
+}
+
+static void a_claim_of_a_dead_process_is_taken_over(void **state) {
+  (void)state;
+  pid_t child = fork();
+  if (child == 0)
+    _exit(0);
+  assert_int_equal(waitpid(child, NULL, 0), child);
+  atomic_store(&routes->state, (uint64_t)child); /* it died while writing */
+  assert_int_equal(pl__routes_publish(routes, three, 3), 0);
+  assert_pattern(1, "/notes/:id<int>");
+}
+
+static void a_claim_of_a_living_process_is_left_alone(void **state) {
+  (void)state;
+  atomic_store(&routes->state, (uint64_t)getppid());
+  assert_int_equal(pl__routes_publish(routes, three, 3), 0);
+  assert_pattern(1, "");
+}
+
+static void processes_that_race_publish_one_whole_table(void **state) {
+  (void)state;
+  pid_t children[8];
+  for (int i = 0; i < 8; i++)
+    if ((children[i] = fork()) == 0)
+      _exit(pl__routes_publish(routes, three, 3) ? 1 : 0);
+  for (int i = 0; i < 8; i++) {
+    int status;
+    assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+    assert_int_equal(status, 0);
+  }
+  assert_pattern(1, "/notes/:id<int>");
+}
+
+#define FACT(f) cmocka_unit_test_setup_teardown(f, make_routes, free_routes)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      FACT(knows_no_pattern_before_they_are_published),
+      FACT(gives_the_pattern_of_an_id),
+      FACT(the_same_may_be_published_again_and_nothing_else),
+      FACT(keeps_the_first_ones_when_there_are_too_many),
+      FACT(a_claim_of_a_dead_process_is_taken_over),
+      FACT(a_claim_of_a_living_process_is_left_alone),
+      FACT(processes_that_race_publish_one_whole_table),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
