@@ -1,0 +1,62 @@
+/* http/headers.h - reading field lines: lookup, validity, lists, media types.
+ *
+ * Pure functions over slices.  Knows nothing of framing.
+ */
+#ifndef PL_HTTP_HEADERS_H
+#define PL_HTTP_HEADERS_H
+
+#include "http/request.h"
+
+/* The index of the first header named `name` (any case) from index `from` on,
+ * or -1. */
+int pl__headers_find(const struct pl_req *req, struct pl_slice name,
+                     uint32_t from);
+
+/* The value of the first one; an empty slice with at NULL when there is none
+ * (one that is there and empty has at set). */
+struct pl_slice pl__headers_get(const struct pl_req *req, struct pl_slice name);
+
+/* token (RFC 9110 5.6.2): one byte or more. */
+int pl__field_name_is_valid(struct pl_slice name);
+
+/* field-value (RFC 9110 5.5): no CR, LF, NUL or other control but tab; empty
+ * is valid; bytes from 0x80 are. */
+int pl__field_value_is_valid(struct pl_slice value);
+
+/* Without the spaces and tabs around it. */
+struct pl_slice pl__slice_trim(struct pl_slice s);
+
+/* Takes the next element of a comma-separated list (RFC 9110 5.6.1) off the
+ * front of *rest; empty elements are skipped, commas in quoted strings do not
+ * split.  Returns 1 with *element trimmed, or 0 at the end. */
+int pl__list_take(struct pl_slice *rest, struct pl_slice *element);
+
+/* Whether the list `value` has the element `token`, in any case. */
+int pl__list_has(struct pl_slice value, struct pl_slice token);
+
+/* Whether any field named `name` has it. */
+int pl__headers_have_token(const struct pl_req *req, struct pl_slice name,
+                           struct pl_slice token);
+
+/* "type/subtype" of a Content-Type value: without parameters and spaces. */
+struct pl_slice pl__media_type_essence(struct pl_slice value);
+
+/* Whether the essence is `type`, in any case. */
+int pl__media_type_is(struct pl_slice value, struct pl_slice type);
+
+/* application/json, text/json or any "+json" (RFC 6839 3.1). */
+int pl__media_type_is_json(struct pl_slice value);
+
+/* The value of a parameter ("charset", "boundary") of a media type or a
+ * disposition, in any case of the name; of a quoted string the inside, with
+ * escapes left as they are.  An empty slice with at NULL when there is none. */
+struct pl_slice pl__media_type_parameter(struct pl_slice value,
+                                         struct pl_slice name);
+
+/* The name of a method as it stands in a request line, or an empty slice. */
+struct pl_slice pl__method_name(uint8_t method);
+
+/* The number of a method by its name (case counts), or -1. */
+int pl__method_find(struct pl_slice name);
+
+#endif /* PL_HTTP_HEADERS_H */
