@@ -1,0 +1,49 @@
+/* log/format.h - one record becomes one line.
+ *
+ * JSON for machines, one object a line (RFC 8259, always valid UTF-8), or a
+ * console line for people.  Keys of the JSON line, in this order, as far as
+ * they apply:
+ *
+ *   time level msg req_id route method target status duration_ms bytes_in
+ *   bytes_out remote http aborted worker, then the record's own fields
+ *
+ * Records of the master and of control have "process" in the place of worker.
+ *
+ * A field that bears one of these names is shown as "field.NAME".  Texts that
+ * were cut end with "...(+N bytes)".  Pure: knows no file and no ring.
+ */
+#ifndef PL_LOG_FORMAT_H
+#define PL_LOG_FORMAT_H
+
+#include "base/buf.h"
+#include "fabric/record.h"
+#include "fabric/routes.h"
+
+#include <stdbool.h>
+
+enum pl_log_format { PL_LOG_JSON, PL_LOG_CONSOLE };
+
+struct pl_formatter {
+  const struct pl_routes *routes; /* may be NULL: ids are shown */
+  int64_t second;                 /* that `stamp` was made for */
+  enum pl_log_format format;
+  bool colour; /* console only */
+  uint32_t stamp_bytes;
+  char stamp[48]; /* "2025-03-09T12:00:00." */
+};
+
+void pl__formatter_init(struct pl_formatter *f, enum pl_log_format format,
+                        bool colour, const struct pl_routes *routes);
+
+/* Appends the line for the record of `bytes` at `record`, with its newline.
+ * Returns 0, PL_EBAD when it is no record (nothing appended), or PL_EFULL or
+ * PL_ENOMEM of the buffer (nothing appended). */
+int pl__format_record(struct pl_formatter *f, const void *record,
+                      uint32_t bytes, struct pl_buf *out);
+
+/* "debug", "info", "warn", "error". */
+const char *pl__level_name(unsigned level);
+/* Sets *level from such a name.  Returns 0 or PL_EINVAL. */
+int pl__level_parse(struct pl_slice name, unsigned *level);
+
+#endif /* PL_LOG_FORMAT_H */
