@@ -1,0 +1,930 @@
+/* net/conn.c - the life of one HTTP/1 connection, from accept to close.
+ *
+ * A connection owns a transport, a parser and a writer, and has at most one
+ * request open (RFC 9112 9.3.2).  Pipelined bytes wait unparsed in its slab, so
+ * responses leave in order by construction, and a client that does not read
+ * cannot make us keep more than the writer's limit and one slab.
+ *
+ *        first byte       head, body to come      body complete
+ *  IDLE ------------> HEAD ----------------> BODY -------------> BUSY
+ *   ^ ^                | ^ `- streamed or no body -------------> | |
+ *   | |                | |                                       | |
+ *   | +----------------+ +--- room in the output --- FLUSHING <--+ |
+ *   |   all answered         and the slab holds more               |
+ *   +----------------------- DISCARD <-----------------------------+
+ *                            answered before its body was complete
+ *
+ *  any state -> FINISHING (last response leaves) -> LINGER -> CLOSING
+ *
+ *  state      parses  slab  read deadline      left by
+ *  IDLE       no      none  timeouts.idle      conn_receive
+ *  HEAD       yes     held  timeouts.header    conn_on_head, conn_refuse
+ *  BODY       yes     held  timeouts.body      conn_dispatch, conn_refuse
+ *  BUSY       body    held  timeouts.body (1)  pl__conn_end
+ *  DISCARD    body    held  timeouts.body      conn_next
+ *  FLUSHING   no      held  none               conn_flush
+ *  FINISHING  no      none  none               conn_flush
+ *  LINGER     no      none  LINGER             end of input
+ *  CLOSING    no      none  none               the transport
+ *
+ *  (1) only while a handler waits for the body; the handler's own deadline
+ *      isn't this file's.  The write deadline runs beside all of these while
+ *      output doesn't move.
+ *
+ * Invariants; conn_check() asserts (1)-(3):
+ *  (1) IDLE, FINISHING, LINGER and CLOSING hold no slab, the others do: the
+ *      request lies in it;
+ *  (2) bytes are received only while the slab has room: the back-pressure;
+ *  (3) a request is open (between on_request and pl__conn_end) in BUSY only;
+ *  (4) a lost connection with an open request waits for pl__conn_end in BUSY,
+ *      watching nothing;
+ *  (5) on_end runs once for each request whose first byte was understood as
+ *      one: answered, refused or aborted.
+ */
+#include "net/conn.h"
+#include "base/alloc.h"
+#include "base/arena.h"
+#include "base/check.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "http/problem.h"
+#include "http/target.h"
+
+#include <stddef.h>
+#include <unistd.h>
+
+/* What is read and thrown away to keep a connection whose request was answered
+ * before its body was complete; more closes it. */
+#define PL_CONN_DISCARD_BYTES_MAX 262144.0
+/* Read in LINGER at most, for a peer that goes on sending. */
+#define PL_CONN_LINGER_BYTES_MAX (64u << 20)
+#define CONN_DISCARD_ROOM_BYTES 65536u
+/* On top of limits.output: a head, an error's document. */
+#define CONN_OUTPUT_SLACK_BYTES (PL_LIMIT_EXTRA_BYTES + 65536u)
+
+enum conn_state {
+  IDLE,
+  HEAD,
+  BODY,
+  BUSY,
+  DISCARD,
+  FLUSHING,
+  FINISHING,
+  LINGER,
+  CLOSING
+};
+
+/* What lies in a slab: the request, then its arrays and bytes. */
+struct conn_slot {
+  struct pl_req req; /* first: slot index -> request */
+  union pl_parser_room parser;
+  struct pl_arena arena;
+  struct pl_buf extra;
+  struct pl_header *headers;
+  char *scratch;       /* for a decoded path */
+  char *data;          /* received bytes */
+  uint32_t data_bytes; /* room for them */
+  uint32_t filled;     /* received */
+  uint32_t parsed;     /* of them, understood */
+  uint32_t body_base;  /* where the body's bytes begin */
+};
+
+struct pl_conn {
+  struct pl_net *net;
+  struct pl_transport *transport;
+  struct conn_slot *slot; /* NULL: none held */
+  struct pl_writer writer;
+  struct pl_deadline read_deadline;
+  struct pl_deadline write_deadline;
+  struct pl_list link; /* in net->conns */
+  struct pl_conn *next_dirty;
+  struct pl_peer peer;
+  uint32_t request_count;
+  uint32_t lingered_bytes;
+  uint8_t state; /* enum conn_state */
+  uint8_t listener;
+  bool dirty;      /* in net->dirty */
+  bool want_write; /* watching for writable */
+  bool eof;        /* the peer sends no more */
+  bool lost;       /* nothing can be sent any more */
+  bool reset;      /* close by reset: the response was cut */
+  bool linger;     /* the peer may still be sending: close gently */
+  bool awaiting_body;
+  void *owner; /* of the transport, if it isn't ours */
+  struct pl_socket socket; /* last: not there over a foreign transport */
+};
+
+static void conn_advance(struct pl_conn *c);
+static void conn_next(struct pl_conn *c);
+
+static struct pl_parser *slot_parser(struct conn_slot *s) {
+  return (struct pl_parser *)&s->parser;
+}
+
+static void conn_check(const struct pl_conn *c) {
+  bool held = c->state == HEAD || c->state == BODY || c->state == BUSY ||
+              c->state == DISCARD || c->state == FLUSHING;
+  PL_ASSERT((c->slot != NULL) == held);                         /* (1) */
+  PL_ASSERT(!c->slot || c->slot->filled <= c->slot->data_bytes); /* (2) */
+  PL_ASSERT(!c->slot || c->slot->parsed <= c->slot->filled);
+  PL_ASSERT(c->state == BUSY || !c->awaiting_body); /* (3) */
+  (void)held;
+}
+
+/* --- slots ------------------------------------------------------------- */
+
+static uint32_t align16(size_t bytes) { return (uint32_t)((bytes + 15) & ~15u); }
+
+static uint32_t slot_fixed_bytes(const struct pl_net_limits *l) {
+  return align16(sizeof(struct conn_slot)) +
+         align16(sizeof(struct pl_header) * l->parser.header_count) +
+         align16(l->parser.target_bytes);
+}
+
+uint32_t pl__net_slab_bytes(const struct pl_net_limits *limits) {
+  /* Twice the head, so that a body's first bytes have room behind it. */
+  uint64_t need = slot_fixed_bytes(limits) + limits->parser.target_bytes +
+                  limits->parser.headers_bytes + 8192;
+  uint32_t bytes = PL_LIMIT_SLAB_BYTES;
+
+  while (bytes < need)
+    bytes *= 2;
+  return bytes;
+}
+
+static void slot_layout(struct conn_slot *s, const struct pl_net *net) {
+  char *at = (char *)s + align16(sizeof *s);
+
+  s->headers = (struct pl_header *)(void *)at;
+  at += align16(sizeof(struct pl_header) * net->limits.parser.header_count);
+  s->scratch = at;
+  at += align16(net->limits.parser.target_bytes);
+  s->data = at;
+  s->data_bytes = (uint32_t)((char *)s + net->slabs->slab_bytes - at);
+  s->filled = s->parsed = s->body_base = 0;
+  pl__arena_init(&s->arena, net->buffers, PL_LIMIT_ARENA_BYTES);
+  pl__buf_init(&s->extra, net->buffers, PL_LIMIT_EXTRA_BYTES);
+  pl__parser_init(slot_parser(s), &net->limits.parser);
+}
+
+static uint64_t mix(uint64_t x) { /* splitmix64's finalizer */
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+static void slot_begin_request(struct pl_conn *c) {
+  struct pl_net *net = c->net;
+  struct conn_slot *s = c->slot;
+  struct pl_req *req = &s->req;
+  uint32_t slot = req->slot;
+
+  memset(req, 0, offsetof(struct pl_req, params));
+  net->serial += 1;
+  req->serial = net->serial;
+  req->slot = slot;
+  req->id = mix(net->id_seed + (uint64_t)net->serial);
+  req->received = net->now;
+  req->content_length = -1;
+  req->body_max = net->limits.body_bytes;
+  req->listener = c->listener;
+  req->headers = s->headers;
+  req->out = &c->writer.out;
+  req->extra = &s->extra;
+  req->arena = &s->arena;
+  req->env = &net->env;
+  req->conn = c;
+  req->body.at = s->data;
+}
+
+/* Takes a slab. False: none is left, which the connection limit excludes. */
+static bool conn_take_slot(struct pl_conn *c) {
+  uint32_t index;
+  struct conn_slot *s = pl__slabs_take(c->net->slabs, &index);
+
+  if (PL_NEVER(s == NULL))
+    return false;
+  c->slot = s;
+  s->req.slot = index;
+  slot_layout(s, c->net);
+  slot_begin_request(c);
+  return true;
+}
+
+static void slot_end_request(struct conn_slot *s) {
+  s->req.serial = 0;
+  if (s->arena.bytes)
+    pl__arena_reset(&s->arena, false);
+  if (s->extra.at)
+    pl__buf_release(&s->extra);
+}
+
+static void conn_give_slot(struct pl_conn *c) {
+  if (!c->slot)
+    return;
+  slot_end_request(c->slot);
+  pl__slabs_give(c->net->slabs, c->slot->req.slot);
+  c->slot = NULL;
+}
+
+/* --- watching and closing ---------------------------------------------- */
+
+static void conn_watch(struct pl_conn *c) {
+  bool readable = !c->eof && !c->lost && c->state != CLOSING &&
+                  (!c->slot || c->slot->filled < c->slot->data_bytes);
+
+  if (c->state == FINISHING || c->state == FLUSHING)
+    readable = false; /* nothing it could say matters before all is sent */
+  c->transport->ops->watch(c->transport, readable, c->want_write && !c->lost);
+}
+
+static void conn_arm(struct pl_conn *c, enum pl_deadline_kind kind) {
+  pl__deadline_arm(&c->net->deadlines, &c->read_deadline, kind, c->net->now);
+}
+
+static void conn_close(struct pl_conn *c) {
+  if (c->state == CLOSING)
+    return;
+  conn_give_slot(c);
+  c->state = CLOSING;
+  c->awaiting_body = false;
+  pl__deadline_disarm(&c->read_deadline);
+  pl__deadline_disarm(&c->write_deadline);
+  pl__writer_release(&c->writer);
+  c->transport->ops->close(c->transport, c->reset);
+}
+
+/* Nothing can be sent any more. With a request open, the owner has to end it
+ * first. */
+static void conn_on_lost(struct pl_conn *c) {
+  if (c->lost || c->state == CLOSING)
+    return;
+  c->lost = true;
+  if (c->state != BUSY) {
+    if (c->slot && c->state != DISCARD && c->state != FLUSHING &&
+        pl__parser_begun(slot_parser(c->slot))) {
+      c->slot->req.flags |= PL_REQ_ABORTED;
+      c->net->events.on_end(c->net->arg, c, &c->slot->req);
+    }
+    conn_close(c);
+    return;
+  }
+  pl__deadline_disarm(&c->read_deadline);
+  pl__deadline_disarm(&c->write_deadline);
+  pl__writer_release(&c->writer);
+  c->want_write = false;
+  conn_watch(c);
+  c->slot->req.flags |= PL_REQ_ABORTED;
+  c->net->events.on_gone(c->net->arg, c, &c->slot->req);
+}
+
+bool pl__conn_is_lost(const struct pl_conn *c) { return c->lost; }
+
+/* --- output ------------------------------------------------------------ */
+
+/* All of the last response is with the transport. */
+static void conn_finished(struct pl_conn *c) {
+  if (!c->linger || c->eof) {
+    conn_close(c);
+    return;
+  }
+  /* Closing with bytes unread makes the kernel send a reset, which may destroy
+   * the response before the client has read it (RFC 9112 9.6). */
+  c->state = LINGER;
+  c->transport->ops->shut_down(c->transport);
+  conn_arm(c, PL_DEADLINE_LINGER);
+  conn_watch(c);
+}
+
+bool pl__conn_has_room(const struct pl_conn *c) {
+  return pl__writer_waiting(&c->writer) < c->net->limits.output_bytes;
+}
+
+static void conn_flushed_some(struct pl_conn *c) {
+  if (c->state == BUSY) {
+    if (!pl__writer_is_pinned(&c->writer) && pl__conn_has_room(c))
+      c->net->events.on_writable(c->net->arg, c, &c->slot->req);
+  } else if (c->state == FLUSHING && pl__conn_has_room(c)) {
+    conn_next(c);
+  }
+}
+
+static void conn_flush(struct pl_conn *c) {
+  bool moved, was_waiting = c->want_write;
+  enum pl_write_outcome outcome =
+      pl__writer_flush(&c->writer, c->transport, &moved);
+
+  if (outcome == PL_WRITE_LOST) {
+    c->reset = true;
+    conn_on_lost(c);
+    return;
+  }
+  c->want_write = outcome == PL_WRITE_PENDING;
+  if (!c->want_write)
+    pl__deadline_disarm(&c->write_deadline);
+  else if (moved || !was_waiting)
+    pl__deadline_arm(&c->net->deadlines, &c->write_deadline, PL_DEADLINE_WRITE,
+                     c->net->now);
+  if (c->want_write != was_waiting)
+    conn_watch(c);
+  if (!c->want_write && c->state == FINISHING)
+    conn_finished(c);
+}
+
+void pl__conn_touch(struct pl_conn *c) {
+  if (c->dirty)
+    return;
+  c->dirty = true;
+  c->next_dirty = c->net->dirty;
+  c->net->dirty = c;
+}
+
+void pl__net_flush(struct pl_net *net) {
+  while (net->dirty) {
+    struct pl_conn *c = net->dirty;
+
+    net->dirty = c->next_dirty;
+    c->dirty = false;
+    if (c->lost || c->state == CLOSING)
+      continue;
+    conn_flush(c);
+    conn_flushed_some(c);
+  }
+}
+
+static int conn_flush_now(struct pl_conn *c) {
+  if (c->lost)
+    return PL_EGONE;
+  conn_flush(c);
+  return c->lost ? PL_EGONE : c->want_write;
+}
+
+int pl__conn_flush(struct pl_conn *c) { return conn_flush_now(c); }
+
+int pl__conn_pin(struct pl_conn *c, const char *at, size_t bytes,
+                 const char *tail, uint32_t tail_bytes) {
+  if (c->lost)
+    return PL_EGONE;
+  pl__writer_pin(&c->writer, at, bytes, tail, tail_bytes);
+  return conn_flush_now(c);
+}
+
+int pl__conn_send_file(struct pl_conn *c, int fd, off_t offset, size_t bytes) {
+  if (c->lost) {
+    close(fd);
+    return PL_EGONE;
+  }
+  pl__writer_file(&c->writer, fd, offset, bytes);
+  return conn_flush_now(c);
+}
+
+/* No more requests on this connection: what is in the output leaves, then it
+ * closes. */
+static void conn_finish(struct pl_conn *c) {
+  conn_give_slot(c);
+  pl__deadline_disarm(&c->read_deadline);
+  c->state = FINISHING;
+  if (c->lost) {
+    conn_close(c);
+    return;
+  }
+  conn_watch(c);
+  pl__conn_touch(c);
+}
+
+/* --- requests ---------------------------------------------------------- */
+
+/* Answers instead of a handler, and closes. */
+static void conn_refuse(struct pl_conn *c, uint16_t status,
+                        const char *detail) {
+  struct pl_req *req = &c->slot->req;
+
+  req->flags |= PL_REQ_CLOSE;
+  req->flags &= ~(uint32_t)PL_REQ_KEEP_ALIVE;
+  pl__extra_clear(req);
+  if (pl__encode_problem(req, status, pl__slice(detail, strlen(detail))))
+    c->reset = true; /* no memory for even that */
+  c->linger = true;
+  c->net->events.on_end(c->net->arg, c, req);
+  conn_finish(c);
+}
+
+static void conn_dispatch(struct pl_conn *c) {
+  pl__deadline_disarm(&c->read_deadline);
+  c->state = BUSY;
+  c->net->events.on_request(c->net->arg, c, &c->slot->req);
+}
+
+/* Whether the whole body will lie in the slab: then the handler starts when it
+ * is there, and never waits for it. */
+static bool conn_buffers_body(const struct pl_conn *c) {
+  const struct conn_slot *s = c->slot;
+
+  return s->req.content_length >= 0 && !(s->req.flags & PL_REQ_EXPECT) &&
+         s->req.content_length <= s->data_bytes - s->parsed;
+}
+
+static void conn_on_head(struct pl_conn *c) {
+  struct conn_slot *s = c->slot;
+  struct pl_req *req = &s->req;
+  struct pl_net *net = c->net;
+
+  req->received = net->now;
+  s->body_base = s->parsed;
+  req->body = pl__slice(s->data + s->body_base, 0);
+  if (net->draining || (net->limits.requests_max &&
+                        c->request_count + 1 >= net->limits.requests_max))
+    req->flags &= ~(uint32_t)PL_REQ_KEEP_ALIVE;
+  if (pl__target_parse(req, s->scratch, net->limits.parser.target_bytes)) {
+    conn_refuse(c, 400, "The request target is malformed.");
+    return;
+  }
+  net->events.on_head(net->arg, c, req);
+  if (pl__parser_check_length(req)) {
+    conn_refuse(c, 413, "The request body is larger than this server takes.");
+    return;
+  }
+  if ((req->flags & PL_REQ_BODY_DONE) || !conn_buffers_body(c)) {
+    conn_dispatch(c);
+    return;
+  }
+  c->state = BODY;
+  conn_arm(c, PL_DEADLINE_BODY);
+}
+
+static void conn_on_body_end(struct pl_conn *c) {
+  c->slot->req.flags |= PL_REQ_BODY_DONE;
+  if (c->state == BODY) {
+    conn_dispatch(c);
+  } else if (c->state == BUSY) {
+    c->awaiting_body = false;
+    pl__deadline_disarm(&c->read_deadline);
+    c->net->events.on_body(c->net->arg, c, &c->slot->req);
+  } else {
+    conn_next(c);
+  }
+}
+
+/* The body of a request that a handler has got can't be completed. */
+static void conn_fail_body(struct pl_conn *c, uint16_t status) {
+  struct pl_req *req = &c->slot->req;
+
+  req->body_status = status;
+  req->flags |= PL_REQ_CLOSE;
+  req->flags &= ~(uint32_t)PL_REQ_KEEP_ALIVE;
+  c->linger = true;
+  c->awaiting_body = false;
+  pl__deadline_disarm(&c->read_deadline);
+  c->net->events.on_body(c->net->arg, c, req);
+}
+
+static void conn_on_bad(struct pl_conn *c) {
+  uint16_t status;
+  const char *detail;
+
+  pl__parser_error(slot_parser(c->slot), &status, &detail);
+  if (c->state == BUSY) {
+    conn_fail_body(c, status);
+  } else if (c->state == DISCARD) {
+    c->linger = true;
+    conn_finish(c);
+  } else {
+    conn_refuse(c, status, detail);
+  }
+}
+
+/* Body bytes that nobody reads make room at once. */
+static void conn_drop_body(struct conn_slot *s) {
+  s->req.body = pl__slice(s->data + s->body_base, 0);
+  if (s->parsed == s->filled)
+    s->parsed = s->filled = s->body_base;
+}
+
+static void conn_on_body_bytes(struct pl_conn *c) {
+  if (c->state == DISCARD) {
+    conn_drop_body(c->slot);
+  } else if (c->state == BUSY) {
+    if (c->awaiting_body)
+      conn_arm(c, PL_DEADLINE_BODY);
+    c->net->events.on_body(c->net->arg, c, &c->slot->req);
+  }
+}
+
+static bool conn_parses(const struct pl_conn *c) {
+  if (!c->slot || c->slot->parsed == c->slot->filled)
+    return false;
+  if (c->state == BUSY)
+    return !(c->slot->req.flags & PL_REQ_BODY_DONE) &&
+           !c->slot->req.body_status;
+  return c->state == HEAD || c->state == BODY || c->state == DISCARD;
+}
+
+/* Understands what has been received, as far as that goes. */
+static void conn_advance(struct pl_conn *c) {
+  while (conn_parses(c)) {
+    struct conn_slot *s = c->slot;
+    uint32_t used = 0, had = s->req.body.bytes;
+    enum pl_parse_outcome outcome =
+        pl__parser_run(slot_parser(s), &s->req, s->data + s->parsed,
+                       s->filled - s->parsed, &used);
+    s->parsed += used;
+    if (outcome == PL_PARSE_HEAD)
+      conn_on_head(c);
+    else if (outcome == PL_PARSE_DONE)
+      conn_on_body_end(c);
+    else if (outcome == PL_PARSE_BAD)
+      conn_on_bad(c);
+    else if (s->req.body.bytes > had)
+      conn_on_body_bytes(c);
+    else
+      break;
+  }
+  if (c->state == HEAD) {
+    if (c->slot->filled == c->slot->data_bytes)
+      conn_refuse(c, 431, "The request head is too large.");
+    else if (!c->read_deadline.armed)
+      conn_arm(c, PL_DEADLINE_HEADER);
+  }
+  conn_watch(c);
+  conn_check(c);
+}
+
+/* --- between requests -------------------------------------------------- */
+
+static void conn_idle(struct pl_conn *c) {
+  conn_give_slot(c);
+  if (c->eof || c->net->draining) {
+    conn_finish(c);
+    return;
+  }
+  c->state = IDLE;
+  conn_arm(c, PL_DEADLINE_IDLE);
+  conn_watch(c);
+}
+
+/* Moves pipelined bytes down when a whole head might not fit behind them. */
+static void slot_make_room(struct conn_slot *s,
+                           const struct pl_parser_limits *l) {
+  uint32_t left = s->filled - s->parsed;
+
+  if (s->data_bytes - s->parsed >= l->target_bytes + l->headers_bytes + 4096)
+    return;
+  memmove(s->data, s->data + s->parsed, left);
+  s->parsed = 0;
+  s->filled = left;
+}
+
+/* The connection stays; what does the slab hold? */
+static void conn_next(struct pl_conn *c) {
+  struct conn_slot *s = c->slot;
+
+  pl__deadline_disarm(&c->read_deadline);
+  if (s->filled == s->parsed) {
+    conn_idle(c);
+    return;
+  }
+  if (!pl__conn_has_room(c)) {
+    c->state = FLUSHING;
+    conn_watch(c);
+    return;
+  }
+  slot_end_request(s);
+  slot_make_room(s, &c->net->limits.parser);
+  pl__parser_reset(slot_parser(s));
+  slot_begin_request(c);
+  c->state = HEAD;
+  conn_advance(c);
+}
+
+/* The request was answered before all of its body was there. */
+static void conn_discard(struct pl_conn *c) {
+  struct pl_req *req = &c->slot->req;
+  double left = req->content_length < 0
+                    ? 0 /* not known: see conn_on_body_bytes, body_max */
+                    : req->content_length - req->body_received;
+
+  /* Who expects 100 (Continue) may send the body or not: nobody can tell. */
+  if ((req->flags & PL_REQ_EXPECT) || req->body_status ||
+      left > PL_CONN_DISCARD_BYTES_MAX) {
+    c->linger = true;
+    conn_finish(c);
+    return;
+  }
+  req->body_max = req->body_received + PL_CONN_DISCARD_BYTES_MAX;
+  c->state = DISCARD;
+  conn_drop_body(c->slot);
+  conn_arm(c, PL_DEADLINE_BODY);
+  conn_advance(c);
+}
+
+void pl__conn_end(struct pl_conn *c) {
+  struct pl_req *req = &c->slot->req;
+
+  PL_ASSERT(c->state == BUSY);
+  if (!(req->flags & PL_REQ_DONE) && !c->lost) {
+    c->reset = true; /* the client must not take a part for the whole */
+    c->lost = true;
+    req->flags |= PL_REQ_ABORTED;
+  }
+  c->net->events.on_end(c->net->arg, c, req);
+  c->request_count++;
+  c->awaiting_body = false;
+  if (c->lost) {
+    conn_close(c);
+    return;
+  }
+  pl__conn_touch(c);
+  if (!(req->flags & PL_REQ_KEEP_ALIVE) || (req->flags & PL_REQ_CLOSE)) {
+    if (!(req->flags & PL_REQ_BODY_DONE) || c->slot->filled > c->slot->parsed)
+      c->linger = true;
+    conn_finish(c);
+  } else if (req->flags & PL_REQ_BODY_DONE) {
+    conn_next(c);
+  } else {
+    conn_discard(c);
+  }
+}
+
+void pl__conn_abort(struct pl_conn *c) {
+  c->reset = true;
+  c->lost = true;
+  c->slot->req.flags |= PL_REQ_ABORTED;
+  pl__deadline_disarm(&c->read_deadline);
+  pl__deadline_disarm(&c->write_deadline);
+  pl__writer_release(&c->writer);
+  c->want_write = false;
+  conn_watch(c);
+}
+
+void pl__conn_take_body(struct pl_conn *c, uint32_t bytes) {
+  struct conn_slot *s = c->slot;
+  struct pl_req *req = &s->req;
+
+  PL_ASSERT(bytes <= req->body.bytes);
+  req->body.at += bytes;
+  req->body.bytes -= bytes;
+  if (req->body.bytes == 0 && !(req->flags & PL_REQ_BODY_DONE)) {
+    conn_drop_body(s);
+    conn_watch(c);
+  }
+}
+
+void pl__conn_await_body(struct pl_conn *c) {
+  if (c->lost || (c->slot->req.flags & PL_REQ_BODY_DONE))
+    return;
+  c->awaiting_body = true;
+  conn_arm(c, PL_DEADLINE_BODY);
+}
+
+/* --- input ------------------------------------------------------------- */
+
+static void conn_on_eof(struct pl_conn *c) {
+  c->eof = true;
+  if (c->state == BUSY) {
+    struct pl_req *req = &c->slot->req;
+
+    conn_watch(c);
+    if (!(req->flags & PL_REQ_BODY_DONE))
+      conn_fail_body(c, 400);
+    /* It may be half-closed and still read what we send; but mostly it is
+     * gone, and a handler that waits should learn that. */
+    if (!(req->flags & PL_REQ_ABORTED)) {
+      req->flags |= PL_REQ_ABORTED;
+      c->net->events.on_gone(c->net->arg, c, req);
+    }
+  } else if (c->state == HEAD || c->state == BODY) {
+    conn_on_lost(c);
+  } else if (c->state == DISCARD) {
+    conn_finish(c);
+  } else {
+    conn_close(c);
+  }
+}
+
+static void conn_receive_linger(struct pl_conn *c) {
+  ssize_t n = c->transport->ops->receive(c->transport, c->net->discard,
+                                         CONN_DISCARD_ROOM_BYTES);
+  if (n == PL_TRANSPORT_AGAIN)
+    return;
+  c->lingered_bytes += n > 0 ? (uint32_t)n : 0;
+  if (n <= 0 || c->lingered_bytes > PL_CONN_LINGER_BYTES_MAX)
+    conn_close(c);
+}
+
+static void conn_receive(struct pl_conn *c) {
+  bool fresh = c->slot == NULL;
+
+  if (fresh && !conn_take_slot(c)) {
+    conn_close(c);
+    return;
+  }
+  struct conn_slot *s = c->slot;
+  if (fresh)
+    c->state = HEAD;
+  if (s->filled == s->data_bytes)
+    return;
+  ssize_t n = c->transport->ops->receive(
+      c->transport, s->data + s->filled, s->data_bytes - s->filled);
+  if (n > 0) {
+    s->filled += (uint32_t)n;
+    if (fresh)
+      pl__deadline_disarm(&c->read_deadline);
+    conn_advance(c);
+    return;
+  }
+  if (fresh) { /* nothing of a request is there */
+    conn_give_slot(c);
+    c->state = IDLE;
+  }
+  if (n == 0)
+    conn_on_eof(c);
+  else if (n != PL_TRANSPORT_AGAIN)
+    conn_on_lost(c);
+}
+
+static void on_transport_ready(struct pl_transport *t, bool readable,
+                               bool writable) {
+  struct pl_conn *c = t->conn;
+
+  if (writable && c->want_write) {
+    conn_flush(c);
+    if (c->state != CLOSING && !c->lost)
+      conn_flushed_some(c);
+  }
+  if (!readable || c->state == CLOSING || c->lost || c->eof)
+    return;
+  if (c->state == LINGER)
+    conn_receive_linger(c);
+  else if (c->state != FINISHING && c->state != FLUSHING)
+    conn_receive(c);
+}
+
+static void on_transport_closed(struct pl_transport *t) {
+  struct pl_conn *c = t->conn;
+  struct pl_net *net = c->net;
+
+  if (c->dirty) { /* rare: closed within the tick that made output */
+    struct pl_conn **at = &net->dirty;
+    while (*at != c)
+      at = &(*at)->next_dirty;
+    *at = c->next_dirty;
+  }
+  net->conn_count--;
+  pl__list_remove(&c->link);
+  net->events.on_closed(net->arg, c);
+  pl__free(c);
+}
+
+/* --- deadlines --------------------------------------------------------- */
+
+static void conn_on_read_due(struct pl_conn *c, enum pl_deadline_kind kind) {
+  switch (kind) {
+  case PL_DEADLINE_HEADER:
+    conn_refuse(c, 408, "The request head did not come in time.");
+    break;
+  case PL_DEADLINE_BODY:
+    if (c->state == BUSY)
+      conn_fail_body(c, 408);
+    else if (c->state == BODY)
+      conn_refuse(c, 408, "The request body did not come in time.");
+    else
+      conn_finish(c);
+    break;
+  default: /* IDLE, LINGER */
+    conn_close(c);
+  }
+}
+
+static void on_due(struct pl_deadline *d, enum pl_deadline_kind kind) {
+  if (kind == PL_DEADLINE_WRITE) {
+    struct pl_conn *c = PL_LIST_ENTRY(d, struct pl_conn, write_deadline);
+    c->reset = true;
+    conn_on_lost(c);
+    return;
+  }
+  conn_on_read_due(PL_LIST_ENTRY(d, struct pl_conn, read_deadline), kind);
+}
+
+void pl__net_expire(struct pl_net *net) {
+  pl__deadlines_expire(&net->deadlines, net->now, on_due);
+}
+
+/* --- opening ----------------------------------------------------------- */
+
+static const struct pl_transport_events transport_events = {
+    .on_ready = on_transport_ready,
+    .on_closed = on_transport_closed,
+};
+
+static struct pl_conn *conn_new(struct pl_net *net, size_t bytes) {
+  struct pl_conn *c = pl__alloc_zero(bytes);
+
+  if (!c)
+    return NULL;
+  c->net = net;
+  c->state = IDLE;
+  pl__writer_init(&c->writer, net->buffers,
+                  net->limits.output_bytes + CONN_OUTPUT_SLACK_BYTES);
+  return c;
+}
+
+static void conn_start(struct pl_conn *c) {
+  pl__list_push_back(&c->net->conns, &c->link);
+  c->net->conn_count++;
+  conn_arm(c, PL_DEADLINE_IDLE);
+}
+
+struct pl_conn *pl__conn_open(struct pl_net *net, struct pl_transport *t,
+                              const struct pl_peer *peer, void *owner) {
+  struct pl_conn *c = conn_new(net, offsetof(struct pl_conn, socket));
+
+  if (!c)
+    return NULL;
+  c->transport = t;
+  c->owner = owner;
+  c->peer = *peer;
+  t->events = &transport_events;
+  t->conn = c;
+  conn_start(c);
+  return c;
+}
+
+int pl__conn_accept(struct pl_net *net, uv_loop_t *loop, int fd,
+                    const struct sockaddr *peer, uint8_t listener) {
+  struct pl_conn *c = conn_new(net, sizeof *c);
+  int status;
+
+  if (!c) {
+    close(fd);
+    return PL_ENOMEM;
+  }
+  c->transport = &c->socket.transport;
+  c->transport->events = &transport_events;
+  c->transport->conn = c;
+  status = pl__socket_open(&c->socket, loop, fd);
+  if (status) {
+    close(fd);
+    pl__free(c);
+    return status;
+  }
+  c->listener = listener;
+  pl__peer_set(&c->peer, peer);
+  conn_start(c);
+  return 0;
+}
+
+void *pl__conn_owner(const struct pl_conn *c) { return c->owner; }
+
+const struct pl_peer *pl__conn_peer(const struct pl_conn *c) {
+  return &c->peer;
+}
+
+/* --- all of them ------------------------------------------------------- */
+
+int pl__net_init(struct pl_net *net, const struct pl_net_limits *limits,
+                 const struct pl_conn_events *events, void *arg,
+                 struct pl_slabs *slabs, struct pl_buf_pool *buffers,
+                 uint64_t id_seed) {
+  memset(net, 0, sizeof *net);
+  net->discard = pl__alloc(CONN_DISCARD_ROOM_BYTES);
+  if (!net->discard)
+    return PL_ENOMEM;
+  net->limits = *limits;
+  net->events = *events;
+  net->arg = arg;
+  net->slabs = slabs;
+  net->buffers = buffers;
+  net->id_seed = id_seed;
+  pl__list_init(&net->conns);
+  pl__deadlines_init(&net->deadlines, limits->seconds);
+  return 0;
+}
+
+void pl__net_deinit(struct pl_net *net) {
+  PL_ASSERT(net->conn_count == 0);
+  pl__free(net->discard);
+  net->discard = NULL;
+}
+
+void pl__net_drain(struct pl_net *net) {
+  struct pl_list *link, *after;
+
+  net->draining = true;
+  PL_LIST_EACH(link, after, &net->conns) {
+    struct pl_conn *c = PL_LIST_ENTRY(link, struct pl_conn, link);
+    if (c->state == IDLE)
+      conn_close(c);
+    else if (c->slot)
+      c->slot->req.flags &= ~(uint32_t)PL_REQ_KEEP_ALIVE;
+  }
+}
+
+void pl__net_close_all(struct pl_net *net) {
+  struct pl_list *link, *after;
+
+  PL_LIST_EACH(link, after, &net->conns) {
+    struct pl_conn *c = PL_LIST_ENTRY(link, struct pl_conn, link);
+    c->reset = c->state != IDLE;
+    conn_on_lost(c);
+  }
+}

@@ -1,0 +1,51 @@
+/* net/deadlines.c - see deadlines.h. */
+#include "net/deadlines.h"
+
+void pl__deadlines_init(struct pl_deadlines *all,
+                        const double seconds[PL_DEADLINE_COUNT]) {
+  for (int kind = 0; kind < PL_DEADLINE_COUNT; kind++) {
+    pl__list_init(&all->queue[kind]);
+    all->seconds[kind] = seconds[kind];
+  }
+}
+
+void pl__deadline_arm(struct pl_deadlines *all, struct pl_deadline *d,
+                      enum pl_deadline_kind kind, double now) {
+  pl__deadline_disarm(d);
+  if (all->seconds[kind] <= 0)
+    return;
+  d->kind = kind;
+  d->due = now + all->seconds[kind];
+  d->armed = true;
+  pl__list_push_back(&all->queue[kind], &d->link);
+}
+
+void pl__deadline_disarm(struct pl_deadline *d) {
+  if (!d->armed)
+    return;
+  d->armed = false;
+  pl__list_remove(&d->link);
+}
+
+void pl__deadlines_expire(struct pl_deadlines *all, double now,
+                          pl__deadline_fn on_due) {
+  for (int kind = 0; kind < PL_DEADLINE_COUNT; kind++) {
+    struct pl_list *queue = &all->queue[kind];
+
+    while (!pl__list_is_empty(queue)) {
+      struct pl_deadline *d =
+          PL_LIST_ENTRY(queue->next, struct pl_deadline, link);
+      if (d->due > now)
+        break;
+      pl__deadline_disarm(d);
+      on_due(d, (enum pl_deadline_kind)kind);
+    }
+  }
+}
+
+bool pl__deadlines_empty(const struct pl_deadlines *all) {
+  for (int kind = 0; kind < PL_DEADLINE_COUNT; kind++)
+    if (!pl__list_is_empty(&all->queue[kind]))
+      return false;
+  return true;
+}
