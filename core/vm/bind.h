@@ -1,0 +1,13 @@
+/* vm/bind.h - the C module "perilune.core" and how it gets into a VM. */
+#ifndef PL_VM_BIND_H
+#define PL_VM_BIND_H
+
+struct lua_State;
+
+/* Puts "perilune.core" and "perilune.core.json" into package.preload. Raises
+ * on no memory. */
+void pl__bind_core(struct lua_State *L);
+/* Adds the functions of bind_inject.c to the module on top of the stack. */
+void pl__bind_inject(struct lua_State *L);
+
+#endif /* PL_VM_BIND_H */

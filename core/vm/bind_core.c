@@ -1,0 +1,346 @@
+/* vm/bind_core.c - the module "perilune.core": what our Lua calls from
+ * interpreted code.  What handlers call while compiled is in ffi.h.
+ */
+#include "base/err.h"
+#include "http/headers.h"
+#include "http/router.h"
+#include "vm/bind.h"
+#include "vm/bind_json.h"
+#include "vm/cdef.h"
+#include "vm/coro.h"
+#include "vm/report.h"
+#include "vm/site.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#ifndef PL_VERSION
+#define PL_VERSION "0.0.0"
+#endif
+
+static struct pl_vm *running(lua_State *L) {
+  struct pl_vm *vm = pl__vm_running;
+
+  if (!vm)
+    luaL_error(L, "perilune.core works inside the runtime only");
+  return vm;
+}
+
+static struct pl_slice check_slice(lua_State *L, int arg) {
+  size_t bytes;
+  const char *at = luaL_checklstring(L, arg, &bytes);
+
+  return pl__slice(at, bytes);
+}
+
+/* --- the hot one ------------------------------------------------------- */
+
+/* core.next() -> slot, route, serial | nothing */
+static int core_next(lua_State *L) {
+  struct pl_coro *c = pl__vm_running->current;
+  struct pl_req *req = pl__coro_next_request(c);
+
+  if (!req)
+    return 0;
+  lua_pushinteger(L, (lua_Integer)req->slot);
+  lua_pushinteger(L, (lua_Integer)req->route);
+  lua_pushnumber(L, req->serial);
+  return 3;
+}
+
+/* core.request() -> the request of the running coroutine, as light userdata */
+static int core_request(lua_State *L) {
+  struct pl_coro *c = running(L)->current;
+
+  if (!c || !c->req)
+    return luaL_error(L, "no request is being handled here");
+  lua_pushlightuserdata(L, c->req);
+  return 1;
+}
+
+/* --- tasks ------------------------------------------------------------- */
+
+static bool too_many_tasks(const struct pl_vm *vm, const struct pl_req *req) {
+  return vm->task_count >= vm->options.tasks_max ||
+         (req && req->task_count >= vm->options.tasks_per_request_max);
+}
+
+/* core.spawn(owned, main, ...) -> id | nil, err */
+static int core_spawn(lua_State *L) {
+  struct pl_vm *vm = running(L);
+  bool owned = lua_toboolean(L, 1);
+  struct pl_req *req = owned && vm->current ? vm->current->req : NULL;
+  struct pl_coro *c;
+  int args = lua_gettop(L) - 1;
+
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  if (owned && !req)
+    return luaL_error(L, "a task of a request can be started by it only");
+  if (too_many_tasks(vm, req) || !(c = pl__coro_take(vm, true))) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "too many tasks");
+    return 2;
+  }
+  if (!lua_checkstack(c->co, args + 1)) {
+    pl__coro_drop(c);
+    return luaL_error(L, "too many arguments for a task");
+  }
+  lua_xmove(L, c->co, args);
+  c->start_args = args - 1;
+  c->req = req;
+  vm->task_count++;
+  if (req) {
+    req->task_count++;
+    pl__list_push_back(&vm->slots[req->slot].tasks, &c->task_link);
+  }
+  pl__coro_ready(c, PL_WAKE_OK);
+  lua_pushnumber(L, pl__coro_id(c));
+  return 1;
+}
+
+/* --- sites ------------------------------------------------------------- */
+
+static struct pl_vm_site *check_site(lua_State *L, int arg) {
+  struct pl_vm_site *s =
+      pl__site_find(running(L), (uint32_t)luaL_checkinteger(L, arg));
+
+  luaL_argcheck(L, s != NULL, arg, "no such site");
+  return s;
+}
+
+/* core.site_new() -> site */
+static int core_site_new(lua_State *L) {
+  uint32_t site;
+
+  if (pl__site_new(running(L), &site))
+    return luaL_error(L, "no room for another app");
+  lua_pushinteger(L, (lua_Integer)site);
+  return 1;
+}
+
+/* core.site_add(site, method, pattern, route)
+ *   -> true | nil, "conflict", other | nil, "bad pattern: why" */
+static int core_site_add(lua_State *L) {
+  struct pl_vm_site *s = check_site(L, 1);
+  struct pl_slice name = check_slice(L, 2), pattern = check_slice(L, 3);
+  uint32_t route = (uint32_t)luaL_checkinteger(L, 4), other = 0;
+  int method = pl__slice_equal(name, PL_SLICE("ANY")) ? (int)PL_METHOD_ANY
+                                                      : pl__method_find(name);
+
+  luaL_argcheck(L, method >= 0, 2, "no such method");
+  switch (pl__router_add(s->router, (uint8_t)method, pattern, route, &other)) {
+  case 0:
+    lua_pushboolean(L, 1);
+    return 1;
+  case PL_ECONFLICT:
+    lua_pushnil(L);
+    lua_pushliteral(L, "conflict");
+    lua_pushinteger(L, (lua_Integer)other);
+    return 3;
+  case PL_EINVAL:
+    lua_pushnil(L);
+    lua_pushfstring(L, "bad pattern: %s", pl__router_error(s->router));
+    return 2;
+  case PL_EFULL:
+    lua_pushnil(L);
+    lua_pushliteral(L, "too many routes");
+    return 2;
+  default:
+    return luaL_error(L, "not enough memory");
+  }
+}
+
+static double field_number(lua_State *L, int table, const char *key,
+                           double otherwise) {
+  double n;
+
+  lua_getfield(L, table, key);
+  n = lua_isnil(L, -1) ? otherwise : luaL_checknumber(L, -1);
+  lua_pop(L, 1);
+  return n;
+}
+
+/* core.site_route(site, route, { timeout =, body_max =, pattern =, method = })
+ */
+static int core_site_route(lua_State *L) {
+  struct pl_vm_route *r;
+
+  check_site(L, 1);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  r = pl__site_route(running(L), (uint32_t)luaL_checkinteger(L, 2));
+  if (!r)
+    return luaL_error(L, "no room for another route");
+  r->timeout_s = field_number(L, 3, "timeout", 0);
+  r->body_max = field_number(L, 3, "body_max", 0);
+  lua_getfield(L, 3, "method");
+  lua_getfield(L, 3, "pattern");
+  if (lua_isstring(L, -1)) {
+    size_t bytes;
+    const char *text = lua_isstring(L, -2)
+                           ? lua_pushfstring(L, "%s %s", lua_tostring(L, -2),
+                                             lua_tostring(L, -1))
+                           : lua_tostring(L, -1);
+    bytes = strlen(text);
+    if (pl__site_set_pattern(r, text, (uint32_t)bytes))
+      return luaL_error(L, "not enough memory");
+  }
+  return 0;
+}
+
+/* core.site_ready(site, not_found, not_allowed, options) */
+static int core_site_ready(lua_State *L) {
+  struct pl_vm_site *s = check_site(L, 1);
+
+  s->not_found = (uint32_t)luaL_checkinteger(L, 2);
+  s->not_allowed = (uint32_t)luaL_checkinteger(L, 3);
+  s->options = (uint32_t)luaL_checkinteger(L, 4);
+  if (!pl__site_route(running(L), s->not_found) ||
+      !pl__site_route(running(L), s->not_allowed) ||
+      !pl__site_route(running(L), s->options))
+    return luaL_error(L, "no room for another route");
+  s->ready = true;
+  return 0;
+}
+
+/* core.site_limits(site, { ["timeouts.handler"] =, ["limits.body"] = }) */
+static int core_site_limits(lua_State *L) {
+  struct pl_vm_site *s = check_site(L, 1);
+
+  luaL_checktype(L, 2, LUA_TTABLE);
+  s->timeout_s = field_number(L, 2, "timeouts.handler", s->timeout_s);
+  s->body_max = field_number(L, 2, "limits.body", s->body_max);
+  return 0;
+}
+
+/* --- the rest ---------------------------------------------------------- */
+
+static int core_cdef(lua_State *L) {
+  lua_pushstring(L, pl__cdef_text);
+  return 1;
+}
+
+static int core_settings(lua_State *L) {
+  const char *json = running(L)->options.settings_json;
+
+  lua_pushstring(L, json ? json : "{}");
+  return 1;
+}
+
+/* core.config(key) -> number | string | nil */
+static int core_config(lua_State *L) {
+  const struct pl_vm_value *v = running(L)->options.values;
+  const char *key = luaL_checkstring(L, 1);
+
+  for (; v && v->key; v++) {
+    if (strcmp(v->key, key) != 0)
+      continue;
+    if (v->text)
+      lua_pushstring(L, v->text);
+    else
+      lua_pushnumber(L, v->number);
+    return 1;
+  }
+  return 0;
+}
+
+/* core.worker() -> index from 0; -1 in tools */
+static int core_worker(lua_State *L) {
+  uint32_t worker = running(L)->options.worker;
+
+  lua_pushinteger(L, worker == UINT32_MAX ? -1 : (lua_Integer)worker);
+  return 1;
+}
+
+static void add_field(lua_State *L, struct pl_record_draft *draft) {
+  struct pl_slice key;
+  size_t bytes;
+
+  if (lua_type(L, -2) != LUA_TSTRING)
+    return; /* a field needs a name */
+  key.at = lua_tolstring(L, -2, &bytes);
+  key.bytes = (uint32_t)bytes;
+  switch (lua_type(L, -1)) {
+  case LUA_TNUMBER:
+    pl__record_num(draft, key, lua_tonumber(L, -1));
+    break;
+  case LUA_TBOOLEAN:
+    pl__record_bool(draft, key, lua_toboolean(L, -1));
+    break;
+  case LUA_TSTRING: {
+    const char *text = lua_tolstring(L, -1, &bytes);
+    pl__record_str(draft, key, pl__slice(text, bytes));
+    break;
+  }
+  default:
+    pl__record_str(draft, key,
+                   pl__slice(luaL_typename(L, -1), strlen(luaL_typename(L, -1))));
+  }
+}
+
+/* core.log(level, message, fields | nil) */
+static int core_log(lua_State *L) {
+  static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
+  struct pl_vm *vm = running(L);
+  int level = luaL_checkoption(L, 1, NULL, levels);
+  struct pl_slice message = check_slice(L, 2);
+  _Alignas(8) char memory[PL_LIMIT_LOG_RECORD_BYTES];
+  struct pl_record_draft draft;
+
+  if (level < vm->options.log_level_min)
+    return 0;
+  struct pl_record head = pl__report_head(
+      vm, (enum pl_level)level, vm->current ? vm->current->req : NULL);
+  pl__record_begin(&draft, memory, sizeof memory, &head, message);
+  if (lua_istable(L, 3)) {
+    lua_pushnil(L);
+    while (lua_next(L, 3)) {
+      add_field(L, &draft);
+      lua_pop(L, 1);
+    }
+  }
+  pl__report_end(vm, &draft);
+  return 0;
+}
+
+static const luaL_Reg core_functions[] = {
+    {"next", core_next},
+    {"request", core_request},
+    {"spawn", core_spawn},
+    {"site_new", core_site_new},
+    {"site_add", core_site_add},
+    {"site_route", core_site_route},
+    {"site_ready", core_site_ready},
+    {"site_limits", core_site_limits},
+    {"cdef", core_cdef},
+    {"settings", core_settings},
+    {"config", core_config},
+    {"worker", core_worker},
+    {"log", core_log},
+    {NULL, NULL},
+};
+
+static int open_core(lua_State *L) {
+  lua_newtable(L);
+  luaL_register(L, NULL, core_functions);
+  lua_pushliteral(L, PL_VERSION);
+  lua_setfield(L, -2, "version");
+  lua_newtable(L);
+#define METHOD(number, name)                                                   \
+  lua_pushinteger(L, number);                                                  \
+  lua_setfield(L, -2, #name);
+  PL_METHODS(METHOD)
+#undef METHOD
+  lua_setfield(L, -2, "methods");
+  pl__bind_inject(L);
+  return 1;
+}
+
+void pl__bind_core(lua_State *L) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "preload");
+  lua_pushcfunction(L, open_core);
+  lua_setfield(L, -2, "perilune.core");
+  lua_pushcfunction(L, pl__json_open);
+  lua_setfield(L, -2, "perilune.core.json");
+  lua_pop(L, 2);
+}

@@ -1,0 +1,59 @@
+/* vm/collector.c - garbage collection between requests, not inside them.
+ *
+ * The simple form: LuaJIT's collector stands still while handlers run.  Once
+ * the heap has doubled since the last cycle, slices of a few microseconds run
+ * after requests, and longer ones when the loop would block, until the cycle is
+ * complete.  A handler that allocates far past that in one go gets LuaJIT's own
+ * incremental collector back until the next slice (vm/state.c, vm_alloc).
+ *
+ * LUA_GCSTEP silently restarts a stopped collector: stop it after every step.
+ */
+#include "base/clock.h"
+#include "vm/coro.h"
+
+#include <lua.h>
+
+#define COLLECT_STEP_KIB 8
+#define COLLECT_BUSY_NS 20000
+#define COLLECT_BEHIND_NS 200000 /* once the heap has tripled */
+#define COLLECT_IDLE_NS 1000000
+#define COLLECT_BYTES_MIN (4u << 20) /* below it nothing is collected */
+
+static void set_goals(struct pl_vm *vm) {
+  uint64_t floor =
+      vm->live_bytes > COLLECT_BYTES_MIN ? vm->live_bytes : COLLECT_BYTES_MIN;
+  uint64_t most = vm->options.memory_bytes_max;
+
+  vm->emergency_bytes = 4 * floor;
+  if (most && vm->emergency_bytes > most / 4 * 3)
+    vm->emergency_bytes = most / 4 * 3;
+}
+
+void pl__vm_collect(struct pl_vm *vm, bool idle) {
+  uint64_t floor =
+      vm->live_bytes > COLLECT_BYTES_MIN ? vm->live_bytes : COLLECT_BYTES_MIN;
+  int64_t end;
+
+  if (vm->emergency) {
+    vm->emergency = false;
+    vm->collecting = true;
+    lua_gc(vm->L, LUA_GCSTOP, 0);
+  }
+  if (!vm->collecting && vm->heap_bytes < 2 * floor)
+    return;
+  vm->collecting = true;
+  pl__vm_running = vm; /* finalizers are Lua as well */
+  end = pl__clock_monotonic_ns() + (idle ? COLLECT_IDLE_NS
+                                    : vm->heap_bytes > 3 * floor
+                                        ? COLLECT_BEHIND_NS
+                                        : COLLECT_BUSY_NS);
+  do {
+    if (lua_gc(vm->L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
+      vm->collecting = false;
+      vm->live_bytes = vm->heap_bytes;
+      set_goals(vm);
+      break;
+    }
+  } while (pl__clock_monotonic_ns() < end);
+  lua_gc(vm->L, LUA_GCSTOP, 0);
+}

@@ -1,0 +1,363 @@
+/* vm/coro.c - see coro.h and vm.h. */
+#include "vm/coro.h"
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "fabric/record.h"
+#include "vm/report.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <math.h>
+
+/* Threads that are kept for later; a burst's others go back to the collector. */
+#define CORO_IDLE_MAX 512u
+/* Requests, and time, of one dispatch: then the loop looks at its sockets. */
+#define DISPATCH_REQUEST_MAX 4096u
+#define DISPATCH_NS_MAX (5 * PL_NS_PER_MS)
+#define DISPATCH_CLOCK_EVERY 64u /* requests between looks at the clock */
+#define CORO_INDEX_BITS 24       /* of an id; the rest is the generation */
+
+_Thread_local struct pl_vm *pl__vm_running;
+
+/* --- threads ----------------------------------------------------------- */
+
+static int coros_grow(struct pl_vm *vm) {
+  uint32_t cap = vm->coro_cap ? vm->coro_cap * 2 : 64;
+  struct pl_coro **more;
+
+  if (cap > 1u << CORO_INDEX_BITS)
+    return PL_EFULL;
+  more = pl__realloc(vm->coros, cap * sizeof *more);
+  if (!more)
+    return PL_ENOMEM;
+  vm->coros = more;
+  vm->coro_cap = cap;
+  return 0;
+}
+
+static struct pl_coro *coro_new_struct(struct pl_vm *vm) {
+  struct pl_list *link = pl__list_take_front(&vm->free_coros);
+  struct pl_coro *c;
+
+  if (link)
+    return PL_LIST_ENTRY(link, struct pl_coro, link);
+  if (vm->coro_count == vm->coro_cap && coros_grow(vm))
+    return NULL;
+  c = pl__alloc_zero(sizeof *c);
+  if (!c)
+    return NULL;
+  c->vm = vm;
+  c->index = vm->coro_count;
+  pl__list_init(&c->link);
+  pl__list_init(&c->task_link);
+  pl__heap_node_init(&c->timer);
+  vm->coros[vm->coro_count++] = c;
+  return c;
+}
+
+/* Runs protected: lua_newthread raises when there is no memory. */
+static int new_thread(lua_State *L) {
+  struct pl_coro *c = lua_touserdata(L, 1);
+
+  c->co = lua_newthread(L);
+  c->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  return 0;
+}
+
+struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
+  struct pl_list *idle = is_task ? &vm->idle_tasks : &vm->idle_runners;
+  struct pl_list *link = pl__list_take_front(idle);
+  struct pl_coro *c;
+
+  if (link) {
+    vm->idle_count--;
+    c = PL_LIST_ENTRY(link, struct pl_coro, link);
+  } else {
+    lua_State *L = vm->current ? vm->current->co : vm->L;
+    c = coro_new_struct(vm);
+    if (!c)
+      return NULL;
+    c->co = NULL;
+    if (lua_cpcall(L, new_thread, c)) {
+      lua_pop(L, 1);
+      pl__list_push_back(&vm->free_coros, &c->link);
+      return NULL;
+    }
+    c->start_args = -1;
+    if (!is_task) {
+      lua_rawgeti(c->co, LUA_REGISTRYINDEX, vm->loop_ref);
+      c->start_args = 0;
+    }
+  }
+  c->is_task = is_task;
+  c->in_use = true;
+  c->cancelled = c->has_event = false;
+  c->wait = PL_WAIT_NONE;
+  c->req = NULL;
+  return c;
+}
+
+void pl__coro_drop(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+
+  pl__heap_remove(&vm->timers, &c->timer);
+  pl__list_remove(&c->link);
+  luaL_unref(vm->L, LUA_REGISTRYINDEX, c->ref);
+  c->co = NULL;
+  c->in_use = false;
+  c->generation++;
+  pl__list_push_back(&vm->free_coros, &c->link);
+}
+
+void pl__coro_give(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+
+  if (vm->idle_count >= CORO_IDLE_MAX) {
+    pl__coro_drop(c);
+    return;
+  }
+  c->in_use = false;
+  c->generation++;
+  vm->idle_count++;
+  pl__list_push_front(c->is_task ? &vm->idle_tasks : &vm->idle_runners,
+                      &c->link);
+}
+
+void pl__coros_deinit(struct pl_vm *vm) {
+  for (uint32_t i = 0; i < vm->coro_count; i++)
+    pl__free(vm->coros[i]);
+  pl__free(vm->coros);
+  vm->coros = NULL;
+  vm->coro_count = vm->coro_cap = 0;
+  pl__heap_deinit(&vm->timers);
+}
+
+double pl__coro_id(const struct pl_coro *c) {
+  return (double)c->generation * (1u << CORO_INDEX_BITS) + c->index;
+}
+
+struct pl_coro *pl__coro_find(struct pl_vm *vm, double id) {
+  double generation = floor(id / (1u << CORO_INDEX_BITS));
+  double index = id - generation * (1u << CORO_INDEX_BITS);
+  struct pl_coro *c;
+
+  if (!(index >= 0 && index < vm->coro_count))
+    return NULL;
+  c = vm->coros[(uint32_t)index];
+  return c->in_use && (double)c->generation == generation ? c : NULL;
+}
+
+/* --- waits ------------------------------------------------------------- */
+
+void pl__coro_ready(struct pl_coro *c, int code) {
+  c->wait = PL_WAIT_NONE;
+  c->wake = (uint8_t)code;
+  pl__heap_remove(&c->vm->timers, &c->timer);
+  pl__list_remove(&c->link);
+  pl__list_push_back(&c->vm->ready, &c->link);
+}
+
+void pl__coro_wake(struct pl_coro *c, int code) {
+  if (c->wait != PL_WAIT_NONE)
+    pl__coro_ready(c, code);
+}
+
+/* The response is complete: its way to the client is bounded by
+ * timeouts.write, not by the handler's deadline, and what is pinned must stay
+ * until it has left. */
+static bool is_sending_rest(const struct pl_coro *c, enum pl_wait wait) {
+  return wait == PL_WAIT_WRITE && c->req && (c->req->flags & PL_REQ_DONE);
+}
+
+void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due) {
+  struct pl_req *req = c->req;
+
+  c->wait_due = due;
+  if (req)
+    req->flags |= PL_REQ_WAITED;
+  if (wait != PL_WAIT_TASKS && !is_sending_rest(c, wait)) {
+    if (c->cancelled) {
+      pl__coro_ready(c, PL_WAKE_CANCELLED);
+      return;
+    }
+    if (req && (req->flags & PL_REQ_ABORTED) && !(req->flags & PL_REQ_DONE)) {
+      pl__coro_ready(c, PL_WAKE_GONE);
+      return;
+    }
+    if (req && req->deadline < due)
+      due = req->deadline;
+  }
+  c->wait = (uint8_t)wait;
+  if (due < HUGE_VAL) {
+    pl__heap_remove(&c->vm->timers, &c->timer);
+    if (pl__heap_push(&c->vm->timers, &c->timer, due))
+      pl__coro_ready(c, PL_WAKE_CANCELLED); /* no memory to wait with */
+  }
+}
+
+void pl__coro_cancel(struct pl_coro *c) {
+  c->cancelled = true;
+  if (c->start_args < 0 && c->wait != PL_WAIT_TASKS)
+    pl__coro_wake(c, PL_WAKE_CANCELLED);
+}
+
+double pl__vm_due(const struct pl_vm *vm) {
+  struct pl_heap_node *first = pl__heap_first(&vm->timers);
+
+  return first ? first->due : HUGE_VAL;
+}
+
+void pl__vm_tick(struct pl_vm *vm, double now, double monotonic) {
+  struct pl_heap_node *node;
+
+  vm->clock.now = now;
+  vm->clock.monotonic = monotonic;
+  while ((node = pl__heap_take_due(&vm->timers, monotonic))) {
+    struct pl_coro *c = PL_LIST_ENTRY(node, struct pl_coro, timer);
+    pl__coro_ready(c, c->wait_due <= monotonic ? PL_WAKE_OK
+                                               : PL_WAKE_DEADLINE);
+  }
+}
+
+bool pl__vm_is_ready(const struct pl_vm *vm) {
+  return !pl__list_is_empty(&vm->ready);
+}
+
+/* --- requests ---------------------------------------------------------- */
+
+static void coro_end_request(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  struct pl_req *req = c->req;
+
+  c->req = NULL;
+  vm->slots[req->slot].runner = NULL;
+  vm->options.host.end(vm->options.host.arg, req);
+}
+
+static bool budget_is_spent(struct pl_vm *vm) {
+  if (vm->budget == 0)
+    return true;
+  vm->budget--;
+  return vm->budget % DISPATCH_CLOCK_EVERY == 0 &&
+         pl__clock_monotonic_ns() > vm->budget_end_ns;
+}
+
+struct pl_req *pl__coro_next_request(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  struct pl_req *req;
+
+  if (c->req)
+    coro_end_request(c);
+  if (budget_is_spent(vm)) {
+    vm->budget = 0;
+    return NULL;
+  }
+  req = vm->options.host.next(vm->options.host.arg);
+  if (!req)
+    return NULL;
+  c->req = req;
+  vm->slots[req->slot].runner = c;
+  return req;
+}
+
+/* --- running ----------------------------------------------------------- */
+
+static void task_end(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  struct pl_req *req = c->req;
+
+  vm->task_count--;
+  c->req = NULL;
+  if (!req)
+    return;
+  pl__list_remove(&c->task_link);
+  req->task_count--;
+  struct pl_coro *runner = vm->slots[req->slot].runner;
+  if (req->task_count == 0 && runner && runner->wait == PL_WAIT_TASKS)
+    pl__coro_wake(runner, PL_WAKE_OK);
+}
+
+/* The Lua around every coroutine of ours catches errors: this is one in that
+ * Lua itself, or no memory even to handle one. */
+static void coro_failed(struct pl_coro *c, int status) {
+  const char *why = lua_tostring(c->co, -1);
+
+  pl__report(c->vm, PL_LEVEL_ERROR, c->req, "a coroutine of the runtime failed",
+             why ? why : status == LUA_ERRMEM ? "out of memory" : "unknown");
+  if (c->is_task) {
+    task_end(c);
+  } else if (c->req) {
+    struct pl_req *req = c->req;
+    if (!(req->flags & PL_REQ_HEAD_SENT))
+      pl_res_problem(req, 500, "", 0);
+    coro_end_request(c);
+  }
+  pl__coro_drop(c);
+}
+
+static void coro_resume(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  int args = c->start_args, status;
+
+  if (args < 0) {
+    lua_pushinteger(c->co, c->wake);
+    args = 1;
+  }
+  c->start_args = -1;
+  vm->current = c;
+  pl__vm_running = vm;
+  status = lua_resume(c->co, args);
+  vm->current = NULL;
+  if (status == LUA_YIELD) {
+    if (c->wait != PL_WAIT_NONE || !pl__list_is_empty(&c->link))
+      return; /* parked, or made ready already */
+    if (!c->is_task && !c->req)
+      pl__coro_give(c); /* a runner with nothing to do */
+    else
+      pl__coro_ready(c, PL_WAKE_OK); /* a yield of the user's own */
+  } else if (status == 0) {
+    lua_settop(c->co, 0);
+    if (c->is_task)
+      task_end(c);
+    pl__coro_give(c);
+  } else {
+    coro_failed(c, status);
+  }
+}
+
+/* Resumes those that are ready now; what becomes ready meanwhile waits for the
+ * next dispatch, so that none can keep the loop from its sockets. */
+static void run_ready(struct pl_vm *vm) {
+  struct pl_list batch, *link;
+
+  pl__list_init(&batch);
+  while ((link = pl__list_take_front(&vm->ready)))
+    pl__list_push_back(&batch, link);
+  while ((link = pl__list_take_front(&batch)))
+    coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
+}
+
+bool pl__vm_dispatch(struct pl_vm *vm) {
+  run_ready(vm);
+  vm->budget = DISPATCH_REQUEST_MAX;
+  vm->budget_end_ns = pl__clock_monotonic_ns() + DISPATCH_NS_MAX;
+  /* A runner that parks with requests left in the queue leaves them to the
+   * next one. */
+  for (;;) {
+    struct pl_coro *c;
+
+    if (vm->budget == 0)
+      return true;
+    if (!vm->options.host.has_next(vm->options.host.arg))
+      break;
+    c = pl__coro_take(vm, false);
+    if (!c) {
+      pl__report(vm, PL_LEVEL_ERROR, NULL, "no memory for a runner", "");
+      return true;
+    }
+    coro_resume(c);
+  }
+  return pl__vm_is_ready(vm);
+}

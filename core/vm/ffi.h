@@ -1,0 +1,139 @@
+/* vm/ffi.h - what Lua calls from inside handlers, by FFI.
+ *
+ * In compiled code such a call costs a few nanoseconds and does not leave the
+ * trace.  Each function is one step that leaves nothing half done: handlers
+ * may be interrupted between any two of them.  None blocks.  Those that wait
+ * only register the wait of the running coroutine; Lua then yields, and is
+ * resumed with one of PL_WAKE_*.
+ *
+ * The functions are in bind_request.c, bind_response.c and bind_wait.c; what
+ * they need of sockets they reach through struct pl_vm_host (vm/host.h).
+ * What is called from interpreted code (starting tasks, taking the next
+ * request) are C functions of the module "perilune.core" (bind_core.c).
+ */
+#ifndef PL_VM_FFI_H
+#define PL_VM_FFI_H
+
+#include "base/export.h"
+#include "http/request.h"
+
+/* The functions stay in the launcher although no C code calls them. */
+#pragma GCC visibility push(default)
+
+/* cdef: begin */
+enum {
+  PL_ABI_VERSION = 1, /* raised when a struct or a function below changes */
+
+  PL_WAKE_OK = 0,        /* what was waited for has happened */
+  PL_WAKE_DEADLINE = 1,  /* the deadline of the request is over */
+  PL_WAKE_GONE = 2,      /* the client is gone */
+  PL_WAKE_CANCELLED = 3, /* the task was cancelled */
+
+  PL_BODY_WAIT = 0,   /* nothing there yet: pl_wait_body, then again */
+  PL_BODY_BYTES = 1,  /* req->body has one byte or more */
+  PL_BODY_END = 2,    /* all of it has been consumed */
+  PL_BODY_FAILED = 3, /* req->body_status says why: 400, 408 or 413 */
+
+  PL_PIECE_BYTES_MAX = 65536 /* of one pl_res_write */
+};
+
+struct pl_abi {
+  uint32_t version;    /* PL_ABI_VERSION of the C half */
+  uint32_t req_bytes;  /* sizeof(struct pl_req) */
+  uint32_t header_bytes;
+  uint32_t param_bytes;
+};
+const struct pl_abi *pl_abi(void);
+
+/* Read once per tick of the loop. */
+struct pl_clock {
+  double now;       /* seconds since the epoch */
+  double monotonic; /* seconds; only differences mean something */
+};
+const struct pl_clock *pl_clock(void);
+
+/* Index of the first field of that name at or behind `from` in req->headers,
+ * req->queries, req->cookies; -1: none; -2: more fields than the limit (400).
+ * Header names match in any case, the others exactly.  The first call for
+ * queries or cookies splits and decodes them all. */
+int pl_req_header(struct pl_req *req, const char *name, uint32_t bytes,
+                  int from);
+int pl_req_query(struct pl_req *req, const char *name, uint32_t bytes,
+                 int from);
+int pl_req_cookie(struct pl_req *req, const char *name, uint32_t bytes,
+                  int from);
+/* Text of the client's address without port ("127.0.0.1", "unix"), the
+ * request id (16 hex digits) and the trace id (32 hex digits: of traceparent
+ * if it came with a valid one, else made) into `out`, which has room for 64
+ * bytes; returns how many were written. */
+uint32_t pl_req_remote(struct pl_req *req, char *out);
+uint32_t pl_req_id(struct pl_req *req, char *out);
+uint32_t pl_req_trace_id(struct pl_req *req, char *out);
+
+/* One of PL_BODY_*.  The first call sends 100 (Continue) if it is expected. */
+int pl_body_poll(struct pl_req *req);
+/* Consumes the first `bytes` of req->body; reading goes on. */
+void pl_body_take(struct pl_req *req, uint32_t bytes);
+
+/* Sets a response field (append: beside those of that name).  0, PL_EINVAL
+ * (-20002: a name that is no token, CR, LF, NUL or another control character
+ * in the value), PL_ECONFLICT (-20004: the server owns that field: framing),
+ * PL_EFULL (-20001). */
+int pl_res_field(struct pl_req *req, const char *name, uint32_t name_bytes,
+                 const char *value, uint32_t value_bytes, int append);
+/* The whole response at once.  type may be empty (no Content-Type).  0: done;
+ * 1: `body` is pinned: keep it reachable and pl_wait_write until woken;
+ * negative: PL_EGONE, PL_ENOMEM. */
+int pl_res_send(struct pl_req *req, uint32_t status, const char *type,
+                uint32_t type_bytes, const char *body, uint32_t body_bytes);
+/* A response in pieces: begin, write ..., end.  A piece is copied, and at most
+ * PL_PIECE_BYTES_MAX long (PL_EINVAL past it).  write: 0; 1: taken, but the
+ * output is over limits.output: pl_wait_write before the next one; negative:
+ * PL_EGONE.  Pieces are sent at the end of the tick, or at pl_res_flush. */
+int pl_res_begin(struct pl_req *req, uint32_t status, const char *type,
+                 uint32_t type_bytes);
+int pl_res_write(struct pl_req *req, const char *at, uint32_t bytes);
+int pl_res_end(struct pl_req *req);
+/* A file: opens, answers conditional and Range requests (RFC 9110 13, 14),
+ * sends by sendfile.  root: empty, or the folder that `path` must stay below.
+ * type: empty for one by the extension.  download: empty or the file name of
+ * Content-Disposition: attachment.
+ * 0: done; 1: under way, pl_wait_write; negative: -errno (-2 ENOENT, -13
+ * EACCES, -21 EISDIR ...: nothing has been sent), PL_EGONE. */
+int pl_res_file(struct pl_req *req, uint32_t status, const char *root,
+                uint32_t root_bytes, const char *path, uint32_t path_bytes,
+                const char *type, uint32_t type_bytes, const char *download,
+                uint32_t download_bytes);
+/* A problem document (RFC 9457) made by the server. detail may be empty. */
+int pl_res_problem(struct pl_req *req, uint32_t status, const char *detail,
+                   uint32_t detail_bytes);
+/* Hands the output to the socket now. 0; 1: some is still waiting
+ * (pl_wait_write waits until all is sent); PL_EGONE. */
+int pl_res_flush(struct pl_req *req);
+/* Closes the connection without finishing the response. */
+void pl_res_abort(struct pl_req *req);
+
+/* Register the wait of the running coroutine; then coroutine.yield() returns a
+ * PL_WAKE_*.  All end at the deadline of its request. */
+void pl_wait_timer(double seconds);
+void pl_wait_body(struct pl_req *req);
+void pl_wait_write(struct pl_req *req); /* output below its limit, pins free */
+void pl_wait_tasks(struct pl_req *req); /* until req->task_count is 0 */
+void pl_wait_event(void);               /* until pl_wake */
+/* Id of the running coroutine, for pl_wake and pl_cancel: unique in its VM. */
+double pl_coro_id(void);
+/* Lets a coroutine that waits by pl_wait_event go on; if it doesn't yet, its
+ * next pl_wait_event ends at once: so wait in a loop around the condition.
+ * 1: there was such a coroutine. */
+int pl_wake(double id);
+/* Cancels: its present or next wait ends with PL_WAKE_CANCELLED, and every one
+ * after it.  1: there was such a coroutine. */
+int pl_cancel(double id);
+void pl_cancel_tasks(struct pl_req *req); /* all tasks of the request */
+/* Sets the deadline of the running request: seconds from now. */
+void pl_req_set_timeout(struct pl_req *req, double seconds);
+/* cdef: end */
+
+#pragma GCC visibility pop
+
+#endif /* PL_VM_FFI_H */

@@ -1,0 +1,65 @@
+/* vm/report.c - see report.h. */
+#include "vm/report.h"
+
+#include <stdio.h>
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+
+struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
+                                 const struct pl_req *req) {
+  return (struct pl_record){
+      .level = (uint8_t)level,
+      .worker = (uint16_t)vm->options.worker,
+      .route = req && req->route ? req->route : PL_RECORD_NO_ROUTE,
+      .request_id = req ? req->id : 0,
+  };
+}
+
+static void print_field(const struct pl_field *f) {
+  fprintf(stderr, " %.*s=", (int)f->key.bytes, f->key.at);
+  if (f->type == PL_FIELD_STRING)
+    fprintf(stderr, "%.*s", (int)f->text.bytes, f->text.at);
+  else if (f->type == PL_FIELD_BOOL)
+    fputs(f->number != 0 ? "true" : "false", stderr);
+  else
+    fprintf(stderr, "%.14g", f->number);
+}
+
+/* Tools have no ring and nobody who drains it: a person reads this. */
+static void print_draft(const struct pl_record_draft *draft) {
+  struct pl_record head;
+  struct pl_record_log_view view;
+  struct pl_field field;
+
+  if (pl__record_read(draft->at, draft->bytes, &head) ||
+      pl__record_read_log(draft->at, draft->bytes, &view))
+    return;
+  fprintf(stderr, "%s: %.*s", level_names[head.level & 3],
+          (int)view.message.bytes, view.message.at);
+  while (pl__record_field(&view, &field) == 1)
+    print_field(&field);
+  fputc('\n', stderr);
+}
+
+void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft) {
+  if (vm->options.log)
+    pl__record_end(draft, vm->options.log);
+  else
+    print_draft(draft);
+}
+
+void pl__report(struct pl_vm *vm, enum pl_level level,
+                const struct pl_req *req, const char *message,
+                const char *error) {
+  _Alignas(8) char memory[PL_VM_ERROR_BYTES + 1024];
+  struct pl_record head = pl__report_head(vm, level, req);
+  struct pl_record_draft draft;
+
+  if ((int)level < vm->options.log_level_min)
+    return;
+  pl__record_begin(&draft, memory, sizeof memory, &head,
+                   pl__slice(message, strlen(message)));
+  if (*error)
+    pl__record_str(&draft, PL_SLICE("error"), pl__slice(error, strlen(error)));
+  pl__report_end(vm, &draft);
+}

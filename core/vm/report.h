@@ -1,0 +1,22 @@
+/* vm/report.h - log records that the VM itself writes, and those of Lua.
+ *
+ * They go into the worker's ring; a tool, which has none, gets them as text on
+ * stderr.
+ */
+#ifndef PL_VM_REPORT_H
+#define PL_VM_REPORT_H
+
+#include "fabric/record.h"
+#include "vm/vm.h"
+
+/* A record with the field `error` (left out when it is ""). req may be NULL. */
+void pl__report(struct pl_vm *vm, enum pl_level level,
+                const struct pl_req *req, const char *message,
+                const char *error);
+/* The head of a record about `req` (NULL: about no request). */
+struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
+                                 const struct pl_req *req);
+/* Hands a finished draft over. */
+void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft);
+
+#endif /* PL_VM_REPORT_H */

@@ -1,0 +1,325 @@
+/* vm/state.c - makes a VM, loads our modules and the app, closes it again.
+ *
+ * The allocator counts what the VM holds and stops at its limit; Lua then
+ * raises "not enough memory" in whoever asked.  What loads runs with the
+ * compiler off and a count hook: a count hook isn't seen by compiled loops.
+ */
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "fabric/record.h"
+#include "vm/bind.h"
+#include "vm/coro.h"
+#include "vm/report.h"
+#include "vm/site.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <luajit.h>
+#include <lualib.h>
+#include <math.h>
+#include <stdio.h>
+
+#define LOAD_HOOK_COUNT 10000 /* instructions between looks at the clock */
+
+static void *vm_alloc(void *ud, void *at, size_t old_bytes, size_t new_bytes) {
+  struct pl_vm *vm = ud;
+  void *moved;
+
+  if (!at)
+    old_bytes = 0;
+  if (new_bytes > old_bytes && !vm->closing) {
+    uint64_t after = vm->heap_bytes + (new_bytes - old_bytes);
+    if (vm->options.memory_bytes_max && after > vm->options.memory_bytes_max)
+      return NULL;
+    if (after > vm->emergency_bytes && !vm->emergency && vm->L) {
+      vm->emergency = true;
+      lua_gc(vm->L, LUA_GCRESTART, 0); /* only lowers a threshold */
+    }
+  }
+  moved = pl__alloc_lua(at, old_bytes, new_bytes);
+  if (moved || new_bytes == 0)
+    vm->heap_bytes += new_bytes - old_bytes;
+  return moved;
+}
+
+static void take_error(lua_State *L, char *err) {
+  const char *text = lua_tostring(L, -1);
+
+  snprintf(err, PL_VM_ERROR_BYTES, "%s", text ? text : "unknown error");
+  lua_pop(L, 1);
+}
+
+/* package.path = "<ours>/?.lua;<ours>/?/init.lua;" .. what was there */
+static void set_path(lua_State *L, const char *folder) {
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "path");
+  const char *before = lua_tostring(L, -1);
+  lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", folder, folder,
+                  before ? before : "");
+  lua_setfield(L, -3, "path");
+  lua_pop(L, 2);
+}
+
+static int open_protected(lua_State *L) {
+  struct pl_vm *vm = lua_touserdata(L, 1);
+
+  luaL_openlibs(L);
+  set_path(L, vm->options.lua_folder);
+  pl__bind_core(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "perilune.boot");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "loop");
+  vm->loop_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_setfield(L, LUA_REGISTRYINDEX, "perilune.boot");
+  return 0;
+}
+
+static void vm_init_lists(struct pl_vm *vm) {
+  pl__list_init(&vm->ready);
+  pl__list_init(&vm->idle_runners);
+  pl__list_init(&vm->idle_tasks);
+  pl__list_init(&vm->free_coros);
+  pl__heap_init(&vm->timers, vm->options.slot_count + vm->options.tasks_max +
+                                 1024);
+}
+
+int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
+                char *err) {
+  memset(vm, 0, sizeof *vm);
+  vm->options = *options;
+  vm->emergency_bytes = UINT64_MAX;
+  vm->clock.monotonic = pl__clock_monotonic_s();
+  vm->clock.now = (double)pl__clock_realtime_ns() / PL_NS_PER_S;
+  vm_init_lists(vm);
+  snprintf(err, PL_VM_ERROR_BYTES, "out of memory");
+  vm->slots = pl__alloc_zero(options->slot_count * sizeof *vm->slots);
+  if (!vm->slots)
+    return PL_ENOMEM;
+  for (uint32_t i = 0; i < options->slot_count; i++)
+    pl__list_init(&vm->slots[i].tasks);
+  vm->L = lua_newstate(vm_alloc, vm);
+  if (!vm->L) {
+    pl__free(vm->slots);
+    return PL_ENOMEM;
+  }
+  pl__vm_running = vm;
+  if (lua_cpcall(vm->L, open_protected, vm)) {
+    take_error(vm->L, err);
+    pl__vm_close(vm);
+    return PL_ESCRIPT;
+  }
+  return 0;
+}
+
+void pl__vm_close(struct pl_vm *vm) {
+  vm->closing = true;
+  pl__vm_running = vm; /* finalizers */
+  if (vm->L)
+    lua_close(vm->L);
+  pl__vm_running = NULL;
+  pl__coros_deinit(vm);
+  pl__sites_deinit(vm);
+  pl__free(vm->slots);
+  vm->L = NULL;
+  vm->slots = NULL;
+}
+
+/* --- loading ----------------------------------------------------------- */
+
+static _Thread_local int64_t load_end_ns;
+
+static void on_load_hook(lua_State *L, lua_Debug *where) {
+  (void)where;
+  if (pl__clock_monotonic_ns() > load_end_ns)
+    luaL_error(L, "loading took longer than vm.load_timeout");
+}
+
+/* boot.NAME with the arguments above it on the stack, bounded in time.
+ * Leaves one result. */
+static int call_boot(struct pl_vm *vm, int args, double seconds, char *err) {
+  lua_State *L = vm->L;
+  int status;
+
+  load_end_ns = pl__clock_monotonic_ns() + (int64_t)(seconds * PL_NS_PER_S);
+  pl__vm_running = vm;
+  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+  lua_sethook(L, on_load_hook, LUA_MASKCOUNT, LOAD_HOOK_COUNT);
+  status = lua_pcall(L, args, 1, 0);
+  lua_sethook(L, NULL, 0, 0);
+  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+  if (!status)
+    return 0;
+  take_error(L, err);
+  return status == LUA_ERRMEM ? PL_ENOMEM : PL_ESCRIPT;
+}
+
+static void push_boot(lua_State *L, const char *name) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "perilune.boot");
+  lua_getfield(L, -1, name);
+  lua_remove(L, -2);
+}
+
+int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
+                uint32_t *site, char *err) {
+  lua_State *L = vm->L;
+  int failed;
+
+  push_boot(L, "load");
+  lua_pushstring(L, app);
+  failed = call_boot(vm, 1, seconds, err);
+  if (failed)
+    return failed;
+  *site = (uint32_t)lua_tointeger(L, -1);
+  lua_pop(L, 1);
+  if (!pl__site_find(vm, *site) || !pl__site_find(vm, *site)->ready) {
+    snprintf(err, PL_VM_ERROR_BYTES, "%s has no routes that can be served",
+             app);
+    return PL_ESCRIPT;
+  }
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  lua_gc(L, LUA_GCSTOP, 0);
+  vm->live_bytes = vm->heap_bytes;
+  vm->collecting = true; /* the first cycle sets the goals */
+  return 0;
+}
+
+int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
+  int failed;
+
+  push_boot(vm->L, "start");
+  lua_pushinteger(vm->L, (lua_Integer)site);
+  failed = call_boot(vm, 1, 60, err);
+  if (!failed)
+    lua_pop(vm->L, 1);
+  return failed;
+}
+
+/* --- tools ------------------------------------------------------------- */
+
+static void push_args(lua_State *L, const struct pl_vm_arg *args,
+                      uint32_t count) {
+  luaL_checkstack(L, (int)count + 4, "too many arguments");
+  for (uint32_t i = 0; i < count; i++) {
+    if (args[i].list) {
+      lua_createtable(L, (int)args[i].list_count, 0);
+      for (size_t k = 0; k < args[i].list_count; k++) {
+        lua_pushstring(L, args[i].list[k]);
+        lua_rawseti(L, -2, (int)k + 1);
+      }
+    } else if (args[i].text) {
+      lua_pushlstring(L, args[i].text, args[i].text_bytes);
+    } else {
+      lua_pushnil(L);
+    }
+  }
+}
+
+int pl__vm_start_tool(struct pl_vm *vm, const char *name,
+                      const struct pl_vm_arg *args, uint32_t count, char *err) {
+  struct pl_coro *c;
+
+  pl__vm_running = vm;
+  c = pl__coro_take(vm, true);
+  if (!c) {
+    snprintf(err, PL_VM_ERROR_BYTES, "out of memory");
+    return PL_ENOMEM;
+  }
+  push_boot(c->co, name);
+  push_args(c->co, args, count);
+  c->start_args = (int)count;
+  vm->task_count++;
+  pl__coro_ready(c, PL_WAKE_OK);
+  return 0;
+}
+
+static int append_line(struct pl_buf *out, lua_State *L, bool newline) {
+  size_t bytes;
+  const char *text = lua_tolstring(L, -1, &bytes);
+  int failed = text ? pl__buf_append(out, text, (uint32_t)bytes) : 0;
+
+  return failed || !newline ? failed : pl__buf_append(out, "\n", 1);
+}
+
+int pl__vm_call_tool(struct pl_vm *vm, const char *name,
+                     const struct pl_vm_arg *args, uint32_t count,
+                     double seconds, struct pl_buf *out, uint32_t *lines,
+                     char *err) {
+  lua_State *L = vm->L;
+  int failed;
+
+  *lines = 0;
+  pl__vm_running = vm;
+  push_boot(L, name);
+  push_args(L, args, count);
+  failed = call_boot(vm, (int)count, seconds, err);
+  if (failed)
+    return failed;
+  if (lua_istable(L, -1)) {
+    size_t n = lua_objlen(L, -1);
+    for (size_t i = 1; i <= n && !failed; i++) {
+      lua_rawgeti(L, -1, (int)i);
+      failed = append_line(out, L, true);
+      lua_pop(L, 1);
+    }
+    *lines = (uint32_t)n;
+  } else {
+    failed = append_line(out, L, false);
+    *lines = 1;
+  }
+  lua_pop(L, 1);
+  return failed;
+}
+
+/* --- news -------------------------------------------------------------- */
+
+/* Wakes the runner of a request and its tasks, if they wait for that. */
+static void wake_all(struct pl_vm *vm, struct pl_req *req, uint32_t waits,
+                     int code) {
+  struct pl_vm_slot *slot = &vm->slots[req->slot];
+  struct pl_list *link, *after;
+
+  if (slot->runner && (waits >> slot->runner->wait & 1))
+    pl__coro_wake(slot->runner, code);
+  PL_LIST_EACH(link, after, &slot->tasks) {
+    struct pl_coro *c = PL_LIST_ENTRY(link, struct pl_coro, task_link);
+    if (waits >> c->wait & 1)
+      pl__coro_wake(c, code);
+  }
+}
+
+void pl__vm_on_body(struct pl_vm *vm, struct pl_req *req) {
+  wake_all(vm, req, 1u << PL_WAIT_BODY, PL_WAKE_OK);
+}
+
+void pl__vm_on_writable(struct pl_vm *vm, struct pl_req *req) {
+  wake_all(vm, req, 1u << PL_WAIT_WRITE, PL_WAKE_OK);
+}
+
+/* A complete response may still be on its way to a client that only sends no
+ * more; what runs after it (defers) isn't the client's affair. */
+void pl__vm_on_gone(struct pl_vm *vm, struct pl_req *req, bool lost) {
+  uint32_t waits = ~(1u << PL_WAIT_NONE | 1u << PL_WAIT_TASKS);
+
+  if (req->flags & PL_REQ_DONE)
+    waits = lost ? 1u << PL_WAIT_WRITE : 0;
+  wake_all(vm, req, waits, PL_WAKE_GONE);
+}
+
+void pl__vm_on_injected(struct pl_vm *vm, int conn) {
+  for (uint32_t i = 0; i < vm->coro_count; i++) {
+    struct pl_coro *c = vm->coros[i];
+    if (c->in_use && c->wait == PL_WAIT_INJECTED && c->injected == conn)
+      pl__coro_wake(c, PL_WAKE_OK);
+  }
+}
+
+void pl__vm_cancel_detached(struct pl_vm *vm) {
+  for (uint32_t i = 0; i < vm->coro_count; i++) {
+    struct pl_coro *c = vm->coros[i];
+    if (c->in_use && c->is_task && !c->req)
+      pl__coro_cancel(c);
+  }
+}

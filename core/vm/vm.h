@@ -1,0 +1,167 @@
+/* vm/vm.h - one Lua VM: its state, its coroutines, and how requests reach them.
+ *
+ * Handlers run in runners: pooled coroutines that take one request after the
+ * other and call its route's function.  A handler that waits parks its runner,
+ * and another one goes on with the queue.  Tasks run in coroutines of their
+ * own.  Nothing runs but inside pl__vm_dispatch.
+ *
+ *             pl__vm_dispatch             wait registered, yield
+ *   IDLE ---------------------> RUNNING -----------------------> PARKED
+ *     ^                           |  ^                             |
+ *     +----- queue is empty ------+  +---------- READY <-----------+
+ *                                     dispatch          timer, body, room,
+ *                                                       tasks, pl_wake, gone
+ *
+ * Knows no sockets and no loop (vm/host.h), no configuration file, no log but
+ * the worker's ring.  One thread.
+ */
+#ifndef PL_VM_VM_H
+#define PL_VM_VM_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "http/request.h"
+#include "vm/ffi.h"
+#include "vm/host.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct lua_State;
+struct pl_ring_writer;
+struct pl_coro;
+struct pl_vm_site;
+struct pl_vm_route;
+
+#define PL_VM_ERROR_BYTES 8192 /* of a message with its traceback */
+
+/* What a configuration key is to Lua; see core.config. */
+struct pl_vm_value {
+  const char *key;  /* dotted; static */
+  const char *text; /* NULL: a number */
+  double number;
+};
+
+/* Everything borrowed for the life of the VM, but what says copied. */
+struct pl_vm_options {
+  struct pl_vm_host host;     /* copied */
+  const char *lua_folder;     /* where perilune/init.lua lies, of ours */
+  const char *settings_json;  /* the app's settings, an object */
+  const struct pl_vm_value *values; /* configuration; ends with key NULL */
+  struct pl_ring_writer *log; /* NULL: records go to stderr as text */
+  uint32_t worker;            /* index; UINT32_MAX in tools */
+  uint32_t slot_count;        /* requests at once: slots are 0 .. count - 1 */
+  uint32_t tasks_max;         /* per worker */
+  uint32_t tasks_per_request_max;
+  double timeout_s;      /* deadline of a request, unless its route has one */
+  double body_max;       /* bytes, likewise */
+  uint64_t memory_bytes_max; /* allocation fails past it; 0: no limit */
+  int log_level_min;         /* enum pl_level */
+};
+
+struct pl_vm_slot {
+  struct pl_coro *runner; /* that handles the request in this slot */
+  struct pl_list tasks;   /* that belong to it */
+};
+
+struct pl_vm {
+  struct lua_State *L;
+  struct pl_vm_options options;
+  struct pl_clock clock;
+  uint64_t heap_bytes; /* of the VM now, by its allocator */
+  /* coroutines */
+  struct pl_coro *current; /* the one that runs; NULL: none */
+  struct pl_coro **coros;  /* by index; NULL: free */
+  uint32_t coro_count;     /* entries used so far, free ones included */
+  uint32_t coro_cap;
+  uint32_t task_count; /* live tasks */
+  struct pl_list ready;
+  struct pl_list idle_runners;
+  struct pl_list idle_tasks; /* threads that can be used again */
+  struct pl_list free_coros; /* structs without a thread */
+  uint32_t idle_count;       /* threads in both */
+  struct pl_heap timers;
+  struct pl_vm_slot *slots;
+  int loop_ref; /* registry: the runner's main function */
+  uint32_t budget; /* requests that may still be taken in this dispatch */
+  int64_t budget_end_ns;
+  /* apps */
+  struct pl_vm_site *sites;
+  uint32_t site_count;
+  struct pl_vm_route *routes; /* by route id; VM-wide */
+  uint32_t route_cap;
+  uint32_t route_count;
+  /* collector */
+  uint64_t live_bytes;  /* after the last cycle */
+  uint64_t emergency_bytes; /* past it a handler collects as it runs */
+  bool collecting;      /* a cycle is under way */
+  bool emergency;
+  bool closing;
+};
+
+/* Makes the VM and loads our own modules into it.
+ * 0; PL_ENOMEM; PL_ESCRIPT or PL_EVERSION with a text in err
+ * (PL_VM_ERROR_BYTES). */
+int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
+                char *err);
+void pl__vm_close(struct pl_vm *vm);
+
+/* Loads an app (file or folder) and compiles its routes; *site is its number.
+ * At most `seconds`; an endless loop at module level ends there.
+ * 0; PL_ESCRIPT with "file:line: what" and a traceback in err. */
+int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
+                uint32_t *site, char *err);
+/* Starts the app's timers and detached tasks. As pl__vm_load. */
+int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err);
+
+/* One argument for a function of boot: text, or with `list` an array. */
+struct pl_vm_arg {
+  const char *text;  /* NULL: nil, unless there is a list */
+  size_t text_bytes; /* of it */
+  const char *const *list;
+  size_t list_count;
+};
+
+/* Starts boot.NAME(args...) as a task, which ends by core.exit: tools.
+ * 0 or PL_ENOMEM with a text in err. */
+int pl__vm_start_tool(struct pl_vm *vm, const char *name,
+                      const struct pl_vm_arg *args, uint32_t count, char *err);
+/* Calls boot.NAME(args...), at most `seconds`, and appends the text that it
+ * returns to `out`, or the texts of an array, a line each; *lines tells how
+ * many. As pl__vm_load. */
+int pl__vm_call_tool(struct pl_vm *vm, const char *name,
+                     const struct pl_vm_arg *args, uint32_t count,
+                     double seconds, struct pl_buf *out, uint32_t *lines,
+                     char *err);
+
+/* Finds the route of a request whose head is complete: sets site's route,
+ * parameters, body_max and deadline. */
+void pl__vm_route(struct pl_vm *vm, struct pl_req *req);
+
+/* Runs what is ready, then requests from the queue, within the budget of one
+ * tick. True: there is more to do, come back without blocking. */
+bool pl__vm_dispatch(struct pl_vm *vm);
+/* When the next timer is due, monotonic seconds; HUGE_VAL: never. */
+double pl__vm_due(const struct pl_vm *vm);
+/* Sets the clocks, and makes ready what is due by then. */
+void pl__vm_tick(struct pl_vm *vm, double now, double monotonic);
+/* Whether any coroutine is ready to run. */
+bool pl__vm_is_ready(const struct pl_vm *vm);
+/* Collects: a slice after requests, a longer one when the loop would block. */
+void pl__vm_collect(struct pl_vm *vm, bool idle);
+
+/* News about a request that a runner has. */
+void pl__vm_on_body(struct pl_vm *vm, struct pl_req *req);
+void pl__vm_on_writable(struct pl_vm *vm, struct pl_req *req);
+/* lost: nothing can be sent any more either. */
+void pl__vm_on_gone(struct pl_vm *vm, struct pl_req *req, bool lost);
+/* An injected connection has output, or was closed. */
+void pl__vm_on_injected(struct pl_vm *vm, int conn);
+/* Cancels the tasks that belong to no request: the worker is draining. */
+void pl__vm_cancel_detached(struct pl_vm *vm);
+
+/* The pattern of a route ("" when there is none): "GET /notes/:id". */
+struct pl_slice pl__vm_route_pattern(const struct pl_vm *vm, uint32_t route);
+
+#endif /* PL_VM_VM_H */
