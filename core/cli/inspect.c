@@ -1,0 +1,110 @@
+/* cli/inspect.c - the commands that need no server. */
+#include "cli/command.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+typedef int (*server_fn)(pl_server *server, struct arguments *a,
+                         struct pl_error *error);
+
+static int with_server(struct arguments *a, bool app_needed, server_fn fn) {
+  pl_server *server;
+  struct pl_error error;
+  int code = cli_server_new(a, app_needed, &server);
+
+  if (code)
+    return code;
+  fn(server, a, &error);
+  pl_server_free(server);
+  return cli_failed(&error);
+}
+
+static int check(pl_server *server, struct arguments *a,
+                 struct pl_error *error) {
+  (void)a;
+  return pl_server_check(server, error);
+}
+
+int cli_check(const struct command *c, struct arguments *a) {
+  (void)c;
+  return with_server(a, true, check);
+}
+
+static int routes(pl_server *server, struct arguments *a,
+                  struct pl_error *error) {
+  return pl_server_routes(server, a->json, error);
+}
+
+int cli_routes(const struct command *c, struct arguments *a) {
+  (void)c;
+  return with_server(a, true, routes);
+}
+
+static int config(pl_server *server, struct arguments *a,
+                  struct pl_error *error) {
+  return pl_server_config_dump(server, a->json, error);
+}
+
+int cli_config(const struct command *c, struct arguments *a) {
+  (void)c;
+  return with_server(a, false, config);
+}
+
+static int test(pl_server *server, struct arguments *a,
+                struct pl_error *error) {
+  return pl_server_test(server, a->argc, a->argv, error);
+}
+
+int cli_test(const struct command *c, struct arguments *a) {
+  (void)c;
+  return with_server(a, false, test);
+}
+
+static bool has_header(const struct arguments *a, const char *name) {
+  size_t bytes = strlen(name);
+
+  for (size_t i = 0; i < a->header_count; i++)
+    if (strncasecmp(a->headers[i], name, bytes) == 0 &&
+        a->headers[i][bytes] == ':')
+      return true;
+  return false;
+}
+
+/* Nobody wants to type the media type; what it is shows. */
+static void media_type_guess(struct arguments *a) {
+  if (!a->body || !*a->body || has_header(a, "content-type"))
+    return;
+  a->headers[a->header_count++] =
+      a->body[0] == '{' || a->body[0] == '['
+          ? "content-type: application/json"
+          : "content-type: application/x-www-form-urlencoded";
+}
+
+int cli_request(const struct command *c, struct arguments *a) {
+  struct pl_request request = {.method = a->positions[0],
+                               .target = a->positions[1],
+                               .headers = a->headers,
+                               .body = a->body,
+                               .body_bytes = a->body ? strlen(a->body) : 0,
+                               .show_head = a->include};
+  pl_server *server;
+  struct pl_error error;
+  int http_status = 0, code;
+
+  if (a->position_count != 2)
+    return cli_usage_failed(c, "a method and a path are needed");
+  code = cli_server_new(a, true, &server);
+  if (code)
+    return code;
+  media_type_guess(a);
+  request.header_count = a->header_count;
+  pl_server_request(server, &request, &http_status, &error);
+  pl_server_free(server);
+  if (error.code)
+    return cli_failed(&error);
+  if (http_status < 400)
+    return EXIT_FINE;
+  fprintf(stderr, "perilune: the status is %d\n", http_status);
+  return EXIT_FAILED;
+}

@@ -1,0 +1,148 @@
+/* cli/main.c - the launcher: finds the command, parses its arguments, runs it.
+ *
+ * A host like any other: it includes perilune.h and nothing else of ours but
+ * its own files.  Results go to stdout, messages to stderr.
+ */
+#include "cli/command.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/paint.h"
+
+const struct command cli_commands[] = {
+    {"run", "[APP] [options]", "Serves an app",
+     "  perilune run\n"
+     "  perilune run apps/hello --listen 127.0.0.1:9000 --workers 2\n"
+     "  perilune run app.lua --set log.level=warn --set settings.db=notes\n",
+     OPTIONS_CONFIGURATION, 1, true, cli_run},
+    {"check", "[APP] [options]", "Loads an app and tells what is wrong with it",
+     "  perilune check apps/hello\n", OPTION_CONFIG | OPTION_SET, 1, true,
+     cli_check},
+    {"routes", "[APP] [--json]", "Lists the routes of an app",
+     "  perilune routes apps/hello\n"
+     "  perilune routes --json | jq '.[].pattern'\n",
+     OPTION_JSON | OPTION_CONFIG | OPTION_SET, 1, true, cli_routes},
+    {"request", "METHOD PATH [options]",
+     "Sends one request to an app, without a server",
+     "  perilune request GET /hello/world --app apps/hello\n"
+     "  perilune request POST /notes -d '{\"title\":\"milk\"}'\n",
+     OPTION_HEADER | OPTION_DATA | OPTION_INCLUDE | OPTION_APP | OPTION_CONFIG |
+         OPTION_SET,
+     2, false, cli_request},
+    {"test", "[busted arguments]", "Runs specs with busted, inside the runtime",
+     "  perilune test\n"
+     "  perilune test spec/notes_spec.lua --filter refuses\n",
+     0, -1, false, cli_test},
+    {"stop", "[--name N | --pid-file F]", "Drains and stops a running server",
+     "  perilune stop\n"
+     "  perilune stop --name hello\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG, 0, false, cli_stop},
+    {"config", "[APP] [options]",
+     "Prints every configuration key with where it comes from",
+     "  perilune config\n"
+     "  perilune config apps/hello --json\n",
+     OPTIONS_CONFIGURATION | OPTION_JSON, 1, true, cli_config},
+    {"version", "[--json]", "Prints the versions of Perilune and its parts",
+     "  perilune version\n", OPTION_JSON, 0, false, cli_version},
+    {"help", "[COMMAND]", "Explains a command", "  perilune help run\n", 0, 1,
+     false, cli_help},
+};
+const size_t cli_command_count = sizeof(cli_commands) / sizeof(cli_commands[0]);
+
+/* ---- failures ------------------------------------------------------------ */
+
+static void message_print(const char *text) {
+  fprintf(stderr, "%sperilune:%s %s\n", cli_paint(STDERR_FILENO, PAINT_ERROR),
+          cli_paint_end(STDERR_FILENO), text);
+}
+
+int cli_failed(const struct pl_error *error) {
+  if (error->code == 0)
+    return EXIT_FINE;
+  if (error->text[0])
+    message_print(error->text);
+  switch (error->code) {
+  case PL_ERROR_SCRIPT:
+    return EXIT_SCRIPT;
+  case PL_ERROR_BIND:
+    return EXIT_BIND;
+  case PL_ERROR_CONFIG:
+    return EXIT_CONFIG;
+  case PL_ERROR_NOT_RUNNING:
+    return EXIT_NOT_RUNNING;
+  case PL_ERROR_USAGE:
+    return EXIT_USAGE;
+  default:
+    return EXIT_FAILED;
+  }
+}
+
+int cli_usage_failed(const struct command *c, const char *format, ...) {
+  char text[1024];
+  va_list args;
+
+  va_start(args, format);
+  vsnprintf(text, sizeof(text), format, args);
+  va_end(args);
+  message_print(text);
+  fprintf(stderr, "Try: perilune help%s%s\n", c ? " " : "", c ? c->name : "");
+  return EXIT_USAGE;
+}
+
+/* ---- commands ------------------------------------------------------------ */
+
+const struct command *cli_command_find(const char *name) {
+  const char *words[sizeof(cli_commands) / sizeof(cli_commands[0])];
+  const char *near;
+
+  for (size_t i = 0; i < cli_command_count; i++) {
+    if (strcmp(cli_commands[i].name, name) == 0)
+      return &cli_commands[i];
+    words[i] = cli_commands[i].name;
+  }
+  near = pl_suggest(name, words, cli_command_count);
+  cli_usage_failed(NULL, "unknown command %s%s%s%s", name,
+                   near ? ", did you mean " : "", near ? near : "",
+                   near ? "?" : "");
+  return NULL;
+}
+
+/* What people type before they have read anything. */
+static const char *alias_of(const char *word) {
+  if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0)
+    return "help";
+  if (strcmp(word, "-V") == 0 || strcmp(word, "--version") == 0)
+    return "version";
+  return word;
+}
+
+/* Results that could not be written are a failure: a full disk, a reader that
+ * went away. */
+static int output_finish(int code) {
+  bool failed = fflush(stdout) != 0 || ferror(stdout);
+  return failed && code == EXIT_FINE ? EXIT_FAILED : code;
+}
+
+int main(int argc, char **argv) {
+  const char **words = (const char **)argv;
+  const struct command *command;
+  static struct arguments arguments; /* larger than a stack frame should be */
+
+  if (argc < 2) {
+    fprintf(stderr, "Try: perilune run apps/hello, or: perilune help\n");
+    return EXIT_USAGE;
+  }
+  command = cli_command_find(alias_of(words[1]));
+  if (!command)
+    return EXIT_USAGE;
+  if (!cli_arguments_parse(command, argc - 2, words + 2, &arguments))
+    return EXIT_USAGE;
+  if (arguments.help) {
+    cli_help_print(command);
+    return output_finish(EXIT_FINE);
+  }
+  return output_finish(command->run(command, &arguments));
+}

@@ -1,0 +1,157 @@
+/* server/config.h - the configuration of one server, resolved and typed.
+ *
+ * Made once, in the master, before anything is forked; read-only afterwards,
+ * so that every process of the server sees the same.  What keys there are,
+ * with their types, defaults and ranges, says the table of server/keys.h.
+ * Precedence: flags > environment > file > defaults.  Knows no socket and no
+ * process; the file is evaluated by vm/config_file.h.
+ */
+#ifndef PL_SERVER_CONFIG_H
+#define PL_SERVER_CONFIG_H
+
+#include "server/address.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct pl_buf;
+struct pl_key;
+
+#define PL_CONFIG_PATH_BYTES 4096          /* of a path, NUL included */
+#define PL_CONFIG_NAME_BYTES 64            /* of a name, NUL included */
+#define PL_CONFIG_LISTEN_MAX 16            /* addresses */
+#define PL_CONFIG_KEYS_MAX 64              /* rows of the table of keys */
+#define PL_CONFIG_SETTINGS_BYTES_MAX 65536 /* `settings` as JSON */
+#define PL_CONFIG_ERROR_BYTES 1024         /* of a message, NUL included */
+#define PL_CONFIG_WARNINGS_MAX 16          /* messages kept; others dropped */
+#define PL_CONFIG_WARNING_BYTES 256        /* of one, NUL included */
+
+enum pl_config_source {
+  PL_SOURCE_DEFAULT,
+  PL_SOURCE_FILE,
+  PL_SOURCE_ENV,
+  PL_SOURCE_FLAG
+};
+
+struct pl_config_origin {
+  uint8_t source;  /* enum pl_config_source */
+  uint32_t line;   /* of the file, from 1; 0: not known, or no file */
+  const char *env; /* name of the variable, static; NULL: no variable */
+};
+
+enum pl_vm_preempt { PL_VM_PREEMPT_LINE, PL_VM_PREEMPT_OFF };
+/* log.level, as enum pl_level of fabric/record.h. */
+enum pl_config_level {
+  PL_CONFIG_DEBUG,
+  PL_CONFIG_INFO,
+  PL_CONFIG_WARN,
+  PL_CONFIG_ERROR
+};
+enum pl_config_log {
+  PL_CONFIG_LOG_AUTO,
+  PL_CONFIG_LOG_CONSOLE,
+  PL_CONFIG_LOG_JSON
+};
+
+struct pl_config {
+  /* listen, workers, name, pid_file */
+  struct pl_address listen[PL_CONFIG_LISTEN_MAX];
+  uint32_t listen_count;
+  uint32_t workers;                    /* count, 1 or more: `auto` resolved */
+  bool workers_auto;                   /* it was `auto` */
+  char name[PL_CONFIG_NAME_BYTES];     /* of the server; never empty */
+  char pid_file[PL_CONFIG_PATH_BYTES]; /* ""; the place follows from `name` */
+
+  /* timeouts.*, seconds */
+  double timeout_header_s;
+  double timeout_body_s;
+  double timeout_idle_s;
+  double timeout_write_s;
+  double timeout_handler_s;
+  double timeout_drain_s;
+  double timeout_pre_drain_s;
+
+  /* limits.* */
+  uint64_t limit_output_bytes;
+  uint64_t limit_target_bytes;
+  uint64_t limit_headers_bytes;
+  uint64_t limit_header_count;
+  uint64_t limit_body_bytes;
+  uint64_t limit_connections;             /* per worker */
+  uint64_t limit_requests_per_connection; /* 0: none */
+  uint64_t limit_tasks;                   /* per request */
+  uint64_t limit_tasks_per_worker;
+
+  /* vm.* */
+  uint32_t vm_preempt; /* enum pl_vm_preempt */
+  double vm_slice_s;
+  double vm_load_timeout_s;
+  uint64_t vm_memory_soft_bytes;
+  uint64_t vm_memory_hard_bytes;
+  double vm_stuck_timeout_s;
+  double vm_quarantine_s;
+
+  /* log.* */
+  uint32_t log_level;  /* enum pl_config_level */
+  uint32_t log_format; /* enum pl_config_log */
+  bool log_access;
+  char log_output[PL_CONFIG_PATH_BYTES]; /* "stdout", "stderr" or a path */
+
+  /* admin.listen */
+  struct pl_address admin_listen;
+  bool admin_on; /* else admin_listen says nothing */
+
+  /* What is no key. */
+  char app_file[PL_CONFIG_PATH_BYTES];   /* absolute; "" without an app */
+  char app_folder[PL_CONFIG_PATH_BYTES]; /* absolute; "" without an app */
+  char file[PL_CONFIG_PATH_BYTES];       /* config.lua read; "" for none */
+  char *settings_json;                   /* an object, NUL-terminated; owned */
+  uint32_t settings_bytes;               /* of it, without the NUL */
+
+  struct pl_config_origin origins[PL_CONFIG_KEYS_MAX]; /* by row of the table */
+  char warnings[PL_CONFIG_WARNINGS_MAX][PL_CONFIG_WARNING_BYTES];
+  uint32_t warning_count;
+};
+
+/* What a configuration is made of; everything borrowed during the call. */
+struct pl_config_input {
+  const char *app;              /* file or folder; NULL: no app at all */
+  const char *file;             /* --config; NULL: beside the app */
+  const char *const *overrides; /* "key=value", from flags, in order */
+  uint32_t override_count;
+  const char *const *environment; /* as environ; NULL: none is read */
+};
+
+/* Fills *out from defaults, file, environment and flags.
+ *
+ *   err  PL_CONFIG_ERROR_BYTES; on failure what is wrong: the key, the value,
+ *        where it comes from (file:line, variable or flag), what is expected
+ *
+ * Returns 0; with nothing to deinit:
+ *   PL_ECONFIG  an unknown key, a bad value, or a file that does not load
+ *   PL_ESCRIPT  there is no app where `app` says
+ *   PL_ENOMEM   no memory
+ */
+int pl__config_resolve(const struct pl_config_input *in, struct pl_config *out,
+                       char *err);
+
+/* Frees what pl__config_resolve allocated. */
+void pl__config_deinit(struct pl_config *c);
+
+/* Writes the value of a row as it would stand in a file: `10s`, `1M`, `auto`.
+ * Always NUL-terminated, cut to `bytes`. */
+void pl__config_value(const struct pl_config *c, const struct pl_key *key,
+                      char *out, size_t bytes);
+
+/* Writes where that value comes from: `default`, `config.lua:3`,
+ * `PERILUNE_WORKERS`, `flag`. */
+void pl__config_origin(const struct pl_config *c, const struct pl_key *key,
+                       char *out, size_t bytes);
+
+/* Appends every key with its value and origin, as aligned lines or as JSON:
+ * { keys: array of {key, value, source, doc}, settings: object }. Returns 0 or
+ * what pl__buf_append returns. */
+int pl__config_dump(const struct pl_config *c, bool json, struct pl_buf *out);
+
+#endif /* PL_SERVER_CONFIG_H */

@@ -1,0 +1,169 @@
+/* server/control.c - drains the log rings until the end.
+ *
+ * The loop sleeps until a ring has something, drains everything, then lingers
+ * for LINGER_MS before it looks again, so that busy workers do not pay a
+ * wake-up per tick (see log/drain.h).
+ */
+#include "server/control.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "log/drain.h"
+#include "perilune.h"
+#include "server/config.h"
+#include "server/layout.h"
+#include "server/status.h"
+
+#define LINGER_MS 10
+#define BLOCKED_MS 50
+/* A writer that died between publishing and waking left records behind that
+ * nobody announced. */
+#define LOOK_MS 1000
+/* The kernel closes the master's files before it signals the workers. */
+#define ORPHAN_PAUSE_MS 50
+
+struct control {
+  const struct pl_control_args *args;
+  struct pl_sink sink;
+  struct pl_drain drain;
+  int signal_fd;
+};
+
+static bool wants_colour(const struct pl_sink *sink) {
+  const char *no = getenv("NO_COLOR"), *force = getenv("FORCE_COLOR");
+  const char *term = getenv("TERM");
+
+  if (no && *no)
+    return false;
+  if (force && *force)
+    return true;
+  return pl__sink_is_tty(sink) && !(term && strcmp(term, "dumb") == 0);
+}
+
+static enum pl_log_format format_choose(const struct pl_config *config,
+                                        const struct pl_sink *sink) {
+  if (config->log_format == PL_CONFIG_LOG_AUTO)
+    return pl__sink_is_tty(sink) ? PL_LOG_CONSOLE : PL_LOG_JSON;
+  return config->log_format == PL_CONFIG_LOG_JSON ? PL_LOG_JSON
+                                                  : PL_LOG_CONSOLE;
+}
+
+static int rings_add(struct control *c) {
+  const struct pl_fabric *fabric = c->args->fabric;
+  struct pl_ring *ring;
+  int status = 0;
+
+  for (uint32_t i = 0; i < c->args->config->workers && !status; i++) {
+    status = pl__layout_ring(fabric, i, &ring);
+    status = status ? status : pl__drain_add(&c->drain, ring, (uint16_t)i);
+  }
+  for (uint32_t i = 0; i < 2 && !status; i++) {
+    uint32_t who = i ? PL_RECORD_CONTROL : PL_RECORD_MASTER;
+    status = pl__layout_ring(fabric, who, &ring);
+    status = status ? status : pl__drain_add(&c->drain, ring, (uint16_t)who);
+  }
+  return status;
+}
+
+/* TERM is what ends control; the terminal's signals are meant for the master
+ * alone, which tells us when our time has come. */
+static int signals_open(void) {
+  sigset_t set;
+
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  if (sigprocmask(SIG_SETMASK, &set, NULL))
+    return -errno;
+  signal(SIGPIPE, SIG_IGN);
+  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static int control_open(struct control *c, char *error, size_t error_bytes) {
+  const struct pl_config *config = c->args->config;
+  struct pl_routes *routes = NULL;
+  int status = pl__sink_open(&c->sink, config->log_output);
+  enum pl_log_format format;
+
+  if (status) {
+    snprintf(error, error_bytes, "log.output: cannot open %.900s: %s",
+             config->log_output, pl_strerror(status));
+    return PL_ECONFIG;
+  }
+  format = format_choose(config, &c->sink);
+  status = pl__layout_routes(c->args->fabric, &routes);
+  pl__drain_init(&c->drain, &c->sink, format,
+                 format == PL_LOG_CONSOLE && wants_colour(&c->sink),
+                 config->log_level, routes);
+  status = status ? status : rings_add(c);
+  c->signal_fd = signals_open();
+  if (!status && c->signal_fd < 0)
+    status = -errno;
+  if (status)
+    snprintf(error, error_bytes, "control: %s", pl_strerror(status));
+  return status;
+}
+
+/* Waits; true when it is time to end. */
+static bool control_wait(struct control *c, int wait_ms, bool for_records) {
+  struct pollfd fds[] = {{.fd = c->signal_fd, .events = POLLIN},
+                         {.fd = c->args->lifeline_fd, .events = POLLIN},
+                         {.fd = c->args->wake_fd, .events = POLLIN}};
+  uint64_t count;
+
+  if (poll(fds, for_records ? 3 : 2, wait_ms) <= 0)
+    return false;
+  if (for_records && fds[2].revents &&
+      read(c->args->wake_fd, &count, sizeof(count)) < 0)
+    return false; /* somebody else's wake-up was ours */
+  if (fds[1].revents)
+    poll(NULL, 0, ORPHAN_PAUSE_MS);
+  return fds[0].revents || fds[1].revents;
+}
+
+static void control_loop(struct control *c) {
+  enum pl_drain_outcome outcome;
+  bool end = false;
+
+  while (!end) {
+    do
+      pl__drain_run(&c->drain, &outcome);
+    while (outcome == PL_DRAIN_MORE);
+
+    if (outcome == PL_DRAIN_BLOCKED) {
+      end = control_wait(c, BLOCKED_MS, false);
+    } else if (pl__drain_sleep(&c->drain, 1)) {
+      end = control_wait(c, LOOK_MS, true);
+      if (!end && pl__drain_sleep(&c->drain, PL_LIMIT_LOG_RING_BYTES / 4))
+        end = control_wait(c, LINGER_MS, true);
+    }
+    pl__drain_awake(&c->drain);
+  }
+}
+
+int pl__control_main(const struct pl_control_args *args) {
+  struct control c = {.args = args, .signal_fd = -1};
+  char error[PL_STATUS_TEXT_BYTES] = "";
+  int status;
+
+  prctl(PR_SET_NAME, "perilune-ctl");
+  status = control_open(&c, error, sizeof(error));
+  pl__status_send(args->status_fd, status, error);
+  if (status)
+    return 1;
+  control_loop(&c);
+  status = pl__drain_finish(&c.drain, PL_CONTROL_FINISH_MS);
+  pl__drain_deinit(&c.drain);
+  pl__sink_close(&c.sink);
+  return status ? 1 : 0;
+}

@@ -1,0 +1,28 @@
+/* server/control.h - the control process: it writes the logs.
+ *
+ * A fork of the master, beside the workers.  Takes the records of all
+ * processes out of their rings and writes them as lines.  It ends after the
+ * others, so that the last records come out: on TERM from the master, or by
+ * itself when the master is gone.
+ */
+#ifndef PL_SERVER_CONTROL_H
+#define PL_SERVER_CONTROL_H
+
+struct pl_config;
+struct pl_fabric;
+
+#define PL_CONTROL_FINISH_MS 2000 /* for the last records, at the end */
+
+struct pl_control_args {
+  const struct pl_config *config;
+  const struct pl_fabric *fabric;
+  int status_fd;   /* for pl__status_send; closed by it */
+  int wake_fd;     /* the eventfd that writers of rings wake us by */
+  int lifeline_fd; /* end of file: the master is gone */
+};
+
+/* Runs until it is told to end. Returns the exit code of the process: 0, or 1
+ * when it could not start or records were left over. */
+int pl__control_main(const struct pl_control_args *args);
+
+#endif /* PL_SERVER_CONTROL_H */

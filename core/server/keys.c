@@ -1,0 +1,469 @@
+/* server/keys.c - the table of configuration keys, and text to value by it. */
+#include "server/keys.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/text.h"
+#include "server/config.h"
+
+#define KEY_SECONDS_MAX 86400.0          /* a day */
+#define KEY_BYTES_MAX (64.0 * (1 << 30)) /* 64G */
+
+/* offset and room of a field, for the rows below. */
+#define AT(field) offsetof(struct pl_config, field)
+#define ROOM(field) sizeof(((struct pl_config *)0)->field)
+
+#define DURATION(name, env, field, fallback, min, doc)                         \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_DURATION, AT(field), 0, fallback, min, \
+        KEY_SECONDS_MAX, NULL, doc                                             \
+  }
+#define SIZE(name, env, field, fallback, min, max, doc)                        \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_SIZE, AT(field), 0, fallback, min,     \
+        max, NULL, doc                                                         \
+  }
+#define INTEGER(name, env, field, fallback, min, max, doc)                     \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_INTEGER, AT(field), 0, fallback, min,  \
+        max, NULL, doc                                                         \
+  }
+#define STRING(name, env, field, fallback, min, doc)                           \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_STRING, AT(field), ROOM(field),        \
+        fallback, min, (double)(ROOM(field) - 1), NULL, doc                    \
+  }
+#define WORDS(name, env, field, fallback, choices, doc)                        \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_ENUM, AT(field), 0, fallback, 0, 0,    \
+        choices, doc                                                           \
+  }
+#define OTHER(name, env, type, field, fallback, min, max, doc)                 \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, type, AT(field), 0, fallback, min, max, NULL, \
+        doc                                                                    \
+  }
+
+const struct pl_key pl__keys[] = {
+    OTHER("listen", "LISTEN", PL_KEY_ADDRESSES, listen, "127.0.0.1:8080", 1,
+          PL_CONFIG_LISTEN_MAX, "addresses to serve on"),
+    OTHER("workers", "WORKERS", PL_KEY_WORKERS, workers, "auto", 1, 256,
+          "worker processes; auto is what the machine really gives"),
+    STRING("name", "NAME", name, "", 0,
+           "name of the server; without one that of the app's folder"),
+    STRING("pid_file", "PID_FILE", pid_file, "", 0,
+           "place of the pid file; without one it follows from the name"),
+
+    DURATION("timeouts.header", "TIMEOUTS_HEADER", timeout_header_s, "10s",
+             0.001, "time for a request's head to arrive, then 408"),
+    DURATION("timeouts.body", "TIMEOUTS_BODY", timeout_body_s, "30s", 0.001,
+             "time between two pieces of a body, then 408"),
+    DURATION("timeouts.idle", "TIMEOUTS_IDLE", timeout_idle_s, "60s", 0.001,
+             "time a connection may wait for its next request"),
+    DURATION("timeouts.write", "TIMEOUTS_WRITE", timeout_write_s, "30s", 0.001,
+             "time a client may read nothing of its response"),
+    DURATION("timeouts.handler", "TIMEOUTS_HANDLER", timeout_handler_s, "30s",
+             0.001, "deadline of a request, then 503"),
+    DURATION("timeouts.drain", "TIMEOUTS_DRAIN", timeout_drain_s, "30s", 0,
+             "time that running requests get when the server stops"),
+    DURATION("timeouts.pre_drain", "TIMEOUTS_PRE_DRAIN", timeout_pre_drain_s,
+             "0s", 0, "time of still serving, not ready, before the drain"),
+
+    SIZE("limits.output", "LIMITS_OUTPUT", limit_output_bytes, "1M", 16384,
+         1 << 30, "bytes of a connection that wait to be sent"),
+    SIZE("limits.target", "LIMITS_TARGET", limit_target_bytes, "8K", 16, 65536,
+         "longest request target, else 414"),
+    SIZE("limits.headers", "LIMITS_HEADERS", limit_headers_bytes, "32K", 64,
+         262144, "all header fields of a request, else 431"),
+    INTEGER("limits.header_count", "LIMITS_HEADER_COUNT", limit_header_count,
+            "100", 1, 1000, "header fields of a request, else 431"),
+    SIZE("limits.body", "LIMITS_BODY", limit_body_bytes, "1M", 0, KEY_BYTES_MAX,
+         "request body, else 413"),
+    INTEGER("limits.connections", "LIMITS_CONNECTIONS", limit_connections,
+            "10000", 1, 1000000, "connections of a worker"),
+    INTEGER("limits.requests_per_connection", "LIMITS_REQUESTS_PER_CONNECTION",
+            limit_requests_per_connection, "0", 0, 4294967295.0,
+            "requests before a connection is closed; 0 for no limit"),
+    INTEGER("limits.tasks", "LIMITS_TASKS", limit_tasks, "100", 0, 1000000,
+            "live tasks of a request"),
+    INTEGER("limits.tasks_per_worker", "LIMITS_TASKS_PER_WORKER",
+            limit_tasks_per_worker, "10000", 0, 1000000,
+            "live tasks of a worker"),
+
+    WORDS("vm.preempt", "VM_PREEMPT", vm_preempt, "line", "line off",
+          "how finely compiled code can be preempted"),
+    DURATION("vm.slice", "VM_SLICE", vm_slice_s, "10ms", 0.001,
+             "time a handler computes before others get a turn"),
+    DURATION("vm.load_timeout", "VM_LOAD_TIMEOUT", vm_load_timeout_s, "10s",
+             0.001, "time the app, or the configuration, may take to load"),
+    SIZE("vm.memory_soft", "VM_MEMORY_SOFT", vm_memory_soft_bytes, "256M",
+         4 << 20, KEY_BYTES_MAX, "Lua memory above which a handler is failed"),
+    SIZE("vm.memory_hard", "VM_MEMORY_HARD", vm_memory_hard_bytes, "512M",
+         8 << 20, KEY_BYTES_MAX, "Lua memory that is never exceeded"),
+    DURATION("vm.stuck_timeout", "VM_STUCK_TIMEOUT", vm_stuck_timeout_s, "10s",
+             0.1, "silence after which a worker is replaced"),
+    DURATION("vm.quarantine", "VM_QUARANTINE", vm_quarantine_s, "30s", 0,
+             "time a route that keeps crashing workers is refused"),
+
+    WORDS("log.level", "LOG_LEVEL", log_level, "info", "debug info warn error",
+          "least level that is written"),
+    WORDS("log.format", "LOG_FORMAT", log_format, "auto", "auto console json",
+          "auto is console on a terminal, else json"),
+    OTHER("log.access", "LOG_ACCESS", PL_KEY_BOOL, log_access, "true", 0, 0,
+          "whether each request is logged"),
+    STRING("log.output", "LOG_OUTPUT", log_output, "stdout", 1,
+           "stdout, stderr or the path of a file"),
+
+    OTHER("admin.listen", "ADMIN_LISTEN", PL_KEY_ADDRESS, admin_listen, "off",
+          0, 0, "address of the admin plane, never the public one"),
+};
+const uint32_t pl__key_count = sizeof(pl__keys) / sizeof(pl__keys[0]);
+
+_Static_assert(sizeof(pl__keys) / sizeof(pl__keys[0]) <= PL_CONFIG_KEYS_MAX,
+               "struct pl_config has an origin for every key");
+
+const struct pl_key *pl__key_find(const char *name, size_t bytes) {
+  for (uint32_t i = 0; i < pl__key_count; i++)
+    if (strlen(pl__keys[i].name) == bytes &&
+        memcmp(pl__keys[i].name, name, bytes) == 0)
+      return &pl__keys[i];
+  return NULL;
+}
+
+const struct pl_key *pl__key_find_env(const char *name, size_t bytes) {
+  for (uint32_t i = 0; i < pl__key_count; i++)
+    if (strlen(pl__keys[i].env) == bytes &&
+        memcmp(pl__keys[i].env, name, bytes) == 0)
+      return &pl__keys[i];
+  return NULL;
+}
+
+/* Edits (insert, delete, replace, swap of neighbours) between two words; words
+ * too long for the rows count as far apart. */
+static uint32_t word_distance(const char *a, const char *b) {
+  uint32_t rows[3][PL_KEY_NAME_BYTES + 1];
+  size_t a_bytes = strlen(a), b_bytes = strlen(b);
+
+  if (a_bytes > PL_KEY_NAME_BYTES || b_bytes > PL_KEY_NAME_BYTES)
+    return UINT32_MAX;
+  for (uint32_t j = 0; j <= b_bytes; j++)
+    rows[0][j] = j;
+  for (uint32_t i = 1; i <= a_bytes; i++) {
+    uint32_t *row = rows[i % 3], *above = rows[(i + 2) % 3];
+    const uint32_t *two_above = rows[(i + 1) % 3];
+
+    row[0] = i;
+    for (uint32_t j = 1; j <= b_bytes; j++) {
+      uint32_t best = above[j - 1] + (a[i - 1] != b[j - 1]);
+      if (above[j] + 1 < best)
+        best = above[j] + 1;
+      if (row[j - 1] + 1 < best)
+        best = row[j - 1] + 1;
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+          two_above[j - 2] + 1 < best)
+        best = two_above[j - 2] + 1;
+      row[j] = best;
+    }
+  }
+  return rows[a_bytes % 3][b_bytes];
+}
+
+const char *pl__word_near(const char *word, const char *const *words,
+                          size_t count) {
+  uint32_t near = strlen(word) <= 3 ? 1 : 2;
+  const char *found = NULL;
+
+  for (size_t i = 0; i < count; i++) {
+    uint32_t distance = word_distance(word, words[i]);
+    if (distance <= near && (!found || distance < near)) {
+      found = words[i];
+      near = distance;
+    }
+  }
+  return found;
+}
+
+static const char *last_part(const char *name) {
+  const char *dot = strrchr(name, '.');
+  return dot ? dot + 1 : name;
+}
+
+const char *pl__key_near(const char *name) {
+  const char *words[PL_CONFIG_KEYS_MAX + 1];
+  const char *near;
+
+  for (uint32_t i = 0; i < pl__key_count; i++)
+    words[i] = pl__keys[i].name;
+  words[pl__key_count] = "settings";
+  near = pl__word_near(name, words, pl__key_count + 1);
+  if (near)
+    return near;
+
+  /* `timeout` for `timeouts.handler` is beyond help, but the right last part
+   * under a wrong or missing first one (`body_max`, `memory_soft`) is not. */
+  for (uint32_t i = 0; i < pl__key_count; i++)
+    words[i] = last_part(pl__keys[i].name);
+  near = pl__word_near(last_part(name), words, pl__key_count);
+  for (uint32_t i = 0; near && i < pl__key_count; i++)
+    if (words[i] == near)
+      return pl__keys[i].name;
+  return NULL;
+}
+
+static bool in_range(const struct pl_key *key, double value) {
+  return value >= key->min && value <= key->max;
+}
+
+static int integer_parse(const char *text, uint64_t *out) {
+  return pl__text_number(pl__slice(text, strlen(text)), UINT32_MAX, out);
+}
+
+static int bool_parse(const char *text, bool *out) {
+  static const char *const yes[] = {"true", "on", "yes", "1"};
+  static const char *const no[] = {"false", "off", "no", "0"};
+
+  for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
+    if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+      *out = strcmp(text, yes[i]) == 0;
+      return 0;
+    }
+  }
+  return PL_EINVAL;
+}
+
+/* Index of `text` among words with one space between; -1 if it is not there. */
+static int choice_index(const char *choices, const char *text) {
+  size_t bytes = strlen(text);
+  int index = 0;
+
+  while (bytes) {
+    size_t word = strcspn(choices, " ");
+    if (word == bytes && memcmp(choices, text, bytes) == 0)
+      return index;
+    if (choices[word] == '\0')
+      break;
+    choices += word + 1;
+    index++;
+  }
+  return -1;
+}
+
+static int addresses_set(const char *text, struct pl_config *c) {
+  struct pl_address list[PL_CONFIG_LISTEN_MAX];
+  char one[PL_ADDRESS_TEXT_BYTES];
+  uint32_t count = 0;
+
+  for (;;) {
+    size_t bytes = strcspn(text, ",");
+    size_t next = bytes;
+
+    while (bytes && text[0] == ' ') {
+      text++;
+      bytes--;
+      next--;
+    }
+    while (bytes && text[bytes - 1] == ' ')
+      bytes--;
+    if (count == PL_CONFIG_LISTEN_MAX || bytes >= sizeof(one))
+      return PL_EINVAL;
+    memcpy(one, text, bytes);
+    one[bytes] = '\0';
+    if (pl__address_parse(one, &list[count]))
+      return PL_EINVAL;
+    count++;
+    if (text[next] == '\0')
+      break;
+    text += next + 1;
+  }
+  memcpy(c->listen, list, count * sizeof(list[0]));
+  c->listen_count = count;
+  return 0;
+}
+
+static int workers_set(const struct pl_key *key, const char *text,
+                       struct pl_config *c) {
+  uint64_t count = 0;
+  bool is_auto = strcmp(text, "auto") == 0;
+
+  if (!is_auto &&
+      (integer_parse(text, &count) || !in_range(key, (double)count)))
+    return PL_EINVAL;
+  c->workers = (uint32_t)count;
+  c->workers_auto = is_auto;
+  return 0;
+}
+
+static int address_set(const char *text, struct pl_config *c) {
+  if (strcmp(text, "off") == 0 || strcmp(text, "false") == 0) {
+    c->admin_on = false;
+    return 0;
+  }
+  if (pl__address_parse(text, &c->admin_listen))
+    return PL_EINVAL;
+  c->admin_on = true;
+  return 0;
+}
+
+int pl__key_set(const struct pl_key *key, const char *text,
+                struct pl_config *c) {
+  void *field = (char *)c + key->offset;
+  double seconds;
+  uint64_t number;
+  size_t bytes;
+  int index;
+
+  switch (key->type) {
+  case PL_KEY_DURATION:
+    if (pl__text_seconds(pl__slice(text, strlen(text)), &seconds) ||
+        !in_range(key, seconds))
+      return PL_EINVAL;
+    memcpy(field, &seconds, sizeof(seconds));
+    return 0;
+  case PL_KEY_SIZE:
+    if (pl__text_bytes(pl__slice(text, strlen(text)), &number) ||
+        !in_range(key, (double)number))
+      return PL_EINVAL;
+    memcpy(field, &number, sizeof(number));
+    return 0;
+  case PL_KEY_INTEGER:
+    if (integer_parse(text, &number) || !in_range(key, (double)number))
+      return PL_EINVAL;
+    memcpy(field, &number, sizeof(number));
+    return 0;
+  case PL_KEY_STRING:
+    bytes = strlen(text);
+    if (!in_range(key, (double)bytes))
+      return PL_EINVAL;
+    memcpy(field, text, bytes + 1);
+    return 0;
+  case PL_KEY_BOOL:
+    return bool_parse(text, field);
+  case PL_KEY_ENUM:
+    index = choice_index(key->choices, text);
+    if (index < 0)
+      return PL_EINVAL;
+    memcpy(field, &(uint32_t){(uint32_t)index}, sizeof(uint32_t));
+    return 0;
+  case PL_KEY_WORKERS:
+    return workers_set(key, text, c);
+  case PL_KEY_ADDRESSES:
+    return addresses_set(text, c);
+  case PL_KEY_ADDRESS:
+    return address_set(text, c);
+  }
+  return PL_EINVAL;
+}
+
+void pl__key_format_duration(double seconds, char *out, size_t bytes) {
+  if (seconds > 0 && seconds < 1)
+    snprintf(out, bytes, "%.10gms", seconds * 1000);
+  else if (seconds >= 120 && fmod(seconds, 60) == 0)
+    snprintf(out, bytes, "%.0fm", seconds / 60);
+  else
+    snprintf(out, bytes, "%.10gs", seconds);
+}
+
+void pl__key_format_size(uint64_t size, char *out, size_t bytes) {
+  static const struct {
+    uint32_t shift;
+    char letter;
+  } units[] = {{30, 'G'}, {20, 'M'}, {10, 'K'}};
+
+  for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+    if (size && size % (1ull << units[i].shift) == 0) {
+      snprintf(out, bytes, "%" PRIu64 "%c", size >> units[i].shift,
+               units[i].letter);
+      return;
+    }
+  }
+  snprintf(out, bytes, "%" PRIu64, size);
+}
+
+/* "a, b or c" of words with one space between. */
+static void choices_format(const char *choices, char *out, size_t bytes) {
+  size_t used = 0;
+
+  while (*choices && used < bytes) {
+    size_t word = strcspn(choices, " ");
+    const char *rest = choices + word + (choices[word] == ' ');
+    const char *between = "";
+
+    if (*rest)
+      between = strchr(rest, ' ') ? ", " : " or ";
+    used += (size_t)snprintf(out + used, bytes - used, "%.*s%s", (int)word,
+                             choices, between);
+    choices = rest;
+  }
+}
+
+void pl__key_expected(const struct pl_key *key, char *out, size_t bytes) {
+  char low[32], high[32];
+
+  switch (key->type) {
+  case PL_KEY_DURATION:
+    pl__key_format_duration(key->min, low, sizeof(low));
+    pl__key_format_duration(key->max, high, sizeof(high));
+    snprintf(out, bytes, "a duration from %s to %s, such as 250ms, 5s or 1m",
+             low, high);
+    return;
+  case PL_KEY_SIZE:
+    pl__key_format_size((uint64_t)key->min, low, sizeof(low));
+    pl__key_format_size((uint64_t)key->max, high, sizeof(high));
+    snprintf(out, bytes, "a size from %s to %s, such as 64K or 10M", low, high);
+    return;
+  case PL_KEY_INTEGER:
+    snprintf(out, bytes, "a whole number from %.0f to %.0f", key->min,
+             key->max);
+    return;
+  case PL_KEY_WORKERS:
+    snprintf(out, bytes, "auto or a whole number from %.0f to %.0f", key->min,
+             key->max);
+    return;
+  case PL_KEY_STRING:
+    snprintf(out, bytes, "a text of %.0f to %.0f bytes", key->min, key->max);
+    return;
+  case PL_KEY_BOOL:
+    snprintf(out, bytes, "true or false");
+    return;
+  case PL_KEY_ENUM:
+    choices_format(key->choices, out, bytes);
+    return;
+  case PL_KEY_ADDRESSES:
+    snprintf(out, bytes,
+             "up to %.0f of 127.0.0.1:8080, [::1]:8080 or unix:/path",
+             key->max);
+    return;
+  case PL_KEY_ADDRESS:
+    snprintf(out, bytes, "off, 127.0.0.1:8081, [::1]:8081 or unix:/path");
+    return;
+  }
+}
+
+const char *pl__key_type_name(const struct pl_key *key) {
+  switch (key->type) {
+  case PL_KEY_DURATION:
+    return "duration";
+  case PL_KEY_SIZE:
+    return "size";
+  case PL_KEY_INTEGER:
+    return "number";
+  case PL_KEY_WORKERS:
+    return "number or auto";
+  case PL_KEY_STRING:
+    return "text";
+  case PL_KEY_BOOL:
+    return "true or false";
+  case PL_KEY_ENUM:
+    return key->choices;
+  case PL_KEY_ADDRESSES:
+    return "addresses";
+  case PL_KEY_ADDRESS:
+    return "address or off";
+  }
+  return "";
+}

@@ -1,0 +1,150 @@
+/* server/layout.c - makes and finds the sections of a server's fabric. */
+#include "server/layout.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "fabric/map.h"
+#include "fabric/record.h"
+#include "fabric/ring.h"
+#include "fabric/routes.h"
+#include "fabric/slabs.h"
+#include "server/config.h"
+#include "server/dispatch.h"
+
+#define BEAT_VERSION 1u
+#define OWN_RING_BYTES 65536u /* of master and control, who say little */
+
+#define LOG_MASTER "log.master"
+#define LOG_CONTROL "log.control"
+
+static void section_name(struct pl_fabric_section *s, const char *name) {
+  memcpy(s->name, name, strlen(name) + 1);
+}
+
+static void ring_describe(struct pl_fabric_section *s, uint64_t bytes) {
+  s->version = PL_RING_VERSION;
+  s->element_bytes = 1;
+  s->element_count = pl__ring_section_bytes(bytes);
+}
+
+static uint32_t slab_count(const struct pl_config *config) {
+  uint64_t count = config->limit_connections;
+  return count < PL_LAYOUT_SLABS_MAX ? (uint32_t)count : PL_LAYOUT_SLABS_MAX;
+}
+
+/* Fills in all sections; returns how many. */
+static uint32_t sections_describe(const struct pl_config *config,
+                                  struct pl_fabric_section *s) {
+  uint32_t n = 0;
+
+  for (uint32_t i = 0; i < config->workers; i++) {
+    pl__fabric_name(&s[n], "log", (int)i);
+    ring_describe(&s[n++], PL_LIMIT_LOG_RING_BYTES);
+    pl__fabric_name(&s[n], "slabs", (int)i);
+    s[n].version = PL_SLABS_VERSION;
+    s[n].element_bytes = pl__dispatch_slab_bytes(config);
+    s[n++].element_count = slab_count(config);
+  }
+  section_name(&s[n], LOG_MASTER);
+  ring_describe(&s[n++], OWN_RING_BYTES);
+  section_name(&s[n], LOG_CONTROL);
+  ring_describe(&s[n++], OWN_RING_BYTES);
+  section_name(&s[n], "beats");
+  s[n].version = BEAT_VERSION;
+  s[n].element_bytes = sizeof(struct pl_beat);
+  s[n++].element_count = config->workers;
+  section_name(&s[n], "routes");
+  s[n].version = PL_ROUTES_VERSION;
+  s[n].element_bytes = sizeof(struct pl_routes);
+  s[n++].element_count = 1;
+  return n;
+}
+
+static int rings_init(const struct pl_fabric *f,
+                      const struct pl_config *config) {
+  struct pl_ring *ring;
+  int status = 0;
+
+  for (uint32_t i = 0; i < config->workers && !status; i++) {
+    status = pl__layout_ring(f, i, &ring);
+    status = status ? status : pl__ring_init(ring, PL_LIMIT_LOG_RING_BYTES);
+  }
+  status = status ? status : pl__layout_ring(f, PL_RECORD_MASTER, &ring);
+  status = status ? status : pl__ring_init(ring, OWN_RING_BYTES);
+  status = status ? status : pl__layout_ring(f, PL_RECORD_CONTROL, &ring);
+  return status ? status : pl__ring_init(ring, OWN_RING_BYTES);
+}
+
+int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
+                    char *error) {
+  struct pl_fabric_section *sections =
+      pl__alloc_zero((2 * (size_t)config->workers + 4) * sizeof(*sections));
+  int status;
+
+  error[0] = '\0';
+  if (!sections)
+    return PL_ENOMEM;
+  status =
+      pl__fabric_open(f, sections, sections_describe(config, sections), error);
+  pl__free(sections);
+  if (status)
+    return status;
+  status = rings_init(f, config);
+  if (status)
+    pl__fabric_close(f);
+  return status;
+}
+
+int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
+                    struct pl_ring **out) {
+  void *at;
+  int status;
+
+  if (worker == PL_RECORD_MASTER)
+    status = pl__fabric_find(f, LOG_MASTER, PL_RING_VERSION, 1, &at, NULL);
+  else if (worker == PL_RECORD_CONTROL)
+    status = pl__fabric_find(f, LOG_CONTROL, PL_RING_VERSION, 1, &at, NULL);
+  else
+    status = pl__fabric_find_number(f, "log", (int)worker, PL_RING_VERSION, 1,
+                                    &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
+                     uint32_t worker, void **at, uint32_t *count) {
+  uint64_t found;
+  int status =
+      pl__fabric_find_number(f, "slabs", (int)worker, PL_SLABS_VERSION,
+                             pl__dispatch_slab_bytes(config), at, &found);
+  if (!status)
+    *count = (uint32_t)found;
+  return status;
+}
+
+int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
+                    struct pl_beat **out) {
+  void *at;
+  uint64_t count;
+  int status = pl__fabric_find(f, "beats", BEAT_VERSION, sizeof(struct pl_beat),
+                               &at, &count);
+  if (status)
+    return status;
+  if (worker >= count)
+    return PL_EINVAL;
+  *out = (struct pl_beat *)at + worker;
+  return 0;
+}
+
+int pl__layout_routes(const struct pl_fabric *f, struct pl_routes **out) {
+  void *at;
+  int status = pl__fabric_find(f, "routes", PL_ROUTES_VERSION,
+                               sizeof(struct pl_routes), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}

@@ -1,0 +1,52 @@
+/* server/layout.h - which sections the fabric of a server has.
+ *
+ *   log.N, log.master, log.control   struct pl_ring: records on their way out
+ *   slabs.N                          receive buffers of worker N
+ *   beats                            struct pl_beat, one per worker
+ *   routes                           struct pl_routes: patterns by route id
+ *
+ * Made by the master before the first fork.  What a section holds is its
+ * owner's matter; here are only names, versions and sizes.
+ */
+#ifndef PL_SERVER_LAYOUT_H
+#define PL_SERVER_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct pl_config;
+struct pl_fabric;
+struct pl_ring;
+struct pl_routes;
+
+#define PL_LAYOUT_SLABS_MAX                                                    \
+  65536u /* of a worker, whatever connections it has */
+
+/* What a worker says of itself, about ten times a second. The worker writes,
+ * relaxed; the master reads. All zero while no worker is alive. */
+struct pl_beat {
+  _Alignas(64) _Atomic int64_t at_ns; /* monotonic; 0: not beating yet */
+  _Atomic uint32_t request_count;     /* running now */
+  _Atomic uint32_t connection_count;  /* open now */
+};
+
+/* Makes the fabric of a server and its empty rings.
+ *
+ *   error  PL_FABRIC_ERROR_BYTES; a sentence on failure
+ *
+ * Returns 0 or what pl__fabric_open returns. */
+int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
+                    char *error);
+
+/* The ring of a worker, or of PL_RECORD_MASTER, PL_RECORD_CONTROL. These and
+ * the following return 0, or what pl__fabric_find returns. */
+int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
+                    struct pl_ring **out);
+/* *count slabs of pl__dispatch_slab_bytes(config). */
+int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
+                     uint32_t worker, void **at, uint32_t *count);
+int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
+                    struct pl_beat **out);
+int pl__layout_routes(const struct pl_fabric *f, struct pl_routes **out);
+
+#endif /* PL_SERVER_LAYOUT_H */

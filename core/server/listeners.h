@@ -1,0 +1,52 @@
+/* server/listeners.h - the listening sockets of a server.
+ *
+ * The master makes them all before the first fork and keeps them open, so that
+ * nothing is refused while a worker is being replaced.  A TCP address has one
+ * socket per worker (SO_REUSEPORT: the kernel spreads connections, and no two
+ * workers wake for one), a unix socket is one for all.  Accepts nothing.
+ */
+#ifndef PL_SERVER_LISTENERS_H
+#define PL_SERVER_LISTENERS_H
+
+#include "server/address.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PL_LISTENERS_BACKLOG 4096 /* the kernel's somaxconn may be lower */
+#define PL_LISTENERS_ERROR_BYTES 512
+
+struct pl_listeners {
+  struct pl_address *addresses; /* ports resolved; owned */
+  uint32_t address_count;
+  uint32_t worker_count;
+  int *fds; /* [worker * address_count + address]; -1: closed; owned */
+};
+
+/* Makes the sockets of all workers, listening, non-blocking, close-on-exec.
+ *
+ *   addresses  copied; of port 0 the kernel picks one, which `addresses` in
+ *              the struct then has
+ *   error      PL_LISTENERS_ERROR_BYTES; on failure which address and why
+ *
+ * A unix socket file that nobody answers at is replaced.
+ * Returns 0, or with nothing open: PL_EBIND, PL_ENOMEM. */
+int pl__listeners_open(struct pl_listeners *l,
+                       const struct pl_address *addresses,
+                       uint32_t address_count, uint32_t worker_count,
+                       char *error);
+
+/* The `address_count` sockets of one worker, in the order of the addresses. */
+const int *pl__listeners_of(const struct pl_listeners *l, uint32_t worker);
+
+/* In a forked child: closes all but those of `worker` (worker_count: all). */
+void pl__listeners_keep(struct pl_listeners *l, uint32_t worker);
+
+/* In the master: closes all sockets, so that connecting fails from now on as
+ * far as no worker holds one, and removes socket files. Can be called twice. */
+void pl__listeners_stop(struct pl_listeners *l);
+
+/* Stops, and frees the struct's memory. */
+void pl__listeners_close(struct pl_listeners *l);
+
+#endif /* PL_SERVER_LISTENERS_H */

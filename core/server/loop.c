@@ -1,0 +1,95 @@
+/* server/loop.c - see loop.h. */
+#include "server/loop.h"
+#include "base/clock.h"
+
+#include <math.h>
+
+/* A poll that took longer had nothing to do: there is time to collect. */
+#define LOOP_IDLE_S 0.0005
+/* The longest that the timer sleeps; libuv counts in milliseconds. */
+#define LOOP_WAIT_MS_MAX 3600000.0
+
+static void on_idle(uv_idle_t *handle) { (void)handle; }
+
+static void on_timer(uv_timer_t *handle);
+
+/* What comes next: at once, at a time, or only with a socket. */
+static void loop_schedule(struct pl_loop *l, bool more) {
+  double wait_ms = pl__dispatch_wait(l->dispatch) * 1000;
+
+  if (more) {
+    uv_idle_start(&l->idle, on_idle);
+    return;
+  }
+  uv_idle_stop(&l->idle);
+  if (wait_ms >= HUGE_VAL) {
+    uv_timer_stop(&l->timer);
+    return;
+  }
+  if (wait_ms > LOOP_WAIT_MS_MAX)
+    wait_ms = LOOP_WAIT_MS_MAX;
+  uv_update_time(&l->uv);
+  uv_timer_start(&l->timer, on_timer, (uint64_t)ceil(wait_ms), 0);
+}
+
+static void loop_turn(struct pl_loop *l) {
+  bool more = false;
+
+  pl__dispatch_tick(l->dispatch);
+  if (l->before_turn)
+    more = l->before_turn(l->arg);
+  more = pl__dispatch_turn(l->dispatch, l->was_idle) || more;
+  if (l->before_turn)
+    more = l->before_turn(l->arg) || more;
+  if (l->after_turn)
+    l->after_turn(l->arg);
+  loop_schedule(l, more);
+}
+
+static void on_check(uv_check_t *handle) {
+  struct pl_loop *l = handle->data;
+
+  l->was_idle = pl__clock_monotonic_s() - l->polled_at > LOOP_IDLE_S;
+  loop_turn(l);
+}
+
+static void on_timer(uv_timer_t *handle) { loop_turn(handle->data); }
+
+static void on_prepare(uv_prepare_t *handle) {
+  struct pl_loop *l = handle->data;
+
+  l->polled_at = pl__clock_monotonic_s();
+}
+
+int pl__loop_open(struct pl_loop *l, struct pl_dispatch *d) {
+  int failed = uv_loop_init(&l->uv);
+
+  if (failed)
+    return failed;
+  l->dispatch = d;
+  l->was_idle = false;
+  l->before_turn = NULL;
+  l->after_turn = NULL;
+  uv_prepare_init(&l->uv, &l->prepare);
+  uv_check_init(&l->uv, &l->check);
+  uv_idle_init(&l->uv, &l->idle);
+  uv_timer_init(&l->uv, &l->timer);
+  l->prepare.data = l->check.data = l->idle.data = l->timer.data = l;
+  uv_prepare_start(&l->prepare, on_prepare);
+  uv_check_start(&l->check, on_check);
+  uv_idle_start(&l->idle, on_idle); /* the first turn comes at once */
+  return 0;
+}
+
+void pl__loop_run(struct pl_loop *l) { uv_run(&l->uv, UV_RUN_DEFAULT); }
+
+void pl__loop_stop(struct pl_loop *l) { uv_stop(&l->uv); }
+
+void pl__loop_close(struct pl_loop *l) {
+  uv_close((uv_handle_t *)&l->prepare, NULL);
+  uv_close((uv_handle_t *)&l->check, NULL);
+  uv_close((uv_handle_t *)&l->idle, NULL);
+  uv_close((uv_handle_t *)&l->timer, NULL);
+  uv_run(&l->uv, UV_RUN_DEFAULT);
+  uv_loop_close(&l->uv);
+}

@@ -1,0 +1,773 @@
+/* server/master.c - the life of a server's processes.
+ *
+ *          all ready            TERM, INT         pre_drain over
+ * STARTING ---------> SERVING ----------> PRE_DRAIN ------------> DRAINING
+ *    |                                                               |
+ *    | one fails, TERM, INT                 all workers gone, or     |
+ *    |                                      timeouts.drain over:     |
+ *    +---------------------> KILLING <------------- KILL ------------+
+ *                               | all workers gone
+ *                               v
+ *                            ENDING --- control gone ---> the end
+ *
+ *  TERM or INT a second time leads from PRE_DRAIN and DRAINING to KILLING.
+ *
+ *  state      a dead worker is   sockets   may last
+ *  STARTING   a failure          open      vm.load_timeout, which workers keep
+ *  SERVING    replaced           open      for ever
+ *  PRE_DRAIN  replaced           open      timeouts.pre_drain
+ *  DRAINING   forgotten          closed    timeouts.drain and DRAIN_GRACE_MS
+ *  KILLING    forgotten          closed    as long as the kernel takes
+ *  ENDING     -                  closed    CONTROL_END_MS, then it is killed
+ *
+ * Invariants:
+ *  (1) every child is reaped before master_run returns;
+ *  (2) control is started first and ended last: it writes what the others had
+ *      to say;
+ *  (3) a child that outlives the master cannot be: workers are killed by the
+ *      kernel (PR_SET_PDEATHSIG), control sees the end of the lifeline;
+ *  (4) no descriptor of the master's own (signals, lock, lifeline's end, other
+ *      children's pipes, other workers' sockets) is left open in a child.
+ */
+#define _GNU_SOURCE /* pipe2, strsignal */
+#include "server/master.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "fabric/map.h"
+#include "fabric/record.h"
+#include "perilune.h"
+#include "server/config.h"
+#include "server/control.h"
+#include "server/error.h"
+#include "server/layout.h"
+#include "server/listeners.h"
+#include "server/lockfile.h"
+#include "server/status.h"
+#include "server/worker.h"
+
+#define DRAIN_GRACE_MS 1000 /* workers cut requests themselves; then we do */
+#define CONTROL_END_MS (PL_CONTROL_FINISH_MS + 1000)
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS 5000
+#define BACKOFF_FORGET_MS 10000 /* who lived so long starts afresh */
+#define STUCK_LOOKS 4           /* per vm.stuck_timeout */
+#define MESSAGE_BYTES 4096
+#define RECORD_BYTES 8192
+
+enum master_state { STARTING, SERVING, PRE_DRAIN, DRAINING, KILLING, ENDING };
+
+struct child {
+  pid_t pid;          /* 0: not running */
+  int status_fd;      /* -1 once the child has said how it went */
+  bool ready;         /* it has said so */
+  bool failed;        /* it has said that it cannot start */
+  bool stuck;         /* killed because its heartbeat stopped */
+  uint32_t deaths;    /* one after the other, each soon after the start */
+  int64_t started_ns; /* monotonic */
+  int64_t due_ns;     /* when it is started again; 0: it is not */
+};
+
+struct master {
+  const struct pl_master_options *options;
+  const struct pl_config *config;
+  struct pl_error *error; /* may be NULL */
+  enum master_state state;
+  int result;             /* what pl__master_run returns */
+  int64_t due_ns;         /* the state ends; 0: it does not end by time */
+  struct child *children; /* workers, then control */
+  struct pl_fabric fabric;
+  struct pl_listeners listeners;
+  struct pl_lockfile lock;
+  struct pl_ring_writer log;
+  sigset_t caller_mask;
+  struct sigaction caller_pipe; /* what it does on SIGPIPE */
+  int signal_fd;
+  int wake_fd;     /* eventfd of control */
+  int lifeline[2]; /* [0] for control, [1] ours */
+};
+
+/* ---- telling ------------------------------------------------------------- */
+
+__attribute__((format(printf, 2, 3))) static void
+master_say(struct master *m, const char *format, ...) {
+  char text[MESSAGE_BYTES];
+  va_list args;
+  size_t bytes;
+
+  va_start(args, format);
+  vsnprintf(text, sizeof(text) - 1, format, args);
+  va_end(args);
+  bytes = strlen(text);
+  text[bytes] = '\n';
+  m->options->on_message(m->options->arg, text, bytes + 1);
+}
+
+/* One record; `worker` and `text` are left out when they are negative or
+ * NULL. */
+static void master_log(struct master *m, enum pl_level level,
+                       const char *message, int worker, const char *text) {
+  struct pl_record head = {.level = (uint8_t)level,
+                           .worker = PL_RECORD_MASTER,
+                           .route = PL_RECORD_NO_ROUTE};
+  struct pl_record_draft draft;
+  _Alignas(8) char memory[RECORD_BYTES];
+
+  if ((uint32_t)level < m->config->log_level)
+    return;
+  pl__record_begin(&draft, memory, sizeof(memory), &head,
+                   pl__slice(message, strlen(message)));
+  if (worker >= 0)
+    pl__record_num(&draft, PL_SLICE("child"), worker);
+  if (text)
+    pl__record_str(&draft, PL_SLICE("reason"), pl__slice(text, strlen(text)));
+  pl__record_end(&draft, &m->log);
+  pl__ring_wake(&m->log);
+}
+
+/* ---- signals ------------------------------------------------------------- */
+
+/* HUP, USR1, USR2, TTIN and TTOU are taken so that they do not end us. */
+static const int TAKEN[] = {SIGTERM, SIGINT,  SIGCHLD, SIGHUP,
+                            SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
+#define TAKEN_COUNT (sizeof(TAKEN) / sizeof(TAKEN[0]))
+
+static int signals_open(struct master *m) {
+  struct sigaction ignore = {.sa_handler = SIG_IGN};
+  sigset_t set;
+
+  sigemptyset(&set);
+  for (size_t i = 0; i < TAKEN_COUNT; i++)
+    sigaddset(&set, TAKEN[i]);
+  if (sigprocmask(SIG_BLOCK, &set, &m->caller_mask))
+    return -errno;
+  m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (m->signal_fd < 0) {
+    int code = errno;
+    sigprocmask(SIG_SETMASK, &m->caller_mask, NULL);
+    return -code;
+  }
+  /* A message to a terminal that was closed must not end us. */
+  sigaction(SIGPIPE, &ignore, &m->caller_pipe);
+  return 0;
+}
+
+static void signals_close(struct master *m) {
+  close(m->signal_fd);
+  sigaction(SIGPIPE, &m->caller_pipe, NULL);
+  sigprocmask(SIG_SETMASK, &m->caller_mask, NULL);
+}
+
+/* A child begins as if freshly executed, but what terminals send to the whole
+ * group, and what later versions send to masters, is not for it. */
+static void signals_reset_in_child(void) {
+  static const int ignored[] = {SIGINT,  SIGHUP,  SIGPIPE, SIGUSR1,
+                                SIGUSR2, SIGTTIN, SIGTTOU};
+  sigset_t none;
+
+  signal(SIGTERM, SIG_DFL);
+  signal(SIGCHLD, SIG_DFL);
+  for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+    signal(ignored[i], SIG_IGN);
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* ---- children ------------------------------------------------------------ */
+
+static struct child *control_of(struct master *m) {
+  return &m->children[m->config->workers];
+}
+
+static int child_index(struct master *m, const struct child *c) {
+  return (int)(c - m->children);
+}
+
+static const char *child_kind(struct master *m, const struct child *c) {
+  return c == control_of(m) ? "control" : "worker";
+}
+
+/* Closes in a child what is the master's (invariant 4). */
+static void master_close_in_child(struct master *m, uint32_t worker) {
+  for (uint32_t i = 0; i <= m->config->workers; i++)
+    if (m->children[i].status_fd >= 0)
+      close(m->children[i].status_fd);
+  pl__listeners_keep(&m->listeners, worker);
+  pl__lockfile_forget(&m->lock);
+  close(m->signal_fd);
+  close(m->lifeline[1]);
+}
+
+static int worker_run(struct master *m, uint32_t index, int status_fd) {
+  struct pl_worker_args args = {.index = index,
+                                .config = m->config,
+                                .fabric = &m->fabric,
+                                .listen_fds =
+                                    pl__listeners_of(&m->listeners, index),
+                                .listen_count = m->listeners.address_count,
+                                .status_fd = status_fd,
+                                .log_wake_fd = m->wake_fd,
+                                .app_path = m->config->app_file};
+
+  close(m->lifeline[0]);
+  return m->options->worker_main(&args);
+}
+
+static int control_run(struct master *m, int status_fd) {
+  struct pl_control_args args = {.config = m->config,
+                                 .fabric = &m->fabric,
+                                 .status_fd = status_fd,
+                                 .wake_fd = m->wake_fd,
+                                 .lifeline_fd = m->lifeline[0]};
+
+  return pl__control_main(&args);
+}
+
+/* What happens in the child after the fork; its exit code. */
+static int child_run(struct master *m, uint32_t index, int status_fd,
+                     pid_t master) {
+  bool is_control = index == m->config->workers;
+
+  signals_reset_in_child();
+  if (!is_control) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != master) /* it died before we could ask */
+      return 1;
+  }
+  master_close_in_child(m, index);
+  return is_control ? control_run(m, status_fd)
+                    : worker_run(m, index, status_fd);
+}
+
+static int child_start(struct master *m, struct child *c) {
+  pid_t master = getpid(), pid;
+  struct pl_beat *beat;
+  int fds[2];
+
+  c->due_ns = 0;
+  if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
+    return -errno;
+  if (c != control_of(m) &&
+      pl__layout_beat(&m->fabric, (uint32_t)child_index(m, c), &beat) == 0)
+    memset(beat, 0, sizeof(*beat));
+  fflush(NULL); /* or what is buffered would be written by every child too */
+  pid = fork();
+  if (pid < 0) {
+    int code = errno;
+    close(fds[0]);
+    close(fds[1]);
+    return -code;
+  }
+  if (pid == 0) {
+    int code;
+    close(fds[0]);
+    code = child_run(m, (uint32_t)child_index(m, c), fds[1], master);
+    fflush(NULL); /* what the app printed */
+    _exit(code);
+  }
+  close(fds[1]);
+  c->pid = pid;
+  c->status_fd = fds[0];
+  c->ready = c->failed = c->stuck = false;
+  c->started_ns = pl__clock_monotonic_ns();
+  return 0;
+}
+
+/* Starts a child again, at once after a first death, later after others. */
+static void child_schedule(struct child *c) {
+  int64_t now = pl__clock_monotonic_ns();
+  int64_t wait_ms = 0;
+
+  if (now - c->started_ns > (int64_t)BACKOFF_FORGET_MS * PL_NS_PER_MS)
+    c->deaths = 0;
+  if (c->deaths > 0) {
+    wait_ms = BACKOFF_FIRST_MS;
+    for (uint32_t i = 1; i < c->deaths && wait_ms < BACKOFF_MAX_MS; i++)
+      wait_ms *= 2;
+    if (wait_ms > BACKOFF_MAX_MS)
+      wait_ms = BACKOFF_MAX_MS;
+  }
+  c->deaths++;
+  c->due_ns = now + wait_ms * PL_NS_PER_MS;
+}
+
+static void workers_signal(struct master *m, int number) {
+  for (uint32_t i = 0; i < m->config->workers; i++)
+    if (m->children[i].pid > 0)
+      kill(m->children[i].pid, number);
+}
+
+static uint32_t workers_alive(struct master *m) {
+  uint32_t count = 0;
+  for (uint32_t i = 0; i < m->config->workers; i++)
+    count += m->children[i].pid > 0;
+  return count;
+}
+
+static bool children_ready(struct master *m) {
+  for (uint32_t i = 0; i <= m->config->workers; i++)
+    if (!m->children[i].ready)
+      return false;
+  return true;
+}
+
+/* ---- changes of state ---------------------------------------------------- */
+
+static int64_t in_seconds(double seconds) {
+  return pl__clock_monotonic_ns() + (int64_t)(seconds * PL_NS_PER_S);
+}
+
+static int64_t in_ms(int64_t ms) {
+  return pl__clock_monotonic_ns() + ms * PL_NS_PER_MS;
+}
+
+static void ending_enter(struct master *m) {
+  struct child *control = control_of(m);
+
+  m->state = ENDING;
+  m->due_ns = in_ms(CONTROL_END_MS);
+  control->due_ns = 0;
+  if (control->pid > 0)
+    kill(control->pid, SIGTERM);
+}
+
+static void workers_forget(struct master *m) {
+  for (uint32_t i = 0; i < m->config->workers; i++)
+    m->children[i].due_ns = 0;
+}
+
+static void killing_enter(struct master *m) {
+  m->state = KILLING;
+  m->due_ns = 0;
+  pl__listeners_stop(&m->listeners);
+  workers_forget(m);
+  workers_signal(m, SIGKILL);
+}
+
+static void draining_enter(struct master *m) {
+  m->state = DRAINING;
+  m->due_ns = in_seconds(m->config->timeout_drain_s) +
+              (int64_t)DRAIN_GRACE_MS * PL_NS_PER_MS;
+  pl__listeners_stop(&m->listeners);
+  workers_forget(m);
+  workers_signal(m, SIGTERM);
+}
+
+static void pre_drain_enter(struct master *m) {
+  m->state = PRE_DRAIN;
+  m->due_ns = in_seconds(m->config->timeout_pre_drain_s);
+  master_log(m, PL_LEVEL_INFO, "stopping", -1, NULL);
+  master_say(m, "perilune: stopping; a second signal stops at once");
+  if (m->config->timeout_pre_drain_s == 0)
+    draining_enter(m);
+}
+
+/* Gives up with an error, from STARTING. */
+static void start_fail(struct master *m, int code, const char *text) {
+  if (m->state == STARTING) {
+    m->result =
+        pl__error_set(m->error, code, text && *text ? "%s" : NULL, text);
+    killing_enter(m);
+  }
+}
+
+static void stop_by_force(struct master *m, const char *text) {
+  m->result = pl__error_set(m->error, PL_EFAIL, "%s", text);
+  master_log(m, PL_LEVEL_WARN, "stopped at once", -1, NULL);
+  killing_enter(m);
+}
+
+static uint32_t requests_running(struct master *m) {
+  struct pl_beat *beat;
+  uint32_t count = 0;
+
+  for (uint32_t i = 0; i < m->config->workers; i++)
+    if (m->children[i].pid > 0 && !pl__layout_beat(&m->fabric, i, &beat))
+      count += atomic_load_explicit(&beat->request_count, memory_order_relaxed);
+  return count;
+}
+
+static void drain_cut(struct master *m) {
+  char text[160], time[32];
+
+  snprintf(time, sizeof(time), "%gs", m->config->timeout_drain_s);
+  snprintf(text, sizeof(text),
+           "the drain took longer than %s: %u workers with %u requests are "
+           "stopped",
+           time, workers_alive(m), requests_running(m));
+  master_say(m, "perilune: %s", text);
+  master_log(m, PL_LEVEL_WARN, "drain cut", -1, text);
+  killing_enter(m);
+}
+
+static void state_on_time(struct master *m) {
+  switch (m->state) {
+  case PRE_DRAIN:
+    draining_enter(m);
+    return;
+  case DRAINING:
+    drain_cut(m);
+    return;
+  case ENDING:
+    m->due_ns = 0;
+    if (control_of(m)->pid > 0)
+      kill(control_of(m)->pid, SIGKILL);
+    return;
+  default:
+    m->due_ns = 0;
+  }
+}
+
+static void addresses_list(struct master *m, char *out, size_t bytes) {
+  size_t used = 0;
+
+  for (uint32_t i = 0; i < m->listeners.address_count && used < bytes; i++) {
+    char one[PL_ADDRESS_TEXT_BYTES + 16];
+    pl__address_format(&m->listeners.addresses[i], one, sizeof(one));
+    used +=
+        (size_t)snprintf(out + used, bytes - used, "%s%s", i ? ", " : "", one);
+  }
+}
+
+static void serving_enter(struct master *m) {
+  char addresses[MESSAGE_BYTES / 2];
+
+  m->state = SERVING;
+  addresses_list(m, addresses, sizeof(addresses));
+  master_say(m, "perilune %s serving %s on %s (%u worker%s, pid %ld)",
+             pl_version(), m->config->name, addresses, m->config->workers,
+             m->config->workers == 1 ? "" : "s", (long)getpid());
+  master_log(m, PL_LEVEL_INFO, "serving", -1, addresses);
+}
+
+/* ---- news ---------------------------------------------------------------- */
+
+static void on_stop_signal(struct master *m) {
+  switch (m->state) {
+  case STARTING:
+    m->result =
+        pl__error_set(m->error, PL_EFAIL, "stopped before it was ready");
+    killing_enter(m);
+    return;
+  case SERVING:
+    pre_drain_enter(m);
+    return;
+  case PRE_DRAIN:
+  case DRAINING:
+    stop_by_force(m, "stopped at once by a second signal");
+    return;
+  default:
+    return;
+  }
+}
+
+static void on_child_message(struct master *m, struct child *c) {
+  struct pl_status message;
+  int status = pl__status_read(c->status_fd, &message);
+
+  if (status == -EAGAIN)
+    return;
+  close(c->status_fd);
+  c->status_fd = -1;
+  if (status)
+    return; /* it is dead; waitpid knows more */
+  c->ready = message.code == 0;
+  c->failed = !c->ready;
+  if (c->failed && m->state == STARTING)
+    start_fail(m, message.code, message.text);
+  else if (c->failed)
+    master_log(m, PL_LEVEL_ERROR, "a process does not start", child_index(m, c),
+               message.text);
+  else if (m->state == STARTING && children_ready(m))
+    serving_enter(m);
+}
+
+static void death_describe(struct master *m, const struct child *c, int status,
+                           char *out, size_t bytes) {
+  const char *kind = child_kind(m, c);
+
+  if (c->stuck)
+    snprintf(out, bytes, "%s %d showed no life for %gs and was killed", kind,
+             child_index(m, c), m->config->vm_stuck_timeout_s);
+  else if (WIFSIGNALED(status))
+    snprintf(out, bytes, "%s %d was ended by signal %d (%s)", kind,
+             child_index(m, c), WTERMSIG(status), strsignal(WTERMSIG(status)));
+  else
+    snprintf(out, bytes, "%s %d ended with code %d", kind, child_index(m, c),
+             WEXITSTATUS(status));
+}
+
+static void on_child_death(struct master *m, struct child *c, int status) {
+  char text[256];
+
+  if (c->status_fd >= 0)
+    on_child_message(m, c); /* it may have said why */
+  if (c->status_fd >= 0)
+    close(c->status_fd);
+  c->status_fd = -1;
+  c->pid = 0;
+  death_describe(m, c, status, text, sizeof(text));
+  switch (m->state) {
+  case STARTING:
+    start_fail(m, PL_EFAIL, text);
+    break;
+  case SERVING:
+  case PRE_DRAIN:
+    if (!c->failed)
+      master_log(m, PL_LEVEL_ERROR, "a process died", child_index(m, c), text);
+    child_schedule(c);
+    break;
+  default:
+    if (c == control_of(m) && m->state != ENDING)
+      child_schedule(c); /* there is still something to write */
+  }
+}
+
+static void reap(struct master *m) {
+  int status;
+  pid_t pid;
+
+  /* As the first process of a container we get everybody's children. */
+  while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+    for (uint32_t i = 0; i <= m->config->workers; i++)
+      if (m->children[i].pid == pid)
+        on_child_death(m, &m->children[i], status);
+}
+
+static void on_signals(struct master *m) {
+  struct signalfd_siginfo info;
+
+  while (read(m->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+    if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+      on_stop_signal(m);
+  /* Signals of one number melt into one: ask always. */
+  reap(m);
+}
+
+/* ---- the loop ------------------------------------------------------------ */
+
+static void workers_restart_due(struct master *m, int64_t now) {
+  for (uint32_t i = 0; i <= m->config->workers; i++) {
+    struct child *c = &m->children[i];
+    if (c->due_ns && c->due_ns <= now && child_start(m, c))
+      child_schedule(c); /* no process to be had: later */
+  }
+}
+
+/* Kills workers whose heart stopped; their death is then handled as any. */
+static void workers_check_beats(struct master *m, int64_t now) {
+  int64_t stuck_ns = (int64_t)(m->config->vm_stuck_timeout_s * PL_NS_PER_S);
+  struct pl_beat *beat;
+
+  for (uint32_t i = 0; i < m->config->workers; i++) {
+    struct child *c = &m->children[i];
+    int64_t at;
+
+    if (c->pid <= 0 || !c->ready || c->stuck ||
+        pl__layout_beat(&m->fabric, i, &beat))
+      continue;
+    at = atomic_load_explicit(&beat->at_ns, memory_order_relaxed);
+    if (at == 0 || now - at < stuck_ns)
+      continue;
+    c->stuck = true;
+    kill(c->pid, SIGKILL);
+  }
+}
+
+static int64_t earlier(int64_t a, int64_t b) {
+  return !a || (b && b < a) ? b : a;
+}
+
+static int wait_ms(struct master *m, int64_t now) {
+  int64_t due = m->due_ns, ms;
+
+  for (uint32_t i = 0; i <= m->config->workers; i++)
+    due = earlier(due, m->children[i].due_ns);
+  if (m->state == SERVING || m->state == PRE_DRAIN || m->state == DRAINING)
+    due = earlier(due, now + (int64_t)(m->config->vm_stuck_timeout_s *
+                                       PL_NS_PER_S / STUCK_LOOKS));
+  if (!due)
+    return -1;
+  if (due <= now)
+    return 0;
+  ms = (due - now) / PL_NS_PER_MS + 1;
+  return ms < 60000 ? (int)ms : 60000;
+}
+
+static bool is_over(struct master *m) {
+  if ((m->state == KILLING || m->state == DRAINING) && workers_alive(m) == 0)
+    ending_enter(m);
+  return m->state == ENDING && control_of(m)->pid <= 0;
+}
+
+static void master_loop(struct master *m, struct pollfd *fds) {
+  while (!is_over(m)) {
+    int64_t now = pl__clock_monotonic_ns();
+    nfds_t count = 1;
+
+    if (m->due_ns && m->due_ns <= now) {
+      state_on_time(m);
+      continue;
+    }
+    workers_restart_due(m, now);
+    workers_check_beats(m, now);
+    fds[0] = (struct pollfd){.fd = m->signal_fd, .events = POLLIN};
+    for (uint32_t i = 0; i <= m->config->workers; i++)
+      if (m->children[i].status_fd >= 0)
+        fds[count++] =
+            (struct pollfd){.fd = m->children[i].status_fd, .events = POLLIN};
+    if (poll(fds, count, wait_ms(m, now)) < 0 && errno != EINTR)
+      poll(NULL, 0, BACKOFF_FIRST_MS); /* out of memory: do not spin */
+    for (uint32_t i = 0; i <= m->config->workers; i++)
+      if (m->children[i].status_fd >= 0)
+        on_child_message(m, &m->children[i]);
+    on_signals(m);
+  }
+}
+
+/* ---- beginning and end --------------------------------------------------- */
+
+/* Each connection is a descriptor; the soft limit is there for programs that
+ * use select, which we are not. */
+static void descriptors_raise(void) {
+  struct rlimit limit;
+
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+      limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
+}
+
+static int lock_take(struct master *m) {
+  char text[PL_LOCKFILE_ERROR_BYTES];
+  int status =
+      pl__lockfile_take(&m->lock, m->config->pid_file, m->config->name, text);
+  return status ? pl__error_set(m->error, PL_EFAIL, "%s", text) : 0;
+}
+
+static int listeners_make(struct master *m) {
+  char text[PL_LISTENERS_ERROR_BYTES];
+  int status =
+      pl__listeners_open(&m->listeners, m->config->listen,
+                         m->config->listen_count, m->config->workers, text);
+  return status ? pl__error_set(m->error, status, text[0] ? "%s" : NULL, text)
+                : 0;
+}
+
+static int fabric_make(struct master *m) {
+  char text[PL_FABRIC_ERROR_BYTES];
+  struct pl_ring *ring;
+  int status = pl__layout_open(&m->fabric, m->config, text);
+
+  if (status)
+    return pl__error_set(m->error, PL_ENOMEM, "no shared memory: %s",
+                         text[0] ? text : pl_strerror(status));
+  status = pl__layout_ring(&m->fabric, PL_RECORD_MASTER, &ring);
+  if (status) {
+    pl__fabric_close(&m->fabric);
+    return pl__error_set(m->error, status, NULL);
+  }
+  pl__ring_writer_init(&m->log, ring, m->wake_fd);
+  return 0;
+}
+
+static int wires_make(struct master *m) {
+  m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (m->wake_fd < 0)
+    return pl__error_set(m->error, PL_EFAIL, "eventfd: %s", strerror(errno));
+  if (pipe2(m->lifeline, O_CLOEXEC)) {
+    close(m->wake_fd);
+    return pl__error_set(m->error, PL_EFAIL, "pipe: %s", strerror(errno));
+  }
+  return 0;
+}
+
+static void wires_close(struct master *m) {
+  close(m->wake_fd);
+  close(m->lifeline[0]);
+  close(m->lifeline[1]);
+}
+
+static void children_start(struct master *m) {
+  for (uint32_t i = 0; i <= m->config->workers && m->state == STARTING; i++) {
+    /* Control first: what workers say while they load has to come out. */
+    uint32_t index = i ? i - 1 : m->config->workers;
+    int status = child_start(m, &m->children[index]);
+    if (status)
+      start_fail(m, PL_EFAIL, "cannot start a process: no memory, or too many");
+  }
+}
+
+static int children_make(struct master *m) {
+  m->children = pl__alloc_zero((m->config->workers + 1) * sizeof(struct child));
+  if (!m->children)
+    return pl__error_set(m->error, PL_ENOMEM, NULL);
+  for (uint32_t i = 0; i <= m->config->workers; i++)
+    m->children[i].status_fd = -1;
+  return 0;
+}
+
+int pl__master_run(const struct pl_master_options *options,
+                   struct pl_error *error) {
+  struct master m = {.options = options,
+                     .config = options->config,
+                     .error = error,
+                     .state = STARTING};
+  struct pollfd *fds;
+  int status;
+
+  pl__error_clear(error);
+  descriptors_raise();
+  fds = pl__alloc((m.config->workers + 2) * sizeof(*fds));
+  if (!fds)
+    return pl__error_set(error, PL_ENOMEM, NULL);
+  if ((status = children_make(&m)))
+    goto fail_children;
+  if ((status = lock_take(&m)))
+    goto fail_lock;
+  if ((status = listeners_make(&m)))
+    goto fail_listeners;
+  if ((status = wires_make(&m)))
+    goto fail_wires;
+  if ((status = fabric_make(&m)))
+    goto fail_fabric;
+  if ((status = signals_open(&m))) {
+    pl__error_set(error, status, NULL);
+    goto fail_signals;
+  }
+  children_start(&m);
+  master_loop(&m, fds);
+  status = m.result;
+
+  signals_close(&m);
+fail_signals:
+  pl__fabric_close(&m.fabric);
+fail_fabric:
+  wires_close(&m);
+fail_wires:
+  pl__listeners_close(&m.listeners);
+fail_listeners:
+  pl__lockfile_give(&m.lock);
+fail_lock:
+  pl__free(m.children);
+fail_children:
+  pl__free(fds);
+  return status;
+}

@@ -1,0 +1,254 @@
+/* server/tool.c - see tool.h. */
+#include "server/tool.h"
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "fabric/map.h"
+#include "server/config.h"
+#include "server/error.h"
+#include "server/inject.h"
+#include "server/loop.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define TOOL_SLABS 1024u /* connections that a spec can have busy at once */
+#define TOOL_OUTPUT_BYTES_MAX 16777216u
+#define TOOL_CHECK_S 60 /* loading may take so long */
+
+struct tool {
+  struct pl_fabric fabric;
+  struct pl_dispatch dispatch;
+  struct pl_inject inject;
+  struct pl_loop loop;
+  pl_output_fn on_output;
+  void *output_arg;
+};
+
+static void on_output(void *arg, bool message, const char *text,
+                      size_t bytes) {
+  struct tool *t = arg;
+
+  t->on_output(t->output_arg, message ? PL_STREAM_MESSAGE : PL_STREAM_RESULT,
+               text, bytes);
+}
+
+static int open_slabs(struct tool *t, const struct pl_config *config,
+                      struct pl_dispatch_options *options,
+                      struct pl_error *error) {
+  char text[PL_FABRIC_ERROR_BYTES];
+  struct pl_fabric_section section = {
+      .name = "slabs", .version = 1, .element_count = TOOL_SLABS};
+  int failed;
+
+  options->slab_bytes = pl__dispatch_slab_bytes(config);
+  options->slab_count = TOOL_SLABS;
+  section.element_bytes = options->slab_bytes;
+  failed = pl__fabric_open(&t->fabric, &section, 1, text);
+  if (!failed)
+    failed = pl__fabric_find(&t->fabric, "slabs", 1, options->slab_bytes,
+                             &options->slabs, NULL);
+  return failed ? pl__error_set(error, PL_ENOMEM, "%s", text) : 0;
+}
+
+static struct tool *tool_open(const struct pl_config *config,
+                              pl_output_fn output, void *output_arg,
+                              struct pl_error *error) {
+  struct tool *t = pl__alloc_zero(sizeof *t);
+  char err[PL_VM_ERROR_BYTES];
+  int failed;
+
+  if (!t) {
+    pl__error_set(error, PL_ENOMEM, NULL);
+    return NULL;
+  }
+  t->on_output = output;
+  t->output_arg = output_arg;
+  struct pl_dispatch_options options = {
+      .config = config,
+      .log_wake_fd = -1,
+      .worker = UINT32_MAX,
+      .inject = &t->inject,
+      .on_output = on_output,
+      .output_arg = t,
+  };
+  if (open_slabs(t, config, &options, error))
+    goto fail_slabs;
+  failed = pl__dispatch_open(&t->dispatch, &options, err);
+  if (failed) {
+    pl__error_set(error, failed, "%s", err);
+    goto fail_dispatch;
+  }
+  pl__inject_init(&t->inject, &t->dispatch);
+  return t;
+
+fail_dispatch:
+  pl__fabric_close(&t->fabric);
+fail_slabs:
+  pl__free(t);
+  return NULL;
+}
+
+static void tool_close(struct tool *t) {
+  pl__dispatch_close(&t->dispatch);
+  pl__inject_deinit(&t->inject);
+  pl__fabric_close(&t->fabric);
+  pl__free(t);
+}
+
+/* Calls a function of boot and writes what it returns. *lines: how many. */
+static int tool_call(struct tool *t, const char *name,
+                     const struct pl_vm_arg *args, uint32_t count,
+                     uint32_t *lines, struct pl_error *error) {
+  char err[PL_VM_ERROR_BYTES];
+  struct pl_buf out;
+  int failed;
+
+  pl__buf_init(&out, NULL, TOOL_OUTPUT_BYTES_MAX);
+  failed = pl__vm_call_tool(&t->dispatch.vm, name, args, count, TOOL_CHECK_S,
+                            &out, lines, err);
+  if (failed)
+    pl__error_set(error, failed, "%s", err);
+  else if (out.bytes)
+    t->on_output(t->output_arg, PL_STREAM_RESULT, out.at, out.bytes);
+  pl__buf_release(&out);
+  return failed;
+}
+
+static struct pl_vm_arg text_arg(const char *text) {
+  return (struct pl_vm_arg){.text = text, .text_bytes = strlen(text)};
+}
+
+int pl__tool_check(const struct pl_config *config, pl_output_fn output,
+                   void *output_arg, struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  struct pl_vm_arg app = text_arg(config->app_file);
+  uint32_t faults;
+  int failed;
+
+  if (!t)
+    return error->code;
+  failed = tool_call(t, "check", &app, 1, &faults, error);
+  if (!failed && faults)
+    failed = pl__error_set(error, PL_ESCRIPT, faults == 1 ? "%u problem"
+                                                          : "%u problems",
+                           faults);
+  tool_close(t);
+  return failed ? failed : pl__error_clear(error);
+}
+
+int pl__tool_routes(const struct pl_config *config, int json,
+                    pl_output_fn output, void *output_arg,
+                    struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  struct pl_vm_arg args[] = {text_arg(config->app_file), {0}};
+  uint32_t lines;
+  int failed;
+
+  if (!t)
+    return error->code;
+  if (json)
+    args[1] = text_arg("json");
+  failed = tool_call(t, "routes", args, 2, &lines, error);
+  tool_close(t);
+  return failed ? failed : pl__error_clear(error);
+}
+
+/* --- tasks ------------------------------------------------------------- */
+
+static bool before_turn(void *arg) {
+  struct tool *t = arg;
+
+  return pl__inject_turn(&t->inject);
+}
+
+static void after_turn(void *arg) {
+  struct tool *t = arg;
+
+  if (t->dispatch.quit)
+    pl__loop_stop(&t->loop);
+}
+
+/* Connections whose handlers still wait: their clients go away now. */
+static void tool_end_connections(struct tool *t) {
+  pl__net_close_all(&t->dispatch.net);
+  for (int i = 0; i < 1000 && t->dispatch.net.conn_count; i++) {
+    pl__dispatch_tick(&t->dispatch);
+    pl__dispatch_turn(&t->dispatch, false);
+    pl__inject_turn(&t->inject);
+  }
+}
+
+/* Runs boot.NAME as a task until it calls core.exit. */
+static int tool_run(struct tool *t, const char *name,
+                    const struct pl_vm_arg *args, uint32_t count, int *code,
+                    struct pl_error *error) {
+  char err[PL_VM_ERROR_BYTES];
+  int failed = pl__loop_open(&t->loop, &t->dispatch);
+
+  if (failed)
+    return pl__error_set(error, failed, NULL);
+  t->loop.before_turn = before_turn;
+  t->loop.after_turn = after_turn;
+  t->loop.arg = t;
+  failed = pl__vm_start_tool(&t->dispatch.vm, name, args, count, err);
+  if (failed) {
+    pl__loop_close(&t->loop);
+    return pl__error_set(error, failed, "%s", err);
+  }
+  pl__loop_run(&t->loop);
+  *code = t->dispatch.quit_code;
+  tool_end_connections(t);
+  pl__loop_close(&t->loop);
+  return 0;
+}
+
+int pl__tool_request(const struct pl_config *config,
+                     const struct pl_request *request, int *status_out,
+                     pl_output_fn output, void *output_arg,
+                     struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  static const char *const none[] = {NULL};
+  struct pl_vm_arg args[] = {
+      text_arg(config->app_file),
+      text_arg(request->method),
+      text_arg(request->target),
+      {.list = request->header_count ? request->headers : none,
+       .list_count = request->header_count},
+      {.text = request->body, .text_bytes = request->body_bytes},
+      {0},
+  };
+  int code = 0, failed;
+
+  if (!t)
+    return error->code;
+  if (request->show_head)
+    args[5] = text_arg("head");
+  failed = tool_run(t, "request", args, 6, &code, error);
+  tool_close(t);
+  if (failed)
+    return failed;
+  if (code < 100) /* boot.request has said why */
+    return pl__error_set(error, PL_ESCRIPT, "the request was not answered");
+  *status_out = code;
+  return pl__error_clear(error);
+}
+
+int pl__tool_test(const struct pl_config *config, int argc,
+                  const char *const *argv, pl_output_fn output,
+                  void *output_arg, struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  static const char *const none[] = {NULL};
+  struct pl_vm_arg args = {.list = argc ? argv : none,
+                           .list_count = (size_t)argc};
+  int code = 0, failed;
+
+  if (!t)
+    return error->code;
+  failed = tool_run(t, "test", &args, 1, &code, error);
+  tool_close(t);
+  if (failed)
+    return failed;
+  return code ? pl__error_set(error, PL_EFAIL, "specs have failed")
+              : pl__error_clear(error);
+}

@@ -1,0 +1,25 @@
+/* server/tool.h - commands that need the runtime but no server: check, routes,
+ * request, test.  They run in the process that calls them.
+ */
+#ifndef PL_SERVER_TOOL_H
+#define PL_SERVER_TOOL_H
+
+#include "perilune.h"
+
+struct pl_config;
+
+/* Contracts: pl_server_check, _routes, _request and _test in perilune.h. */
+int pl__tool_check(const struct pl_config *config, pl_output_fn on_output,
+                   void *output_arg, struct pl_error *error);
+int pl__tool_routes(const struct pl_config *config, int json,
+                    pl_output_fn on_output, void *output_arg,
+                    struct pl_error *error);
+int pl__tool_request(const struct pl_config *config,
+                     const struct pl_request *request, int *status_out,
+                     pl_output_fn on_output, void *output_arg,
+                     struct pl_error *error);
+int pl__tool_test(const struct pl_config *config, int argc,
+                  const char *const *argv, pl_output_fn on_output,
+                  void *output_arg, struct pl_error *error);
+
+#endif /* PL_SERVER_TOOL_H */

@@ -1,0 +1,34 @@
+/* server/values.c - see values.h. */
+#include "server/values.h"
+#include "server/config.h"
+
+static const char *const levels[] = {"debug", "info", "warn", "error"};
+
+void pl__values_fill(const struct pl_config *c, struct pl_vm_value *out,
+                     uint32_t max) {
+  const struct pl_vm_value all[] = {
+      {"name", c->name, 0},
+      {"workers", NULL, c->workers},
+      {"timeouts.header", NULL, c->timeout_header_s},
+      {"timeouts.body", NULL, c->timeout_body_s},
+      {"timeouts.idle", NULL, c->timeout_idle_s},
+      {"timeouts.write", NULL, c->timeout_write_s},
+      {"timeouts.handler", NULL, c->timeout_handler_s},
+      {"timeouts.drain", NULL, c->timeout_drain_s},
+      {"timeouts.pre_drain", NULL, c->timeout_pre_drain_s},
+      {"limits.output", NULL, (double)c->limit_output_bytes},
+      {"limits.target", NULL, (double)c->limit_target_bytes},
+      {"limits.headers", NULL, (double)c->limit_headers_bytes},
+      {"limits.header_count", NULL, (double)c->limit_header_count},
+      {"limits.body", NULL, (double)c->limit_body_bytes},
+      {"limits.connections", NULL, (double)c->limit_connections},
+      {"limits.tasks", NULL, (double)c->limit_tasks},
+      {"log.level", levels[c->log_level & 3], 0},
+  };
+  uint32_t n = sizeof all / sizeof *all;
+
+  if (n >= max)
+    n = max - 1;
+  memcpy(out, all, n * sizeof *all);
+  out[n] = (struct pl_vm_value){0};
+}

@@ -1,0 +1,28 @@
+/* server/worker.h - a worker process: serves requests from the sockets that
+ * the master has made.
+ */
+#ifndef PL_SERVER_WORKER_H
+#define PL_SERVER_WORKER_H
+
+#include <stdint.h>
+
+struct pl_config;
+struct pl_fabric;
+
+/* What the master hands to a worker; everything outlives it. */
+struct pl_worker_args {
+  uint32_t index;
+  const struct pl_config *config;
+  struct pl_fabric *fabric;
+  const int *listen_fds; /* one per address, non-blocking */
+  uint32_t listen_count;
+  int status_fd;   /* for pl__status_send; closed by it */
+  int log_wake_fd; /* the eventfd of the log's reader */
+  const char *app_path;
+};
+
+/* Loads the app, says so (or why not), serves until TERM and drains. Returns
+ * the exit code of the process. */
+int pl__worker_main(const struct pl_worker_args *args);
+
+#endif /* PL_SERVER_WORKER_H */
