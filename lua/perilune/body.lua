@@ -1,0 +1,147 @@
+--- Reads the body of a request: whole, in pieces, as JSON, as a form.
+---
+--- The core has enforced `limits.body` and the read timeouts; what it says of a
+--- body that it had to refuse (400, 408, 413) is raised as a problem, which
+--- answers the request. Waits for bytes that have not come.
+
+local buffer = require("string.buffer")
+local ffi = require("perilune.ffi")
+local json = require("perilune.json")
+local problem = require("perilune.problem")
+local wait = require("perilune.wait")
+
+local C = ffi.C
+local band = require("bit").band
+local text_of = require("ffi").string
+local pause = wait.pause
+
+---@class perilune.body
+local M = {}
+
+local BYTES, END, FAILED = 1, 2, 3 -- PL_BODY_*
+local BODY_DONE = 8 -- PL_REQ_BODY_DONE
+
+local DETAIL = {
+  [408] = "the body of the request did not come in time",
+  [413] = "the body of the request is too large",
+}
+
+local function failed(req)
+  local status = req.body_status
+  problem.raise(status, DETAIL[status] or "the body of the request is malformed")
+end
+
+--- Waits until there are bytes or none will come.
+---@param req ffi.cdata*
+---@return boolean more false at the end of the body
+local function more(req)
+  while true do
+    local state = C.pl_body_poll(req)
+    if state == BYTES then
+      return true
+    elseif state == END then
+      return false
+    elseif state == FAILED then
+      return failed(req)
+    end
+    C.pl_wait_body(req)
+    pause()
+  end
+end
+
+--- The next piece of the body, one byte or more, or nil at its end. The step
+--- of the iterator that c:chunks() gives.
+---@param req ffi.cdata*
+---@return string? bytes
+function M.chunk(req)
+  if more(req) then
+    local body = req.body
+    local bytes = text_of(body.at, body.bytes)
+    C.pl_body_take(req, #bytes)
+    return bytes
+  end
+end
+
+--- What is left of the body, all of it. Takes it from the core: the caller
+--- keeps it.
+---@param req ffi.cdata*
+---@return string bytes
+function M.whole(req)
+  if not more(req) then
+    return ""
+  end
+  local body = req.body
+  if band(req.flags, BODY_DONE) ~= 0 then
+    local bytes = text_of(body.at, body.bytes)
+    C.pl_body_take(req, #bytes)
+    if not more(req) then
+      return bytes
+    end
+    return bytes .. M.whole(req)
+  end
+  local parts = buffer.new()
+  repeat
+    local count = req.body.bytes
+    parts:putcdata(req.body.at, count)
+    C.pl_body_take(req, count)
+  until not more(req)
+  return parts:tostring()
+end
+
+--- The media type of a Content-Type value, lower case, without parameters.
+---@param value string?
+---@return string? media_type
+local function media_type(value)
+  local kind = value and value:match("^%s*([^%s;]+)%s*;?")
+  return kind and kind:lower()
+end
+M.media_type = media_type
+
+local function is_json(value)
+  local kind = media_type(value)
+  return kind == "application/json" or kind ~= nil and kind:find("^[^/]+/[^/]+%+json$") ~= nil
+end
+
+--- Decodes a JSON body; raises 415 for another media type (also for none:
+--- browsers let foreign pages send a body without one), 400 for malformed bytes.
+---@param bytes string
+---@param content_type string?
+---@return any value
+function M.json(bytes, content_type)
+  if content_type ~= "application/json" and not is_json(content_type) then
+    problem.raise(415, "the body of the request must be application/json")
+  end
+  local value, err = json.decode(bytes)
+  if value == nil then
+    problem.raise(400, "the body of the request is no JSON: " .. tostring(err))
+  end
+  return value
+end
+
+--- Decodes a form, urlencoded or multipart; raises 415 for another media type,
+--- 400 for malformed bytes, 413 for too many fields.
+---@param bytes string
+---@param content_type string?
+---@return table<string, string> fields
+---@return table files of multipart/form-data; empty otherwise
+function M.form(bytes, content_type)
+  local kind = media_type(content_type)
+  local fields, files, code
+  if kind == "application/x-www-form-urlencoded" then
+    fields, files, code = require("perilune.form").parse(bytes)
+    if fields then
+      return fields, {}
+    end
+  elseif kind == "multipart/form-data" then
+    fields, files, code = require("perilune.multipart").parse(bytes, content_type)
+    if fields then
+      return fields, files
+    end
+  else
+    problem.raise(415, "the body of the request must be a form")
+  end
+  problem.raise(tostring(code):find("^too_") and 413 or 400,
+    "the body of the request is no form: " .. tostring(files))
+end
+
+return M

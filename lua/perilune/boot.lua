@@ -1,0 +1,257 @@
+--- What the core calls: loads an app, runs its loop, serves the launcher's
+--- commands. The first of our modules that a VM loads.
+
+local wait = require("perilune.wait")
+wait.install()
+
+local app_module = require("perilune.app")
+local compile = require("perilune.compile")
+local core = require("perilune.core")
+local runner = require("perilune.runner")
+local task = require("perilune.task")
+
+---@class perilune.boot
+local M = {}
+
+--- The main function of runners.
+M.loop = runner.loop
+
+---@class perilune.Place
+---@field file string the file to load
+---@field folder string its folder, no slash at the end; absolute if the path was
+
+local function is_readable(path)
+  local file = io.open(path, "rb")
+  if not file then
+    return false
+  end
+  local ok = file:read(0) ~= nil or file:seek("end") == 0 -- a folder opens, but cannot be read
+  file:close()
+  return ok
+end
+
+--- The file and the folder of an app.
+---@param path string a file, or a folder with app.lua in it
+---@return perilune.Place? place
+---@return string? err
+function M.locate(path)
+  path = path ~= "/" and path:gsub("/+$", "") or path
+  if path:find("%.lua$") and is_readable(path) then
+    return { file = path, folder = path:match("^(.*)/[^/]*$") or "." }
+  end
+  local file = path == "." and "app.lua" or path .. "/app.lua"
+  if is_readable(file) then
+    return { file = file, folder = path }
+  end
+  if is_readable(path) then
+    return { file = path, folder = path:match("^(.*)/[^/]*$") or "." }
+  end
+  return nil, ("%s: there is no such file, and no folder with app.lua in it"):format(path)
+end
+
+local path_before = package.path
+
+--- Puts the app's folder first on package.path, in the place of one before it.
+---@param folder string
+function M.use_folder(folder)
+  package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(folder, folder, path_before)
+end
+
+--- A message as "file:line: what", for errors that have no place at their beginning.
+local function placed(file, err)
+  local text = runner.message(err)
+  if text:find("^[^\n:]+:%d+: ") then
+    return text
+  end
+  return ("%s:1: %s"):format(file, text)
+end
+
+local function describe(err)
+  return { err = err, traceback = debug.traceback("", 2) }
+end
+
+--- Runs the file of an app.
+---@param place perilune.Place
+---@return perilune.App? app
+---@return string? err "file:line: what"
+---@return string? traceback
+function M.evaluate(place)
+  local chunk, syntax = loadfile(place.file)
+  if not chunk then
+    return nil, placed(place.file, syntax)
+  end
+  local ok, result = xpcall(chunk, describe)
+  if not ok then
+    if type(result) ~= "table" then
+      result = { err = result, traceback = "" }
+    end
+    return nil, placed(place.file, result.err), runner.trim(result.traceback)
+  end
+  if not app_module.is(result) then
+    return nil, ("%s:1: the file returns a %s, not an app: end it with `return app`")
+      :format(place.file, type(result))
+  end
+  return result
+end
+
+local jobs = {} -- site -> what P.every and P.detach have registered
+
+--- Loads an app and publishes its routes.
+---@param path string
+---@return integer site
+function M.load(path)
+  local place, missing = M.locate(path)
+  if not place then
+    error(missing, 0)
+  end
+  M.use_folder(place.folder)
+  task.begin_loading()
+  local app, err, traceback = M.evaluate(place)
+  local registered = task.end_loading()
+  if not app then
+    error(traceback and traceback ~= "" and err .. "\n" .. traceback or err, 0)
+  end
+  local site, faults = M.publish(app, place.folder)
+  if #faults > 0 then
+    error(table.concat(faults, "\n"), 0)
+  end
+  jobs[site] = registered
+  return site
+end
+
+--- Publishes an app; errors of its structure become faults, too.
+---@param app perilune.App
+---@param folder string?
+---@return integer? site
+---@return string[] faults
+function M.publish(app, folder)
+  local ok, site, faults = pcall(compile.publish, app, folder)
+  if not ok then
+    return nil, { runner.message(site) }
+  end
+  return site, faults
+end
+
+--- Starts the timers and detached tasks of an app: the worker serves now.
+---@param site integer
+function M.start(site)
+  local list = jobs[site]
+  jobs[site] = nil
+  if list then
+    task.start(list, core.worker() == 0)
+  end
+end
+
+-- The launcher's commands --------------------------------------------------------------
+
+local function load_for_reading(path)
+  local place, missing = M.locate(path)
+  if not place then
+    error(missing, 0)
+  end
+  M.use_folder(place.folder)
+  task.begin_loading()
+  local app, err, traceback = M.evaluate(place)
+  task.end_loading()
+  if not app then
+    error(traceback and traceback ~= "" and err .. "\n" .. traceback or err, 0)
+  end
+  return app
+end
+
+local function uses_of(route)
+  local places = {}
+  for i, use in ipairs(route.chain) do
+    places[i] = use.where
+  end
+  return places
+end
+
+local function columns(rows)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do
+      widths[i] = math.max(widths[i] or 0, #cell)
+    end
+  end
+  for _, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do
+      cells[i] = i < #row and cell .. (" "):rep(widths[i] - #cell) or cell
+    end
+    lines[#lines + 1] = (table.concat(cells, "  "):gsub("%s+$", ""))
+  end
+  return table.concat(lines, "\n") .. "\n"
+end
+
+--- The routes of an app as text: method, pattern, the handler's file:line, middleware.
+---@param path string
+---@param as_json boolean|string true or "json"
+---@return string text
+function M.routes(path, as_json)
+  local list, rows = {}, { { "METHOD", "PATTERN", "HANDLER", "MIDDLEWARE" } }
+  for _, route in ipairs((compile.collect(load_for_reading(path)))) do
+    local uses = uses_of(route)
+    for _, method in ipairs(route.methods) do
+      local handler = app_module.place(route.handler)
+      rows[#rows + 1] = { method, route.pattern, handler, table.concat(uses, " ") }
+      list[#list + 1] = {
+        method = method, pattern = route.pattern, handler = handler, name = route.opts.name,
+        middleware = require("perilune.json").array(uses),
+      }
+    end
+  end
+  if as_json == true or as_json == "json" then
+    local json = require("perilune.json")
+    return json.encode(json.array(list)) .. "\n"
+  end
+  return columns(rows)
+end
+
+--- What is wrong with an app: "file:line: what", empty when nothing is.
+---@param path string
+---@return string[] faults
+function M.check(path)
+  return require("perilune.check").run(path)
+end
+
+--- One request without a server, in a task. Writes the body, before it the
+--- head if asked to, and ends the tool with the status as its code; below 100:
+--- there is no response, and a message has said why.
+---@param path string of the app
+---@param method string
+---@param target string
+---@param headers string[] "Name: value"
+---@param body string?
+---@param show_head string? "head": status and headers too
+function M.request(path, method, target, headers, body, show_head)
+  local ok, err = xpcall(function()
+    local inject = require("perilune.inject")
+    local site = M.load(path)
+    local connection = inject.open(site)
+    connection:send(inject.request(method:upper(), target, headers, body))
+    local response = connection:response(method:upper())
+    if not response then
+      error("the connection was closed without a response", 0)
+    end
+    if show_head then
+      local head = response.raw:match("^(.-\r\n\r\n)"):gsub("\r\n", "\n")
+      core.output(head, false)
+    end
+    core.output(response.body, false)
+    return core.exit(response.status)
+  end, runner.describe)
+  if not ok then
+    core.output(runner.message(runner.failure(err).err or err) .. "\n", true)
+    return core.exit(1)
+  end
+end
+
+--- Runs busted inside the runtime, in a task, with its own arguments and the .busted of the
+--- current folder; ends the tool with its exit code.
+---@param arguments string[]
+function M.test(arguments)
+  return core.exit(require("perilune.specs").run(arguments))
+end
+
+return M

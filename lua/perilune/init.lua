@@ -1,0 +1,35 @@
+--- Perilune, as apps see it: `local P = require "perilune"`.
+
+local app = require("perilune.app")
+local core = require("perilune.core")
+local json = require("perilune.json")
+local task = require("perilune.task")
+
+---@class perilune
+---@field app fun(opts?: table): perilune.App
+---@field json perilune.json
+---@field log perilune.log
+---@field settings table the app's own settings, `settings` of the configuration
+local P = {
+  version = core.version,
+  app = app.new,
+  json = json,
+  log = require("perilune.log"),
+  settings = {},
+
+  sleep = task.sleep,
+  now = task.now,
+  monotonic = task.monotonic,
+  atomic = task.atomic,
+  spawn = task.spawn,
+  detach = task.detach,
+  every = task.every,
+  all = task.all,
+}
+
+local text = core.settings()
+if text and text ~= "" then
+  P.settings = assert(json.decode(text))
+end
+
+return P

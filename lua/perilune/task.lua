@@ -1,0 +1,343 @@
+--- Waiting and tasks: sleep, spawn, detach, all, every.
+---
+--- A task is a coroutine of the core that runs `fn(...)` beside its parent. One
+--- that was spawned belongs to the request: at its end it is cancelled and
+--- waited for. A detached one belongs to the worker. What a task raises is
+--- logged, and is what `task:wait()` gives as `nil, err`.
+---
+--- While the app loads nothing can run: P.detach and P.every then only
+--- register, and boot.lua starts what was registered when the worker serves.
+
+local core = require("perilune.core")
+local ffi = require("perilune.ffi")
+local problem = require("perilune.problem")
+local runner = require("perilune.runner")
+local units = require("perilune.units")
+local wait = require("perilune.wait")
+
+local C = ffi.C
+local clock = C.pl_clock()
+local pause = wait.pause
+local error, pcall, select, type = error, pcall, select, type
+local unpack, xpcall = unpack, xpcall
+
+---@class perilune.task
+local M = {}
+
+---@class perilune.Task
+---@field name string?
+---@field _id number|false of its coroutine; false before it has started
+---@field _done boolean
+---@field _ok boolean?
+---@field _results table? { n, ... } or { n, nil, err }
+---@field _waiters number[]|false coroutines that wait for it
+local Task = {}
+Task.__index = Task
+
+local TOO_MANY = "too many tasks"
+
+--- What was registered while the app loaded: { kind, ... } in order.
+local registered = {}
+local loading = false
+
+--- Waits. Ends with an error at the deadline of the request.
+---@param seconds number|string seconds, or "250ms", "2s"
+function M.sleep(seconds)
+  local time = type(seconds) == "number" and seconds or units.seconds(seconds)
+  if not time or time < 0 or time ~= time then
+    error("P.sleep takes a number of seconds or a text such as \"250ms\"", 2)
+  end
+  wait.check(2)
+  C.pl_wait_timer(time)
+  pause()
+end
+
+--- Seconds since the epoch, read once per tick of the loop.
+---@return number
+function M.now()
+  return clock.now
+end
+
+--- Seconds of a clock that is never set; only differences mean something.
+---@return number
+function M.monotonic()
+  return clock.monotonic
+end
+
+--- Runs `fn(...)`. It is not interrupted by other handlers of the worker until
+--- it returns or waits; the deadline still holds.
+function M.atomic(fn, ...)
+  return fn(...)
+end
+
+local function end_task(task, ok, ...)
+  if ok then
+    task._results = { n = select("#", ...), ... }
+  else
+    local err = (...)
+    local text
+    if problem.is(err) then
+      text = err.kind == "cancelled" and "cancelled" or err.message
+    else
+      local failure = runner.failure(err)
+      text = runner.message(failure.err)
+      runner.report(("a task failed%s"):format(task.name and " (" .. task.name .. ")" or ""),
+        failure, task._site)
+    end
+    task._error = err
+    task._results = { n = 2, nil, text }
+  end
+  task._ok, task._done = ok, true
+  if not ok and task._group then
+    for _, other in ipairs(task._group) do
+      other:cancel()
+    end
+  end
+  local waiters = task._waiters
+  if waiters then
+    for i = 1, #waiters do
+      C.pl_wake(waiters[i])
+    end
+  end
+end
+
+local function main(task, fn, ...)
+  wait.root()
+  return end_task(task, xpcall(fn, runner.describe, ...))
+end
+
+--- Starts a coroutine for the task. Outside of a request there is none that
+--- could own it: then the worker does.
+local function start(task, owned, fn, ...)
+  local ok, id, err = pcall(core.spawn, owned, main, task, fn, ...)
+  if not ok then
+    id, err = core.spawn(false, main, task, fn, ...)
+  end
+  if not id then
+    return nil, err or TOO_MANY
+  end
+  task._id = id
+  return task
+end
+
+local function new_task(name)
+  return setmetatable({
+    name = name, _id = false, _done = false, _waiters = false, _group = false,
+  }, Task)
+end
+
+local function check_fn(fn, what)
+  if type(fn) ~= "function" then
+    error(("%s takes a function, not a %s"):format(what, type(fn)), 3)
+  end
+end
+
+--- Starts a task that belongs to the request: cancelled and waited for at its end.
+---@param fn function
+---@return perilune.Task? task
+---@return string? err "too many tasks"
+function M.spawn(fn, ...)
+  check_fn(fn, "P.spawn")
+  if loading then
+    error("no task can be spawned while the app loads: use P.detach or P.every", 2)
+  end
+  return start(new_task(), true, fn, ...)
+end
+
+--- Starts a task that belongs to the worker. While the app loads: registers it,
+--- to start in every worker.
+---@param name string for logs
+---@param fn function
+---@return perilune.Task? task
+---@return string? err "too many tasks"
+function M.detach(name, fn, ...)
+  if type(name) ~= "string" then
+    error("P.detach takes a name and a function", 2)
+  end
+  check_fn(fn, "P.detach")
+  local task = new_task(name)
+  if loading then
+    registered[#registered + 1] = { task = task, fn = fn, n = select("#", ...), ... }
+    return task
+  end
+  return start(task, false, fn, ...)
+end
+
+local function tick(name, fn)
+  local ok, err = xpcall(fn, runner.describe)
+  if not ok then
+    if problem.is(err) then
+      error(err, 0)
+    end
+    runner.report(("the timer %q failed"):format(name), runner.failure(err))
+  end
+end
+
+local function repeat_every(seconds, name, fn)
+  while true do
+    C.pl_wait_timer(seconds)
+    pause()
+    tick(name, fn)
+  end
+end
+
+--- Calls `fn()` again and again, `interval` after it has returned; in the app's
+--- top level. Once per server; `{ per = "worker" }`: in every worker.
+---@param interval number|string seconds, or "10s"
+---@param name string for logs
+---@param opts? table|function
+---@param fn? function
+function M.every(interval, name, opts, fn)
+  local seconds = units.seconds(interval)
+  if not seconds or seconds <= 0 then
+    error("P.every begins with an interval: a number of seconds or a text such as \"10s\"", 2)
+  end
+  if type(name) ~= "string" then
+    error("P.every takes an interval, a name and a function", 2)
+  end
+  if type(opts) == "function" then
+    opts, fn = fn, opts -- the options may also stand last
+  end
+  check_fn(fn, "P.every")
+  local per = opts and opts.per or "server"
+  if per ~= "server" and per ~= "worker" then
+    error("per is \"server\" or \"worker\"", 2)
+  end
+  if not loading then
+    error("P.every belongs to the app's top level", 2)
+  end
+  registered[#registered + 1] = {
+    task = new_task(name), leader = per == "server", fn = repeat_every,
+    n = 3, seconds, name, fn,
+  }
+end
+
+-- Task objects ----------------------------------------------------------------------
+
+local function forget(task, id)
+  local waiters = task._waiters
+  for i = #waiters, 1, -1 do
+    if waiters[i] == id then
+      table.remove(waiters, i)
+    end
+  end
+end
+
+local function await(task)
+  wait.check(3)
+  while not task._done do
+    local id = C.pl_coro_id()
+    local waiters = task._waiters
+    if not waiters then
+      waiters = {}
+      task._waiters = waiters
+    end
+    waiters[#waiters + 1] = id
+    C.pl_wait_event()
+    local code = wait.suspend()
+    forget(task, id)
+    if code ~= 0 then
+      wait.raise(code)
+    end
+  end
+end
+
+--- Waits for the task's end.
+---@return any ... what its function returned; nil and a text when it raised or was cancelled
+function Task:wait()
+  if not self._done then
+    await(self)
+  end
+  return unpack(self._results, 1, self._results.n)
+end
+
+--- Cancels the task: its present or next wait ends with an error, and every one after it.
+function Task:cancel()
+  if self._id and not self._done then
+    C.pl_cancel(self._id)
+  end
+end
+
+--- Whether the task has ended.
+---@return boolean
+function Task:done()
+  return self._done
+end
+
+--- Runs several functions side by side and waits for all:
+--- `local user, orders = P.all { { load_user, id }, { load_orders, id } }`.
+--- Gives the first result of each, in order. If one raises, the others are
+--- cancelled and its error is raised here.
+---@param calls table[] { fn, ... }
+---@return any ...
+function M.all(calls)
+  if type(calls) ~= "table" then
+    error("P.all takes a list of { fn, ... }", 2)
+  end
+  for i = 1, #calls do
+    if type(calls[i]) ~= "table" or type(calls[i][1]) ~= "function" then
+      error(("P.all takes a list of { fn, ... }; number %d is none"):format(i), 2)
+    end
+  end
+  local tasks, results, count = {}, {}, #calls
+  local failed
+  for i = 1, count do
+    local call = calls[i]
+    local task, err = start(new_task(), true, unpack(call, 1, table.maxn(call)))
+    if not task then
+      failed = err
+      break
+    end
+    task._group = tasks
+    tasks[i] = task
+  end
+  for i = 1, #tasks do
+    local task = tasks[i]
+    if failed then
+      task:cancel()
+    end
+    task:wait()
+    if not task._ok and (not failed or failed == problem.CANCELLED) then
+      failed = task._error
+      failed = problem.is(failed) and failed or runner.failure(failed).err
+    end
+    results[i] = task._results[1]
+  end
+  if failed then
+    error(failed, 0)
+  end
+  return unpack(results, 1, count)
+end
+
+-- For boot.lua -----------------------------------------------------------------------
+
+--- From here on P.detach and P.every register instead of starting.
+function M.begin_loading()
+  loading = true
+  registered = {}
+end
+
+--- The app is loaded: what it registered.
+---@return table[]
+function M.end_loading()
+  loading = false
+  local list = registered
+  registered = {}
+  return list
+end
+
+--- Starts what was registered.
+---@param list table[] of end_loading
+---@param leader boolean whether this worker runs what runs once per server
+function M.start(list, leader)
+  for _, job in ipairs(list) do
+    if leader or not job.leader then
+      local ok, err = start(job.task, false, job.fn, unpack(job, 1, job.n))
+      if not ok then
+        core.log("error", ("the task %q could not start: %s"):format(job.task.name, err))
+      end
+    end
+  end
+end
+
+return M

@@ -1,0 +1,318 @@
+--- perilune.test: drives an app without a socket, for specs under
+--- `perilune test`.
+---
+---   local test = require "perilune.test"
+---   local api = test.app("apps/notes")
+---   local r = api:post("/notes", { json = { title = "milk" } })
+---   assert.equal(201, r.status)
+---
+--- The bytes go through the real parser, limits, router, handlers and encoder.
+--- An error in a handler fails the spec with its traceback, unless the request
+--- says `allow_error = true`.
+
+local app_module = require("perilune.app")
+local boot = require("perilune.boot")
+local core = require("perilune.core")
+local form = require("perilune.form")
+local inject = require("perilune.inject")
+local json = require("perilune.json")
+local runner = require("perilune.runner")
+local task = require("perilune.task")
+local units = require("perilune.units")
+
+---@class perilune.test
+local M = {}
+
+---@class perilune.test.Api
+---@field _site integer
+---@field site integer
+local Api = {}
+Api.__index = Api
+
+---@class perilune.test.Response: perilune.inject.Response
+---@field cookies table<string, string> set by the response; to give back as `cookies`
+local Response = {}
+Response.__index = Response
+
+--- The decoded JSON body; raises when it is none.
+function Response:json()
+  local value, err = json.decode(self.body)
+  if value == nil then
+    error(("the body is no JSON (%s): %s"):format(err, self.body:sub(1, 200)), 2)
+  end
+  return value
+end
+
+local failures = {} -- site -> the errors of its handlers
+
+local function observe(site, message, traceback)
+  local list = failures[site] or {}
+  failures[site] = list
+  list[#list + 1] = message .. "\n" .. traceback
+end
+
+local LIMIT_UNITS = { timeouts = units.seconds, limits = units.bytes }
+
+--- { limits = { body = "1K" } } or { ["limits.body"] = "1K" } → { ["limits.body"] = 1024 }
+local function flatten(config)
+  local flat = {}
+  local function put(key, value)
+    local group = key:match("^(%a+)%.")
+    local convert = LIMIT_UNITS[group]
+    if not convert then
+      error(("perilune.test can set limits.* and timeouts.*, not %q"):format(key), 4)
+    end
+    local number = convert(value)
+    if not number then
+      error(("%s: %s is no value for it"):format(key, tostring(value)), 4)
+    end
+    flat[key] = number
+  end
+  for key, value in pairs(config) do
+    if key ~= "settings" then
+      if type(value) == "table" then
+        for name, one in pairs(value) do
+          put(key .. "." .. name, one)
+        end
+      else
+        put(key, value)
+      end
+    end
+  end
+  return flat
+end
+
+local loaded_by = {} -- path -> the modules its last loading brought
+
+local function forget_modules(path)
+  for _, name in ipairs(loaded_by[path] or {}) do
+    package.loaded[name] = nil
+  end
+end
+
+local function load_file(path)
+  local place, missing = boot.locate(path)
+  if not place then
+    error(missing, 3)
+  end
+  forget_modules(path)
+  boot.use_folder(place.folder)
+  local before, brought = {}, {}
+  for name in pairs(package.loaded) do
+    before[name] = true
+  end
+  task.begin_loading()
+  local app, err, traceback = boot.evaluate(place)
+  local jobs = task.end_loading()
+  for name in pairs(package.loaded) do
+    if not before[name] and not name:find("^perilune") then
+      brought[#brought + 1] = name
+    end
+  end
+  loaded_by[path] = brought
+  if not app then
+    error(err .. "\n" .. (traceback or ""), 3)
+  end
+  return app, place.folder, jobs
+end
+
+--- An app to drive. Options: config ({ limits = {...}, timeouts = {...}, settings = {...} }),
+--- timers (true: start what P.every and P.detach have registered; only for paths).
+---@param app string|perilune.App path of a file or folder, or an app object
+---@param opts? table
+---@return perilune.test.Api
+function M.app(app, opts)
+  opts = opts or {}
+  local folder, jobs
+  local config = opts.config or {}
+  if config.settings then
+    require("perilune").settings = config.settings
+  end
+  if type(app) == "string" then
+    app, folder, jobs = load_file(app)
+  elseif not app_module.is(app) then
+    error("test.app takes the path of an app or an app", 2)
+  end
+  local limits = flatten(config)
+  local site, faults = boot.publish(app, folder)
+  if #faults > 0 then
+    error(table.concat(faults, "\n"), 2)
+  end
+  core.site_limits(site, limits)
+  runner.observe = observe
+  if jobs and opts.timers then
+    task.start(jobs, true)
+  end
+  return setmetatable({ _site = site, site = site }, Api)
+end
+
+local REQUEST_OPTIONS = {
+  headers = true, query = true, body = true, json = true, form = true, cookies = true,
+  allow_error = true, remote = true,
+}
+
+local function query_text(query)
+  local pairs_of, names = {}, {}
+  for name in pairs(query) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local value = query[name]
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      pairs_of[#pairs_of + 1] = inject.escape(name) .. "=" .. inject.escape(one)
+    end
+  end
+  return table.concat(pairs_of, "&")
+end
+
+local function has(headers, name)
+  for key in pairs(headers) do
+    if type(key) == "string" and key:lower() == name then
+      return true
+    end
+  end
+  return false
+end
+
+--- The bytes of a request from its options.
+local function encode(method, path, opts)
+  local headers, body = {}, opts.body
+  for name, value in pairs(opts.headers or {}) do
+    headers[name] = value
+  end
+  if opts.query then
+    path = path .. (path:find("?", 1, true) and "&" or "?") .. query_text(opts.query)
+  end
+  local kind
+  if opts.json ~= nil then
+    body, kind = json.encode(opts.json), "application/json"
+  elseif opts.form then
+    body, kind = form.encode(opts.form), "application/x-www-form-urlencoded"
+  end
+  if kind and not has(headers, "content-type") then
+    headers["Content-Type"] = kind
+  end
+  if opts.cookies then
+    local list = {}
+    for name, value in pairs(opts.cookies) do
+      list[#list + 1] = name .. "=" .. value
+    end
+    table.sort(list)
+    headers.Cookie = table.concat(list, "; ")
+  end
+  if not body and (method == "POST" or method == "PUT" or method == "PATCH") then
+    body = ""
+  end
+  return inject.request(method, path, headers, body)
+end
+
+local function cookies_of(lines)
+  local cookies = {}
+  for _, line in ipairs(lines) do
+    local name, value = line:match("^([^=;]+)=([^;]*)")
+    if name then
+      cookies[name] = value
+    end
+  end
+  return cookies
+end
+
+local function raise_failures(api, opts, level)
+  local list = failures[api._site]
+  failures[api._site] = nil
+  if list and not opts.allow_error then
+    error("an error in a handler:\n" .. table.concat(list, "\n"), level + 1)
+  end
+end
+
+--- Sends a request and waits for its response. Options: headers, query (table), body, json,
+--- form (table), cookies (table), allow_error, remote (the client's address).
+---@param method string
+---@param path string
+---@param opts? table
+---@return perilune.test.Response
+function Api:request(method, path, opts)
+  opts = opts or {}
+  for key in pairs(opts) do
+    if not REQUEST_OPTIONS[key] then
+      error(("a request has no option %q"):format(tostring(key)), 2)
+    end
+  end
+  failures[self._site] = nil
+  local connection = inject.open(self._site, opts)
+  connection:send(encode(method, path, opts))
+  local response = connection:response(method)
+  connection:close()
+  raise_failures(self, opts, 2)
+  if not response then
+    error("the connection was closed without a whole response", 2)
+  end
+  response.cookies = cookies_of(response.set_cookies)
+  return setmetatable(response, Response)
+end
+
+for _, method in ipairs(app_module.METHODS) do
+  Api[method:lower()] = function(api, path, opts)
+    return api:request(method, path, opts)
+  end
+end
+
+--- Sends bytes as they are, on a connection of their own; all that comes back until the server
+--- closes it, or until `count` responses have come. Errors of handlers don't fail the spec.
+---@param bytes string|string[] a list: piece by piece, with a tick of the loop between
+---@param count? integer default: the client sends no more, and the server closes
+---@return string raw
+---@return boolean closed by the server
+function Api:raw(bytes, count)
+  local connection = self:connect()
+  for i, piece in ipairs(type(bytes) == "table" and bytes or { bytes }) do
+    if i > 1 then
+      task.sleep(0)
+    end
+    connection:send(piece)
+  end
+  local out = {}
+  if count then
+    for i = 1, count do
+      local response = connection:response("GET")
+      if not response then
+        break
+      end
+      out[i] = response.raw
+    end
+    out[#out + 1] = connection._raw
+  else
+    connection:half_close()
+    out[1] = connection:rest()
+  end
+  local closed = connection.closed
+  connection:close()
+  failures[self._site] = nil
+  return table.concat(out), closed
+end
+
+--- A connection to send and read by hand: send, response, wait, rest, half_close, stall, close.
+---@param opts? table { remote = address }
+---@return perilune.inject.Connection
+function Api:connect(opts)
+  return inject.open(self._site, opts)
+end
+
+--- What handlers of this app have raised since the last request: texts with tracebacks. Empties
+--- the list.
+---@return string[]
+function Api:errors()
+  local list = failures[self._site] or {}
+  failures[self._site] = nil
+  return list
+end
+
+--- Moves the clocks and deadlines of this VM forward, and lets what became due run.
+---@param seconds number|string
+function Api:advance(seconds) -- luacheck: no self
+  core.advance(assert(units.seconds(seconds), "a number of seconds or a text such as \"10s\""))
+  task.sleep(0)
+end
+
+return M

@@ -1,0 +1,131 @@
+--- The trampoline of all waits, and coroutines that waits can pass through.
+---
+--- A wait is registered with the core by FFI; then the coroutine that the core
+--- resumed (a runner or a task: a *root*) yields the mark WAIT, and is resumed
+--- with a PL_WAKE_* code. Users make coroutines of their own on top of a root.
+--- A wait inside one of them must suspend the root, not return to whoever
+--- resumed it: so `coroutine.resume` and `wrap` look for the mark, pass it on
+--- outwards, and resume the inner coroutine with the code. Other yields are
+--- the user's and pass untouched.
+---
+--- While a user's coroutine waits, it looks as if it were running ("normal"):
+--- nobody but its own root may resume it.
+
+local problem = require("perilune.problem")
+
+local raw_create, raw_resume = coroutine.create, coroutine.resume
+local raw_running, raw_status, raw_yield = coroutine.running, coroutine.status, coroutine.yield
+local is_yieldable = coroutine.isyieldable
+local error, type = error, type
+
+---@class perilune.wait
+local M = {}
+
+local WAIT = setmetatable({}, { __tostring = function() return "perilune wait" end })
+
+local WAKE = {
+  [1] = problem.DEADLINE, -- PL_WAKE_DEADLINE
+  [2] = problem.GONE, -- PL_WAKE_GONE
+  [3] = problem.CANCELLED, -- PL_WAKE_CANCELLED
+}
+
+local roots = setmetatable({}, { __mode = "k" }) -- coroutines that the core resumes
+local waiting = setmetatable({}, { __mode = "k" }) -- users' coroutines inside a wait
+
+--- Raises unless the running coroutine can wait; before a wait is registered.
+---@param level integer as of error(), seen from the caller
+function M.check(level)
+  if not is_yieldable() then
+    if raw_running() then
+      error("nothing can wait here: a C function (table.sort, string.gsub ...) is running",
+        level + 1)
+    end
+    error("nothing can wait while the app loads", level + 1)
+  end
+end
+
+--- Suspends until the wait that was just registered is over; the code as it is.
+---@return integer code PL_WAKE_*
+function M.suspend()
+  return raw_yield(WAIT)
+end
+
+--- Raises what a wake-up code stands for.
+---@param code integer PL_WAKE_*, not 0
+function M.raise(code)
+  error(WAKE[code] or problem.CANCELLED, 0)
+end
+local raise = M.raise
+
+--- Suspends until the wait that was just registered is over. Raises the tag of
+--- problem.lua unless what was waited for has happened.
+function M.pause()
+  local code = raw_yield(WAIT)
+  if code ~= 0 then
+    raise(code)
+  end
+end
+
+--- Nothing to do: gives the runner back to the core until there is.
+function M.idle()
+  return raw_yield()
+end
+
+--- Marks the running coroutine as one that the core resumes.
+function M.root()
+  roots[raw_running()] = true
+end
+
+local function settle(co, ok, mark, ...)
+  if mark == WAIT and ok then
+    waiting[co] = true
+    local code = raw_yield(WAIT)
+    waiting[co] = nil
+    return settle(co, raw_resume(co, code))
+  end
+  return ok, mark, ...
+end
+
+local function resume(co, ...)
+  if waiting[co] then
+    return false, "cannot resume a coroutine that waits"
+  end
+  return settle(co, raw_resume(co, ...))
+end
+
+local function unwrap(ok, first, ...)
+  if ok then
+    return first, ...
+  end
+  if type(first) == "string" then
+    error(first, 3) -- as the built-in one does: with the place of the call
+  end
+  error(first, 0)
+end
+
+local function wrap(fn)
+  local co = raw_create(fn)
+  return function(...)
+    return unwrap(resume(co, ...))
+  end
+end
+
+local function status(co)
+  return waiting[co] and "normal" or raw_status(co)
+end
+
+local function yield(...)
+  if roots[raw_running() or 0] then
+    error("coroutine.yield outside a coroutine of your own; to wait, use perilune's functions", 2)
+  end
+  return raw_yield(...)
+end
+
+--- Puts the wrappers in the place of the built-in functions; once per VM,
+--- before any code of the app is loaded.
+function M.install()
+  coroutine.resume, coroutine.wrap = resume, wrap
+  coroutine.status, coroutine.yield = status, yield
+end
+
+return M
