@@ -116,3 +116,15 @@ void *pl__alloc_lua(void *p, size_t old_bytes, size_t new_bytes) {
    * its size: sdallocx would be told a smaller one than it has. */
   return moved || !p || new_bytes > old_bytes ? moved : p;
 }
+
+#ifdef PL_ALLOC_LIBC
+const char *pl__alloc_version(void) { return "libc"; }
+#else
+#define STRING_OF(x) #x
+#define NUMBER_TEXT(x) STRING_OF(x)
+
+const char *pl__alloc_version(void) {
+  return "jemalloc " NUMBER_TEXT(JEMALLOC_VERSION_MAJOR) "." NUMBER_TEXT(
+      JEMALLOC_VERSION_MINOR) "." NUMBER_TEXT(JEMALLOC_VERSION_BUGFIX);
+}
+#endif

@@ -48,4 +48,8 @@ void pl__alloc_fail_after(uint64_t n, bool for_good);
 /* How many allocations have failed through the seam since it was set. */
 uint64_t pl__alloc_fail_count(void);
 
+/* Where blocks come from, with its version if known: "jemalloc 5.3.0", "libc".
+ * Constant. */
+const char *pl__alloc_version(void);
+
 #endif /* PL_BASE_ALLOC_H */

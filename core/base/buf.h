@@ -12,7 +12,8 @@
 
 #include <stddef.h>
 
-#define PL_BUF_BLOCK_BYTES 16384u /* a pool's block */
+#define PL_BUF_BLOCK_BYTES 20480u /* a pool's block; no power of two, so that
+                                     blocks don't share the same cache sets */
 #define PL_BUF_POOL_KEEP 256u     /* free blocks a pool keeps; others go back */
 
 struct pl_buf_pool {

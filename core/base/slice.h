@@ -26,7 +26,8 @@ static inline struct pl_slice pl__slice(const char *at, size_t bytes) {
 }
 
 static inline int pl__slice_equal(struct pl_slice a, struct pl_slice b) {
-  return a.bytes == b.bytes && memcmp(a.at, b.at, a.bytes) == 0;
+  return a.bytes == b.bytes &&
+         (a.bytes == 0 || memcmp(a.at, b.at, a.bytes) == 0);
 }
 
 /* ASCII only, as field names and tokens are compared (RFC 9110 5.1). */

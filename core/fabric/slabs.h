@@ -70,7 +70,7 @@ static inline uint32_t pl__slabs_index(const struct pl_slabs *s,
 void pl__slabs_tick(struct pl_slabs *s);
 
 /* Gives back the pages of dirty free slabs that the last two periods did not
- * need, at most `punch_max` slabs (a few microseconds each), and never below
+ * need, at most `punch_max` slabs (some ten microseconds each), and never below
  * `keep` dirty slabs.  Costs nothing when there is nothing to do.  Returns how
  * many were punched: when it equals punch_max, call again soon. */
 uint32_t pl__slabs_trim(struct pl_slabs *s, uint32_t keep, uint32_t punch_max);

@@ -113,7 +113,8 @@ static uint32_t decode_plainly(const char *at, uint32_t n, char *data,
     if (++field_count > TRAILER_COUNT)
       return 0;
     for (; at[i] != ':'; i++, name++)
-      if (at[i] <= 0x20 || at[i] == 0x7f || strchr("\"(),/;<=>?@[\\]{}", at[i]))
+      if ((signed char)at[i] <= 0x20 || at[i] == 0x7f ||
+          strchr("\"(),/;<=>?@[\\]{}", at[i]))
         return 0;
     if (!name)
       return 0;

@@ -102,8 +102,9 @@ struct pl_req {
  * that can be routed; CONNECT and the rest of llhttp's list cannot. */
 #define PL_METHODS(X)                                                          \
   X(0, DELETE)                                                                 \
-  X(1, GET) X(2, HEAD) X(3, POST) X(4, PUT) X(5, CONNECT) X(6, OPTIONS)        \
-      X(7, TRACE) X(28, PATCH)
+  X(1, GET)                                                                    \
+  X(2, HEAD) X(3, POST) X(4, PUT) X(5, CONNECT) X(6, OPTIONS) X(7, TRACE)      \
+      X(28, PATCH)
 
 enum pl_method {
 #define PL_METHOD_ENUM(number, name) PL_METHOD_##name = number,

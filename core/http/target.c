@@ -30,7 +30,7 @@ static int is_bracketed(struct pl_slice s) {
   return colons >= 2 && s.bytes <= 45;
 }
 
-int pl__target_is_host(struct pl_slice s) {
+static int is_host(struct pl_slice s) {
   uint32_t i = 0;
 
   if (!s.bytes)
@@ -58,6 +58,25 @@ int pl__target_is_host(struct pl_slice s) {
   if (i == s.bytes)
     return 1;
   return s.at[i] == ':' && is_port(pl__slice(s.at + i + 1, s.bytes - i - 1));
+}
+
+/* Clients name the same few hosts again and again: the last good one of this
+ * thread is known by its bytes. */
+int pl__target_is_host(struct pl_slice s) {
+  static _Thread_local struct {
+    uint32_t bytes;
+    char at[60];
+  } last;
+
+  if (s.bytes == last.bytes && s.bytes && memcmp(s.at, last.at, s.bytes) == 0)
+    return 1;
+  if (!is_host(s))
+    return 0;
+  if (s.bytes <= sizeof last.at) {
+    memcpy(last.at, s.at, s.bytes);
+    last.bytes = s.bytes;
+  }
+  return 1;
 }
 
 /* ---- the path ---- */

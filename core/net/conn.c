@@ -19,7 +19,7 @@
  *  state      parses  slab  read deadline      left by
  *  IDLE       no      none  timeouts.idle      conn_receive
  *  HEAD       yes     held  timeouts.header    conn_on_head, conn_refuse
- *  BODY       yes     held  timeouts.body      conn_dispatch, conn_refuse
+ *  BODY       yes     held  timeouts.body (2)  conn_dispatch, conn_refuse
  *  BUSY       body    held  timeouts.body (1)  pl__conn_end
  *  DISCARD    body    held  timeouts.body      conn_next
  *  FLUSHING   no      held  none               conn_flush
@@ -30,6 +30,10 @@
  *  (1) only while a handler waits for the body; the handler's own deadline
  *      isn't this file's.  The write deadline runs beside all of these while
  *      output doesn't move.
+ *  (2) PL_DEADLINE_GATHER if it is chunked: nobody knows how much will come or
+ *      when, so the handler starts without the rest once that is over, or once
+ *      the slab is full.  It isn't started at once because a malformed chunk
+ *      should be refused before any handler has run.
  *
  * Invariants; conn_check() asserts (1)-(3):
  *  (1) IDLE, FINISHING, LINGER and CLOSING hold no slab, the others do: the
@@ -59,6 +63,7 @@
 /* Read in LINGER at most, for a peer that goes on sending. */
 #define PL_CONN_LINGER_BYTES_MAX (64u << 20)
 #define CONN_DISCARD_ROOM_BYTES 65536u
+#define CONN_COLOUR_BYTES 4096u /* a page; see pl__net_slab_bytes */
 /* On top of limits.output: a head, an error's document. */
 #define CONN_OUTPUT_SLACK_BYTES (PL_LIMIT_EXTRA_BYTES + 65536u)
 
@@ -74,9 +79,10 @@ enum conn_state {
   CLOSING
 };
 
-/* What lies in a slab: the request, then its arrays and bytes. */
+/* What lies in a slab: this, the header array, the received bytes, and at the
+ * end the scratch for a decoded path. */
 struct conn_slot {
-  struct pl_req req; /* first: slot index -> request */
+  struct pl_req req;
   union pl_parser_room parser;
   struct pl_arena arena;
   struct pl_buf extra;
@@ -149,7 +155,15 @@ uint32_t pl__net_slab_bytes(const struct pl_net_limits *limits) {
 
   while (bytes < need)
     bytes *= 2;
-  return bytes;
+  /* One page more than a power of two: slabs that lie a power of two apart
+   * would all begin in the same few sets of the processor's caches, and a turn
+   * over 64 connections would miss in each of them. */
+  return bytes + CONN_COLOUR_BYTES;
+}
+
+/* The same within a page: where in its slab a slot begins. */
+static uint32_t slot_colour(uint32_t index) {
+  return index % 15 * 256;
 }
 
 static void slot_layout(struct conn_slot *s, const struct pl_net *net) {
@@ -157,10 +171,10 @@ static void slot_layout(struct conn_slot *s, const struct pl_net *net) {
 
   s->headers = (struct pl_header *)(void *)at;
   at += align16(sizeof(struct pl_header) * net->limits.parser.header_count);
-  s->scratch = at;
-  at += align16(net->limits.parser.target_bytes);
   s->data = at;
-  s->data_bytes = (uint32_t)((char *)s + net->slabs->slab_bytes - at);
+  s->scratch = (char *)s + net->slabs->slab_bytes - CONN_COLOUR_BYTES -
+               align16(net->limits.parser.target_bytes);
+  s->data_bytes = (uint32_t)(s->scratch - at);
   s->filled = s->parsed = s->body_base = 0;
   pl__arena_init(&s->arena, net->buffers, PL_LIMIT_ARENA_BYTES);
   pl__buf_init(&s->extra, net->buffers, PL_LIMIT_EXTRA_BYTES);
@@ -200,10 +214,11 @@ static void slot_begin_request(struct pl_conn *c) {
 /* Takes a slab. False: none is left, which the connection limit excludes. */
 static bool conn_take_slot(struct pl_conn *c) {
   uint32_t index;
-  struct conn_slot *s = pl__slabs_take(c->net->slabs, &index);
+  char *slab = pl__slabs_take(c->net->slabs, &index);
 
-  if (PL_NEVER(s == NULL))
+  if (PL_NEVER(slab == NULL))
     return false;
+  struct conn_slot *s = (struct conn_slot *)(void *)(slab + slot_colour(index));
   c->slot = s;
   s->req.slot = index;
   slot_layout(s, c->net);
@@ -415,13 +430,16 @@ static void conn_dispatch(struct pl_conn *c) {
   c->net->events.on_request(c->net->arg, c, &c->slot->req);
 }
 
-/* Whether the whole body will lie in the slab: then the handler starts when it
- * is there, and never waits for it. */
+/* Whether the whole body will (or, chunked, may) lie in the slab: then the
+ * handler starts when it is there, and never waits for it. */
 static bool conn_buffers_body(const struct pl_conn *c) {
   const struct conn_slot *s = c->slot;
 
-  return s->req.content_length >= 0 && !(s->req.flags & PL_REQ_EXPECT) &&
-         s->req.content_length <= s->data_bytes - s->parsed;
+  if (s->req.flags & PL_REQ_EXPECT)
+    return false;
+  if (s->req.flags & PL_REQ_CHUNKED)
+    return true;
+  return s->req.content_length <= s->data_bytes - s->parsed;
 }
 
 static void conn_on_head(struct pl_conn *c) {
@@ -449,7 +467,8 @@ static void conn_on_head(struct pl_conn *c) {
     return;
   }
   c->state = BODY;
-  conn_arm(c, PL_DEADLINE_BODY);
+  conn_arm(c, req->flags & PL_REQ_CHUNKED ? PL_DEADLINE_GATHER
+                                          : PL_DEADLINE_BODY);
 }
 
 static void conn_on_body_end(struct pl_conn *c) {
@@ -544,6 +563,8 @@ static void conn_advance(struct pl_conn *c) {
       conn_refuse(c, 431, "The request head is too large.");
     else if (!c->read_deadline.armed)
       conn_arm(c, PL_DEADLINE_HEADER);
+  } else if (c->state == BODY && c->slot->filled == c->slot->data_bytes) {
+    conn_dispatch(c);
   }
   conn_watch(c);
   conn_check(c);
@@ -790,6 +811,9 @@ static void conn_on_read_due(struct pl_conn *c, enum pl_deadline_kind kind) {
     else
       conn_finish(c);
     break;
+  case PL_DEADLINE_GATHER:
+    conn_dispatch(c);
+    break;
   default: /* IDLE, LINGER */
     conn_close(c);
   }
@@ -890,13 +914,14 @@ int pl__net_init(struct pl_net *net, const struct pl_net_limits *limits,
   if (!net->discard)
     return PL_ENOMEM;
   net->limits = *limits;
+  net->limits.seconds[PL_DEADLINE_GATHER] = PL_NET_GATHER_S;
   net->events = *events;
   net->arg = arg;
   net->slabs = slabs;
   net->buffers = buffers;
   net->id_seed = id_seed;
   pl__list_init(&net->conns);
-  pl__deadlines_init(&net->deadlines, limits->seconds);
+  pl__deadlines_init(&net->deadlines, net->limits.seconds);
   return 0;
 }
 

@@ -51,7 +51,8 @@ struct pl_conn_events {
 };
 
 struct pl_net_limits {
-  double seconds[PL_DEADLINE_COUNT]; /* by kind of deadline */
+  /* By kind of deadline; that of PL_DEADLINE_GATHER is ours. */
+  double seconds[PL_DEADLINE_COUNT];
   uint32_t output_bytes;             /* waiting to be sent, per connection */
   struct pl_parser_limits parser;
   double body_bytes;      /* unless on_head sets another body_max */

@@ -15,6 +15,8 @@
 #define PL_DEADLINES_TICK_S 0.1
 /* How long a peer may go on sending after our last byte. */
 #define PL_NET_LINGER_S 2.0
+/* How long a chunked body may gather before its handler starts without it. */
+#define PL_NET_GATHER_S 0.1
 
 enum pl_deadline_kind {
   PL_DEADLINE_HEADER, /* the head of a request, from its first byte */
@@ -22,6 +24,7 @@ enum pl_deadline_kind {
   PL_DEADLINE_IDLE,   /* keep-alive without a request */
   PL_DEADLINE_WRITE,  /* output that doesn't move */
   PL_DEADLINE_LINGER, /* the peer may still send after our last byte */
+  PL_DEADLINE_GATHER, /* a chunked body before its handler starts */
   PL_DEADLINE_COUNT
 };
 

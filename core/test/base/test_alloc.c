@@ -1,3 +1,4 @@
+/* test/base/test_alloc.c - blocks, their count, failing allocations. */
 #include "base/alloc.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/base/test_arena.c - pieces, limits, and the block that stays. */
 #include "base/arena.h"
 
 #include <setjmp.h>
@@ -93,7 +94,7 @@ static void stays_as_it_was_without_memory(void **state) {
   char *copy = pl__arena_copy(&a, "abc", 3);
   uint32_t bytes = a.bytes;
   pl__alloc_fail_after(1, true);
-  assert_null(pl__arena_take(&a, 20000, 1));
+  assert_null(pl__arena_take(&a, PL_BUF_BLOCK_BYTES, 1));
   while (pl__arena_take(&a, 1000, 1))
     ;
   pl__alloc_fail_after(0, false);

@@ -1,3 +1,4 @@
+/* test/base/test_buf.c - growing, the maximum, and the blocks of the pool. */
 #include "base/buf.h"
 
 #include <setjmp.h>
@@ -91,7 +92,7 @@ static void a_pool_block_respects_a_smaller_maximum(void **state) {
 static void stays_as_it_was_without_memory(void **state) {
   (void)state;
   struct pl_buf b;
-  char bytes[20000] = {0};
+  char bytes[PL_BUF_BLOCK_BYTES] = {0};
   pl__buf_init(&b, &pool, 100000);
   pl__alloc_fail_after(1, true);
   assert_int_equal(pl__buf_append(&b, "a", 1), PL_ENOMEM);

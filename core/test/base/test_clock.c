@@ -1,3 +1,4 @@
+/* test/base/test_clock.c - the clocks agree with each other. */
 #include "base/clock.h"
 
 #include <setjmp.h>

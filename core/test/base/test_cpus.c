@@ -1,3 +1,4 @@
+/* test/base/test_cpus.c - quotas in a made-up folder of control groups. */
 #define _GNU_SOURCE /* mkdtemp, nftw */
 #include "base/cpus.h"
 

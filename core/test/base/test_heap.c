@@ -1,3 +1,4 @@
+/* test/base/test_heap.c - order under random use, limits. */
 #include "base/heap.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/base/test_list.c - order and removal. */
 #include "base/list.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/base/test_peer.c - addresses as text, compared with the system's. */
 #include "base/peer.h"
 
 #include <setjmp.h>

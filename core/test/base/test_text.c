@@ -1,3 +1,4 @@
+/* test/base/test_text.c - durations and sizes, and what is neither. */
 #include "base/text.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/fabric/test_map.c - sections, the forked child, and pages given back. */
 #include "fabric/map.h"
 
 #include <setjmp.h>

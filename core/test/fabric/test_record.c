@@ -1,3 +1,4 @@
+/* test/fabric/test_record.c - what is written comes back. */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "fabric/record.h"
 

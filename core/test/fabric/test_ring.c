@@ -1,3 +1,4 @@
+/* test/fabric/test_ring.c - laps, waking, sudden death. */
 #define _GNU_SOURCE /* MAP_ANONYMOUS, eventfd */
 #include "fabric/ring.h"
 

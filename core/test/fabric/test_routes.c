@@ -1,3 +1,4 @@
+/* test/fabric/test_routes.c - publishing once, whoever else tries. */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "fabric/routes.h"
 
@@ -97,6 +98,21 @@ static void a_claim_of_a_living_process_is_left_alone(void **state) {
   assert_pattern(1, "");
 }
 
+static void a_claim_of_a_process_we_may_not_signal_is_left_alone(void **state) {
+  (void)state;
+  atomic_store(&routes->state, 1ull); /* init */
+  pid_t child = fork();
+  if (child == 0) {
+    if (geteuid() == 0 && setuid(65534))
+      _exit(2);
+    pl__routes_publish(routes, three, 3);
+    _exit(atomic_load(&routes->state) == 1 ? 0 : 1);
+  }
+  int status;
+  assert_int_equal(waitpid(child, &status, 0), child);
+  assert_int_equal(status, 0);
+}
+
 static void processes_that_race_publish_one_whole_table(void **state) {
   (void)state;
   pid_t children[8];
@@ -121,6 +137,7 @@ int main(void) {
       FACT(keeps_the_first_ones_when_there_are_too_many),
       FACT(a_claim_of_a_dead_process_is_taken_over),
       FACT(a_claim_of_a_living_process_is_left_alone),
+      FACT(a_claim_of_a_process_we_may_not_signal_is_left_alone),
       FACT(processes_that_race_publish_one_whole_table),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,3 +1,4 @@
+/* test/fabric/test_slabs.c - the stack of slabs, and memory that goes back. */
 #include "fabric/slabs.h"
 
 #include <setjmp.h>

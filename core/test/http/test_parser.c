@@ -35,14 +35,14 @@ struct reading {
 };
 
 static double body_max = 100;
+static struct pl_parser_limits limits = {TARGET_BYTES, HEADERS_BYTES,
+                                         HEADER_COUNT};
 
 static struct pl_parser *parser_of(struct reading *r) {
   return (struct pl_parser *)&r->room;
 }
 
 static void reading_init(struct reading *r) {
-  const struct pl_parser_limits limits = {TARGET_BYTES, HEADERS_BYTES,
-                                          HEADER_COUNT};
   memset(r, 0, sizeof(*r));
   r->req.headers = r->headers;
   r->req.body_max = body_max;
@@ -432,6 +432,8 @@ static void refuses_malformed_chunks(void **state) {
   REFUSE(400, CHUNKED "5_0\r\nhello\r\n0\r\n\r\n");
   REFUSE(400, CHUNKED "5\nhello\r\n0\r\n\r\n");
   REFUSE(400, CHUNKED "5\rhello\r\n0\r\n\r\n");
+  REFUSE(400, CHUNKED "5\rxhello\r\n0\r\n\r\n");
+  REFUSE(400, CHUNKED "0\rx\r\n");
   REFUSE(400, CHUNKED "5\r\r\nhello\r\n0\r\n\r\n");
   REFUSE(400, CHUNKED "5;a\nhello\r\n0\r\n\r\n");
   REFUSE(400, CHUNKED "5;a\r\r\nhello\r\n0\r\n\r\n");
@@ -587,7 +589,7 @@ static void refuses_malformed_request_lines(void **state) {
   REFUSE(400, "GET /\200 HTTP/1.1\r\n" HOST "\r\n");
   REFUSE(400, "G\0T / HTTP/1.1\r\n" HOST "\r\n");
   REFUSE(400, "\x16\x03\x01\x02");
-  REFUSE(400, "HTTP/1.1 200 OK\r\n\r\n");
+  REFUSE(501, "HTTP/1.1 200 OK\r\n\r\n");
 }
 
 static void refuses_versions_but_one_point_zero_and_one(void **state) {
@@ -654,6 +656,21 @@ static void refuses_header_sections_past_their_limit(void **state) {
   refuse(431, long_message, build(TARGET_BYTES, fields));
   fields[500] = '\1';
   refuse(400, long_message, build(TARGET_BYTES, fields));
+}
+
+static void keeps_limits_whichever_is_the_larger(void **state) {
+  (void)state;
+  limits.headers_bytes = 40;
+  accept(long_message, build(TARGET_BYTES, "A: 012345678901234567890123\r\n"));
+  refuse(431, long_message,
+         build(TARGET_BYTES, "A: 0123456789012345678901234\r\n"));
+  refuse(431, long_message,
+         build(1, "A: 0123456789012345678901234\r\nB: \1\r\n"));
+  limits.headers_bytes = HEADERS_BYTES;
+  limits.target_bytes = 1;
+  accept(long_message, build(1, ""));
+  refuse(414, long_message, build(2, ""));
+  limits.target_bytes = TARGET_BYTES;
 }
 
 static void refuses_more_header_fields_than_allowed(void **state) {
@@ -764,6 +781,7 @@ int main(void) {
       cmocka_unit_test(refuses_methods_it_does_not_know),
       cmocka_unit_test(refuses_a_target_past_its_limit),
       cmocka_unit_test(refuses_header_sections_past_their_limit),
+      cmocka_unit_test(keeps_limits_whichever_is_the_larger),
       cmocka_unit_test(refuses_more_header_fields_than_allowed),
       cmocka_unit_test(refuses_trailers_past_their_limits),
       cmocka_unit_test(refuses_chunk_extensions_past_their_limits),
