@@ -69,7 +69,8 @@ end
 local function nested()
   local t = {}
   for i = 1, 100 do
-    t["group " .. i] = { title = text(3), items = { fields(), fields(), fields() }, at = { i, i / 2 } }
+    local items = { fields(), fields(), fields(), fields() }
+    t["group " .. i] = { title = text(3), items = items, at = { i, i / 2 } }
   end
   return t
 end
@@ -128,7 +129,8 @@ local function compare(what, name, ours, theirs, x)
     end
   end
   local a, b = median(mine), median(other)
-  print(("%-7s %-22s perilune %9.0f ns   lua-cjson %9.0f ns   ratio %.2f"):format(what, name, a, b, a / b))
+  print(("%-7s %-32s perilune %9.0f ns   lua-cjson %9.0f ns   ratio %.2f"):format(
+    what, name, a, b, a / b))
 end
 
 print(("%s, median of %d rounds, CPU time of one document"):format(jit.version, ROUNDS))

@@ -9,6 +9,10 @@
 
 #ifndef PL_ALLOC_LIBC
 #include <jemalloc/jemalloc.h>
+
+#define STRING_OF(x) #x
+#define NUMBER_TEXT(x) STRING_OF(x)
+#define ARENAS_ALL NUMBER_TEXT(MALLCTL_ARENAS_ALL)
 #endif
 
 static _Thread_local uint64_t count;
@@ -99,6 +103,12 @@ void pl__free(void *p) {
 #endif
 }
 
+void pl__alloc_trim(void) {
+#ifndef PL_ALLOC_LIBC
+  mallctl("arena." ARENAS_ALL ".decay", NULL, NULL, NULL, 0);
+#endif
+}
+
 void *pl__alloc_lua(void *p, size_t old_bytes, size_t new_bytes) {
   if (new_bytes == 0) {
     pl__free(p);
@@ -120,9 +130,6 @@ void *pl__alloc_lua(void *p, size_t old_bytes, size_t new_bytes) {
 #ifdef PL_ALLOC_LIBC
 const char *pl__alloc_version(void) { return "libc"; }
 #else
-#define STRING_OF(x) #x
-#define NUMBER_TEXT(x) STRING_OF(x)
-
 const char *pl__alloc_version(void) {
   return "jemalloc " NUMBER_TEXT(JEMALLOC_VERSION_MAJOR) "." NUMBER_TEXT(
       JEMALLOC_VERSION_MINOR) "." NUMBER_TEXT(JEMALLOC_VERSION_BUGFIX);

@@ -33,6 +33,11 @@ void pl__free(void *p);
  * `p` was asked with; `new_bytes` 0 frees and returns NULL. */
 void *pl__alloc_lua(void *p, size_t old_bytes, size_t new_bytes);
 
+/* Gives pages back that nothing has used for some seconds.  jemalloc does so
+ * beside calls of its own only: a process that falls idle after a burst would
+ * keep them.  Costs a few microseconds; meant for once a second. */
+void pl__alloc_trim(void);
+
 /* Blocks made or moved so far by this thread, those of pl__alloc_lua aside. */
 uint64_t pl__alloc_count(void);
 

@@ -45,7 +45,7 @@ void pl__buf_init(struct pl_buf *b, struct pl_buf_pool *pool,
 /* A block of the pool is told by its size: a buffer with a pool has no other
  * that is as small. */
 static int holds_pool_block(const struct pl_buf *b) {
-  return b->pool && b->cap <= PL_BUF_BLOCK_BYTES;
+  return b->at && b->pool && b->cap <= PL_BUF_BLOCK_BYTES;
 }
 
 void pl__buf_release(struct pl_buf *b) {

@@ -40,7 +40,7 @@ static const struct option options[] = {
 };
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
 
-const char *cli_option_help(size_t index, int *bit, const char **text) {
+const char *pl__cli_option_help(size_t index, int *bit, const char **text) {
   if (index >= OPTION_COUNT)
     return NULL;
   *bit = options[index].bit;
@@ -77,16 +77,16 @@ static bool option_unknown(const struct command *c, const char *text) {
       words[count++] = options[i].name;
   if (text[1] == '-')
     near = pl_suggest(text + 2, words, count);
-  cli_usage_failed(c, "unknown option %s%s%s%s", text,
-                   near ? ", did you mean --" : "", near ? near : "",
-                   near ? "?" : "");
+  pl__cli_usage_failed(c, "unknown option %s%s%s%s", text,
+                       near ? ", did you mean --" : "", near ? near : "",
+                       near ? "?" : "");
   return false;
 }
 
 static bool override_add(const struct command *c, struct arguments *a,
                          const char *text) {
   if (a->options.override_count == CLI_OVERRIDES_MAX) {
-    cli_usage_failed(c, "too many options");
+    pl__cli_usage_failed(c, "too many options");
     return false;
   }
   a->overrides[a->options.override_count++] = text;
@@ -102,7 +102,7 @@ static bool listen_add(const struct command *c, struct arguments *a,
                    is_first ? "listen=" : ",", value);
 
   if ((size_t)n >= sizeof(a->listen) - used) {
-    cli_usage_failed(c, "too many addresses");
+    pl__cli_usage_failed(c, "too many addresses");
     return false;
   }
   return is_first ? override_add(c, a, a->listen) : true;
@@ -119,8 +119,9 @@ static bool workers_set(const struct command *c, struct arguments *a,
 static bool header_add(const struct command *c, struct arguments *a,
                        const char *value) {
   if (!strchr(value, ':') || a->header_count == CLI_HEADERS_MAX) {
-    cli_usage_failed(c, "-H %s: expected is 'name: value', at most %d times",
-                     value, CLI_HEADERS_MAX);
+    pl__cli_usage_failed(c,
+                         "-H %s: expected is 'name: value', at most %d times",
+                         value, CLI_HEADERS_MAX);
     return false;
   }
   a->headers[a->header_count++] = value;
@@ -168,7 +169,7 @@ static bool option_apply(const struct command *c, struct arguments *a,
 static bool position_add(const struct command *c, struct arguments *a,
                          const char *text) {
   if (a->position_count >= c->position_max) {
-    cli_usage_failed(c, "unexpected argument %s", text);
+    pl__cli_usage_failed(c, "unexpected argument %s", text);
     return false;
   }
   a->positions[a->position_count++] = text;
@@ -190,12 +191,12 @@ static bool option_take(const struct command *c, struct arguments *a, int argc,
   if (text[bytes])
     value = text + bytes + (text[bytes] == '=');
   if (!o->value && value) {
-    cli_usage_failed(c, "--%s takes no value", o->name);
+    pl__cli_usage_failed(c, "--%s takes no value", o->name);
     return false;
   }
   if (o->value && !value) {
     if (++*at == argc) {
-      cli_usage_failed(c, "--%s needs a value", o->name);
+      pl__cli_usage_failed(c, "--%s needs a value", o->name);
       return false;
     }
     value = argv[*at];
@@ -203,8 +204,8 @@ static bool option_take(const struct command *c, struct arguments *a, int argc,
   return option_apply(c, a, o, value);
 }
 
-bool cli_arguments_parse(const struct command *c, int argc, const char **argv,
-                         struct arguments *out) {
+bool pl__cli_arguments_parse(const struct command *c, int argc,
+                             const char **argv, struct arguments *out) {
   bool only_positions = false;
 
   memset(out, 0, sizeof(*out));

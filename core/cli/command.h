@@ -73,46 +73,46 @@ struct command {
   int (*run)(const struct command *c, struct arguments *a); /* exit code */
 };
 
-extern const struct command cli_commands[];
-extern const size_t cli_command_count;
+extern const struct command pl__cli_commands[];
+extern const size_t pl__cli_command_count;
 
 /* run.c, inspect.c, help.c */
-int cli_run(const struct command *c, struct arguments *a);
-int cli_stop(const struct command *c, struct arguments *a);
-int cli_check(const struct command *c, struct arguments *a);
-int cli_routes(const struct command *c, struct arguments *a);
-int cli_request(const struct command *c, struct arguments *a);
-int cli_test(const struct command *c, struct arguments *a);
-int cli_config(const struct command *c, struct arguments *a);
-int cli_version(const struct command *c, struct arguments *a);
-int cli_help(const struct command *c, struct arguments *a);
+int pl__cli_run(const struct command *c, struct arguments *a);
+int pl__cli_stop(const struct command *c, struct arguments *a);
+int pl__cli_check(const struct command *c, struct arguments *a);
+int pl__cli_routes(const struct command *c, struct arguments *a);
+int pl__cli_request(const struct command *c, struct arguments *a);
+int pl__cli_test(const struct command *c, struct arguments *a);
+int pl__cli_config(const struct command *c, struct arguments *a);
+int pl__cli_version(const struct command *c, struct arguments *a);
+int pl__cli_help(const struct command *c, struct arguments *a);
 
 /* Prints the help of one command, or of the launcher (NULL), to stdout. */
-void cli_help_print(const struct command *c);
+void pl__cli_help_print(const struct command *c);
 
 /* The command of that name; NULL, after saying so and what may have been
  * meant, when there is none. */
-const struct command *cli_command_find(const char *name);
+const struct command *pl__cli_command_find(const char *name);
 
 /* Parses what stands behind the command's name. Returns true, or false after
  * saying what is wrong. */
-bool cli_arguments_parse(const struct command *c, int argc, const char **argv,
-                         struct arguments *out);
+bool pl__cli_arguments_parse(const struct command *c, int argc,
+                             const char **argv, struct arguments *out);
 
 /* Makes the server that the arguments describe. Without an app among them,
  * that of the current folder is taken if there is one; `app_needed`: else it
  * is an error. Returns 0 or an exit code, after saying why. */
-int cli_server_new(struct arguments *a, bool app_needed, pl_server **out);
+int pl__cli_server_new(struct arguments *a, bool app_needed, pl_server **out);
 
 /* Says what went wrong and returns the exit code for it; 0 for code 0. */
-int cli_failed(const struct pl_error *error);
+int pl__cli_failed(const struct pl_error *error);
 
 /* The same for wrong usage. `c` may be NULL. */
 __attribute__((format(printf, 2, 3))) int
-cli_usage_failed(const struct command *c, const char *format, ...);
+pl__cli_usage_failed(const struct command *c, const char *format, ...);
 
 /* What an option looks like in help: "--listen ADDRESS", "..."; NULL past the
  * last one. `bit` gets its OPTION_*. */
-const char *cli_option_help(size_t index, int *bit, const char **text);
+const char *pl__cli_option_help(size_t index, int *bit, const char **text);
 
 #endif /* PL_CLI_COMMAND_H */

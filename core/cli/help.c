@@ -8,8 +8,8 @@
 #include "cli/paint.h"
 
 static void title_print(const char *title) {
-  printf("%s%s%s\n", cli_paint(STDOUT_FILENO, PAINT_BOLD), title,
-         cli_paint_end(STDOUT_FILENO));
+  printf("%s%s%s\n", pl__cli_paint(STDOUT_FILENO, PAINT_BOLD), title,
+         pl__cli_paint_end(STDOUT_FILENO));
 }
 
 static void launcher_help(void) {
@@ -18,8 +18,9 @@ static void launcher_help(void) {
          "  perilune request GET /hello/world --app apps/hello\n"
          "  perilune help run\n\n");
   title_print("Commands");
-  for (size_t i = 0; i < cli_command_count; i++)
-    printf("  %-9s %s\n", cli_commands[i].name, cli_commands[i].summary);
+  for (size_t i = 0; i < pl__cli_command_count; i++)
+    printf("  %-9s %s\n", pl__cli_commands[i].name,
+           pl__cli_commands[i].summary);
   printf("\n");
   title_print("Exit codes");
   printf("  0 fine, 1 failed, 2 usage, 3 not running, 65 script error, "
@@ -31,7 +32,7 @@ static void options_help(const struct command *c) {
   int bit;
 
   title_print("Options");
-  for (size_t i = 0; (name = cli_option_help(i, &bit, &text)); i++)
+  for (size_t i = 0; (name = pl__cli_option_help(i, &bit, &text)); i++)
     if ((c->options & bit) || bit == OPTION_HELP)
       printf("  %-28s %s\n", name, text);
 }
@@ -47,7 +48,7 @@ static void keys_help(void) {
     printf("  %-31s %-15s %s\n", name, *fallback ? fallback : "-", doc);
 }
 
-void cli_help_print(const struct command *c) {
+void pl__cli_help_print(const struct command *c) {
   if (!c) {
     launcher_help();
     return;
@@ -62,15 +63,15 @@ void cli_help_print(const struct command *c) {
     keys_help();
 }
 
-int cli_help(const struct command *c, struct arguments *a) {
+int pl__cli_help(const struct command *c, struct arguments *a) {
   (void)c;
   if (a->position_count) {
-    const struct command *about = cli_command_find(a->positions[0]);
+    const struct command *about = pl__cli_command_find(a->positions[0]);
     if (!about)
       return EXIT_USAGE;
-    cli_help_print(about);
+    pl__cli_help_print(about);
   } else {
-    cli_help_print(NULL);
+    pl__cli_help_print(NULL);
   }
   return EXIT_FINE;
 }
@@ -86,7 +87,7 @@ static void version_print(const char *part, bool json, bool is_first) {
     printf("%-9s %s\n", part, version);
 }
 
-int cli_version(const struct command *c, struct arguments *a) {
+int pl__cli_version(const struct command *c, struct arguments *a) {
   static const char *const parts[] = {"perilune", "luajit", "libuv", "llhttp",
                                       "jemalloc"};
 

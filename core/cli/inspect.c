@@ -11,13 +11,13 @@ typedef int (*server_fn)(pl_server *server, struct arguments *a,
 static int with_server(struct arguments *a, bool app_needed, server_fn fn) {
   pl_server *server;
   struct pl_error error;
-  int code = cli_server_new(a, app_needed, &server);
+  int code = pl__cli_server_new(a, app_needed, &server);
 
   if (code)
     return code;
   fn(server, a, &error);
   pl_server_free(server);
-  return cli_failed(&error);
+  return pl__cli_failed(&error);
 }
 
 static int check(pl_server *server, struct arguments *a,
@@ -26,7 +26,7 @@ static int check(pl_server *server, struct arguments *a,
   return pl_server_check(server, error);
 }
 
-int cli_check(const struct command *c, struct arguments *a) {
+int pl__cli_check(const struct command *c, struct arguments *a) {
   (void)c;
   return with_server(a, true, check);
 }
@@ -36,7 +36,7 @@ static int routes(pl_server *server, struct arguments *a,
   return pl_server_routes(server, a->json, error);
 }
 
-int cli_routes(const struct command *c, struct arguments *a) {
+int pl__cli_routes(const struct command *c, struct arguments *a) {
   (void)c;
   return with_server(a, true, routes);
 }
@@ -46,7 +46,7 @@ static int config(pl_server *server, struct arguments *a,
   return pl_server_config_dump(server, a->json, error);
 }
 
-int cli_config(const struct command *c, struct arguments *a) {
+int pl__cli_config(const struct command *c, struct arguments *a) {
   (void)c;
   return with_server(a, false, config);
 }
@@ -56,7 +56,7 @@ static int test(pl_server *server, struct arguments *a,
   return pl_server_test(server, a->argc, a->argv, error);
 }
 
-int cli_test(const struct command *c, struct arguments *a) {
+int pl__cli_test(const struct command *c, struct arguments *a) {
   (void)c;
   return with_server(a, false, test);
 }
@@ -81,7 +81,7 @@ static void media_type_guess(struct arguments *a) {
           : "content-type: application/x-www-form-urlencoded";
 }
 
-int cli_request(const struct command *c, struct arguments *a) {
+int pl__cli_request(const struct command *c, struct arguments *a) {
   struct pl_request request = {.method = a->positions[0],
                                .target = a->positions[1],
                                .headers = a->headers,
@@ -93,8 +93,8 @@ int cli_request(const struct command *c, struct arguments *a) {
   int http_status = 0, code;
 
   if (a->position_count != 2)
-    return cli_usage_failed(c, "a method and a path are needed");
-  code = cli_server_new(a, true, &server);
+    return pl__cli_usage_failed(c, "a method and a path are needed");
+  code = pl__cli_server_new(a, true, &server);
   if (code)
     return code;
   media_type_guess(a);
@@ -102,7 +102,7 @@ int cli_request(const struct command *c, struct arguments *a) {
   pl_server_request(server, &request, &http_status, &error);
   pl_server_free(server);
   if (error.code)
-    return cli_failed(&error);
+    return pl__cli_failed(&error);
   if (http_status < 400)
     return EXIT_FINE;
   fprintf(stderr, "perilune: the status is %d\n", http_status);

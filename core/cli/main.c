@@ -12,54 +12,56 @@
 
 #include "cli/paint.h"
 
-const struct command cli_commands[] = {
+const struct command pl__cli_commands[] = {
     {"run", "[APP] [options]", "Serves an app",
      "  perilune run\n"
      "  perilune run apps/hello --listen 127.0.0.1:9000 --workers 2\n"
      "  perilune run app.lua --set log.level=warn --set settings.db=notes\n",
-     OPTIONS_CONFIGURATION, 1, true, cli_run},
+     OPTIONS_CONFIGURATION, 1, true, pl__cli_run},
     {"check", "[APP] [options]", "Loads an app and tells what is wrong with it",
      "  perilune check apps/hello\n", OPTION_CONFIG | OPTION_SET, 1, true,
-     cli_check},
+     pl__cli_check},
     {"routes", "[APP] [--json]", "Lists the routes of an app",
      "  perilune routes apps/hello\n"
      "  perilune routes --json | jq '.[].pattern'\n",
-     OPTION_JSON | OPTION_CONFIG | OPTION_SET, 1, true, cli_routes},
+     OPTION_JSON | OPTION_CONFIG | OPTION_SET, 1, true, pl__cli_routes},
     {"request", "METHOD PATH [options]",
      "Sends one request to an app, without a server",
      "  perilune request GET /hello/world --app apps/hello\n"
      "  perilune request POST /notes -d '{\"title\":\"milk\"}'\n",
      OPTION_HEADER | OPTION_DATA | OPTION_INCLUDE | OPTION_APP | OPTION_CONFIG |
          OPTION_SET,
-     2, false, cli_request},
+     2, false, pl__cli_request},
     {"test", "[busted arguments]", "Runs specs with busted, inside the runtime",
      "  perilune test\n"
      "  perilune test spec/notes_spec.lua --filter refuses\n",
-     0, -1, false, cli_test},
+     0, -1, false, pl__cli_test},
     {"stop", "[--name N | --pid-file F]", "Drains and stops a running server",
      "  perilune stop\n"
      "  perilune stop --name hello\n",
-     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG, 0, false, cli_stop},
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG, 0, false, pl__cli_stop},
     {"config", "[APP] [options]",
      "Prints every configuration key with where it comes from",
      "  perilune config\n"
      "  perilune config apps/hello --json\n",
-     OPTIONS_CONFIGURATION | OPTION_JSON, 1, true, cli_config},
+     OPTIONS_CONFIGURATION | OPTION_JSON, 1, true, pl__cli_config},
     {"version", "[--json]", "Prints the versions of Perilune and its parts",
-     "  perilune version\n", OPTION_JSON, 0, false, cli_version},
+     "  perilune version\n", OPTION_JSON, 0, false, pl__cli_version},
     {"help", "[COMMAND]", "Explains a command", "  perilune help run\n", 0, 1,
-     false, cli_help},
+     false, pl__cli_help},
 };
-const size_t cli_command_count = sizeof(cli_commands) / sizeof(cli_commands[0]);
+const size_t pl__cli_command_count =
+    sizeof(pl__cli_commands) / sizeof(pl__cli_commands[0]);
 
 /* ---- failures ------------------------------------------------------------ */
 
 static void message_print(const char *text) {
-  fprintf(stderr, "%sperilune:%s %s\n", cli_paint(STDERR_FILENO, PAINT_ERROR),
-          cli_paint_end(STDERR_FILENO), text);
+  fprintf(stderr, "%sperilune:%s %s\n",
+          pl__cli_paint(STDERR_FILENO, PAINT_ERROR),
+          pl__cli_paint_end(STDERR_FILENO), text);
 }
 
-int cli_failed(const struct pl_error *error) {
+int pl__cli_failed(const struct pl_error *error) {
   if (error->code == 0)
     return EXIT_FINE;
   if (error->text[0])
@@ -80,7 +82,7 @@ int cli_failed(const struct pl_error *error) {
   }
 }
 
-int cli_usage_failed(const struct command *c, const char *format, ...) {
+int pl__cli_usage_failed(const struct command *c, const char *format, ...) {
   char text[1024];
   va_list args;
 
@@ -94,19 +96,19 @@ int cli_usage_failed(const struct command *c, const char *format, ...) {
 
 /* ---- commands ------------------------------------------------------------ */
 
-const struct command *cli_command_find(const char *name) {
-  const char *words[sizeof(cli_commands) / sizeof(cli_commands[0])];
+const struct command *pl__cli_command_find(const char *name) {
+  const char *words[sizeof(pl__cli_commands) / sizeof(pl__cli_commands[0])];
   const char *near;
 
-  for (size_t i = 0; i < cli_command_count; i++) {
-    if (strcmp(cli_commands[i].name, name) == 0)
-      return &cli_commands[i];
-    words[i] = cli_commands[i].name;
+  for (size_t i = 0; i < pl__cli_command_count; i++) {
+    if (strcmp(pl__cli_commands[i].name, name) == 0)
+      return &pl__cli_commands[i];
+    words[i] = pl__cli_commands[i].name;
   }
-  near = pl_suggest(name, words, cli_command_count);
-  cli_usage_failed(NULL, "unknown command %s%s%s%s", name,
-                   near ? ", did you mean " : "", near ? near : "",
-                   near ? "?" : "");
+  near = pl_suggest(name, words, pl__cli_command_count);
+  pl__cli_usage_failed(NULL, "unknown command %s%s%s%s", name,
+                       near ? ", did you mean " : "", near ? near : "",
+                       near ? "?" : "");
   return NULL;
 }
 
@@ -135,13 +137,13 @@ int main(int argc, char **argv) {
     fprintf(stderr, "Try: perilune run apps/hello, or: perilune help\n");
     return EXIT_USAGE;
   }
-  command = cli_command_find(alias_of(words[1]));
+  command = pl__cli_command_find(alias_of(words[1]));
   if (!command)
     return EXIT_USAGE;
-  if (!cli_arguments_parse(command, argc - 2, words + 2, &arguments))
+  if (!pl__cli_arguments_parse(command, argc - 2, words + 2, &arguments))
     return EXIT_USAGE;
   if (arguments.help) {
-    cli_help_print(command);
+    pl__cli_help_print(command);
     return output_finish(EXIT_FINE);
   }
   return output_finish(command->run(command, &arguments));

@@ -21,11 +21,13 @@ static bool is_painted(int fd) {
   return isatty(fd) && !(term && strcmp(term, "dumb") == 0);
 }
 
-const char *cli_paint(int fd, enum paint paint) {
+const char *pl__cli_paint(int fd, enum paint paint) {
   static const char *const begin[] = {[PAINT_BOLD] = "\033[1m",
                                       [PAINT_ERROR] = "\033[1;31m",
                                       [PAINT_DIM] = "\033[2m"};
   return is_painted(fd) ? begin[paint] : "";
 }
 
-const char *cli_paint_end(int fd) { return is_painted(fd) ? "\033[0m" : ""; }
+const char *pl__cli_paint_end(int fd) {
+  return is_painted(fd) ? "\033[0m" : "";
+}

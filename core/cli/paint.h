@@ -10,7 +10,7 @@ enum paint { PAINT_BOLD, PAINT_ERROR, PAINT_DIM };
 
 /* What begins and what ends a colour on descriptor `fd`; "" when there is to
  * be none. Static. */
-const char *cli_paint(int fd, enum paint paint);
-const char *cli_paint_end(int fd);
+const char *pl__cli_paint(int fd, enum paint paint);
+const char *pl__cli_paint_end(int fd);
 
 #endif /* PL_CLI_PAINT_H */

@@ -3,38 +3,38 @@
 
 #include <unistd.h>
 
-int cli_server_new(struct arguments *a, bool app_needed, pl_server **out) {
+int pl__cli_server_new(struct arguments *a, bool app_needed, pl_server **out) {
   struct pl_error error;
 
   if (!a->options.app && (app_needed || access("app.lua", R_OK) == 0))
     a->options.app = ".";
   if (pl_server_new(&a->options, out, &error))
-    return cli_failed(&error);
+    return pl__cli_failed(&error);
   return EXIT_FINE;
 }
 
-int cli_run(const struct command *c, struct arguments *a) {
+int pl__cli_run(const struct command *c, struct arguments *a) {
   pl_server *server;
   struct pl_error error;
-  int code = cli_server_new(a, true, &server);
+  int code = pl__cli_server_new(a, true, &server);
 
   (void)c;
   if (code)
     return code;
   pl_server_run(server, &error);
   pl_server_free(server);
-  return cli_failed(&error);
+  return pl__cli_failed(&error);
 }
 
-int cli_stop(const struct command *c, struct arguments *a) {
+int pl__cli_stop(const struct command *c, struct arguments *a) {
   pl_server *server;
   struct pl_error error;
-  int code = cli_server_new(a, false, &server);
+  int code = pl__cli_server_new(a, false, &server);
 
   (void)c;
   if (code)
     return code;
   pl_server_stop(server, &error);
   pl_server_free(server);
-  return cli_failed(&error);
+  return pl__cli_failed(&error);
 }

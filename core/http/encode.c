@@ -257,6 +257,11 @@ static int write_head(struct pl_req *req, uint16_t status, struct pl_slice type,
   if (failed)
     return failed;
 
+  /* Who still waits for 100 (Continue) may send the body or not: where the next
+   * request begins, nobody can tell (RFC 9110 10.1.1). */
+  if (req->flags & PL_REQ_EXPECT)
+    req->flags |= PL_REQ_CLOSE;
+
   char *to = put_status(out->at + out->bytes, status);
   to = put_env(to, req);
   if (type.bytes && !(req->extra_flags & PL_EXTRA_TYPE)) {

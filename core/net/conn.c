@@ -64,8 +64,9 @@
 #define PL_CONN_LINGER_BYTES_MAX (64u << 20)
 #define CONN_DISCARD_ROOM_BYTES 65536u
 #define CONN_COLOUR_BYTES 4096u /* a page; see pl__net_slab_bytes */
-/* On top of limits.output: a head, an error's document. */
-#define CONN_OUTPUT_SLACK_BYTES (PL_LIMIT_EXTRA_BYTES + 65536u)
+/* On top of limits.output: a head or a piece, an error's document, and what
+ * has been sent but not yet been moved out (writer.c). */
+#define CONN_OUTPUT_SLACK_BYTES (PL_LIMIT_EXTRA_BYTES + 2 * 65536u)
 
 enum conn_state {
   IDLE,
@@ -111,6 +112,7 @@ struct pl_conn {
   uint8_t listener;
   bool dirty;      /* in net->dirty */
   bool want_write; /* watching for writable */
+  bool deaf;       /* idle, but the output is over its limit */
   bool eof;        /* the peer sends no more */
   bool lost;       /* nothing can be sent any more */
   bool reset;      /* close by reset: the response was cut */
@@ -122,6 +124,7 @@ struct pl_conn {
 
 static void conn_advance(struct pl_conn *c);
 static void conn_next(struct pl_conn *c);
+static void conn_miss_input(struct pl_conn *c);
 
 static struct pl_parser *slot_parser(struct conn_slot *s) {
   return (struct pl_parser *)&s->parser;
@@ -211,12 +214,12 @@ static void slot_begin_request(struct pl_conn *c) {
   req->body.at = s->data;
 }
 
-/* Takes a slab. False: none is left, which the connection limit excludes. */
+/* Takes a slab. False: none is left, as there may be fewer than connections. */
 static bool conn_take_slot(struct pl_conn *c) {
   uint32_t index;
   char *slab = pl__slabs_take(c->net->slabs, &index);
 
-  if (PL_NEVER(slab == NULL))
+  if (!slab)
     return false;
   struct conn_slot *s = (struct conn_slot *)(void *)(slab + slot_colour(index));
   c->slot = s;
@@ -245,11 +248,16 @@ static void conn_give_slot(struct pl_conn *c) {
 /* --- watching and closing ---------------------------------------------- */
 
 static void conn_watch(struct pl_conn *c) {
-  bool readable = !c->eof && !c->lost && c->state != CLOSING &&
+  bool readable = !c->eof && !c->lost &&
                   (!c->slot || c->slot->filled < c->slot->data_bytes);
 
+  if (c->state == CLOSING)
+    return; /* the transport is closed */
   if (c->state == FINISHING || c->state == FLUSHING)
     readable = false; /* nothing it could say matters before all is sent */
+  c->deaf = c->state == IDLE && !pl__conn_has_room(c);
+  if (c->deaf)
+    readable = false; /* no request more before it has taken some of that */
   c->transport->ops->watch(c->transport, readable, c->want_write && !c->lost);
 }
 
@@ -312,15 +320,18 @@ static void conn_finished(struct pl_conn *c) {
 }
 
 bool pl__conn_has_room(const struct pl_conn *c) {
-  return pl__writer_waiting(&c->writer) < c->net->limits.output_bytes;
+  return !pl__writer_is_pinned(&c->writer) &&
+         pl__writer_waiting(&c->writer) < c->net->limits.output_bytes;
 }
 
 static void conn_flushed_some(struct pl_conn *c) {
   if (c->state == BUSY) {
-    if (!pl__writer_is_pinned(&c->writer) && pl__conn_has_room(c))
+    if (pl__conn_has_room(c))
       c->net->events.on_writable(c->net->arg, c, &c->slot->req);
   } else if (c->state == FLUSHING && pl__conn_has_room(c)) {
     conn_next(c);
+  } else if (c->deaf) {
+    conn_watch(c);
   }
 }
 
@@ -368,10 +379,16 @@ void pl__net_flush(struct pl_net *net) {
 }
 
 static int conn_flush_now(struct pl_conn *c) {
+  bool had_room = pl__conn_has_room(c);
+
   if (c->lost)
     return PL_EGONE;
   conn_flush(c);
-  return c->lost ? PL_EGONE : c->want_write;
+  if (c->lost)
+    return PL_EGONE;
+  if (!had_room)
+    conn_flushed_some(c); /* somebody else may wait for that */
+  return c->want_write;
 }
 
 int pl__conn_flush(struct pl_conn *c) { return conn_flush_now(c); }
@@ -451,8 +468,11 @@ static void conn_on_head(struct pl_conn *c) {
   s->body_base = s->parsed;
   req->body = pl__slice(s->data + s->body_base, 0);
   if (net->draining || (net->limits.requests_max &&
-                        c->request_count + 1 >= net->limits.requests_max))
+                        c->request_count + 1 >= net->limits.requests_max)) {
+    /* A client that wants to go on may have sent more already. */
+    c->linger |= (req->flags & PL_REQ_KEEP_ALIVE) != 0;
     req->flags &= ~(uint32_t)PL_REQ_KEEP_ALIVE;
+  }
   if (pl__target_parse(req, s->scratch, net->limits.parser.target_bytes)) {
     conn_refuse(c, 400, "The request target is malformed.");
     return;
@@ -512,7 +532,7 @@ static void conn_on_bad(struct pl_conn *c) {
   }
 }
 
-/* Body bytes that nobody reads make room at once. */
+/* Body bytes that nobody reads, and framing, make room at once. */
 static void conn_drop_body(struct conn_slot *s) {
   s->req.body = pl__slice(s->data + s->body_base, 0);
   if (s->parsed == s->filled)
@@ -523,8 +543,10 @@ static void conn_on_body_bytes(struct pl_conn *c) {
   if (c->state == DISCARD) {
     conn_drop_body(c->slot);
   } else if (c->state == BUSY) {
-    if (c->awaiting_body)
-      conn_arm(c, PL_DEADLINE_BODY);
+    if (c->awaiting_body) { /* what was awaited is there */
+      c->awaiting_body = false;
+      pl__deadline_disarm(&c->read_deadline);
+    }
     c->net->events.on_body(c->net->arg, c, &c->slot->req);
   }
 }
@@ -566,6 +588,12 @@ static void conn_advance(struct pl_conn *c) {
   } else if (c->state == BODY && c->slot->filled == c->slot->data_bytes) {
     conn_dispatch(c);
   }
+  /* Long chunk lines and trailers would fill the slab for good. */
+  if ((c->state == BUSY || c->state == DISCARD) && !c->slot->req.body.bytes &&
+      !(c->slot->req.flags & PL_REQ_BODY_DONE))
+    conn_drop_body(c->slot);
+  if (c->eof) /* seen while these bytes had to wait */
+    conn_miss_input(c);
   conn_watch(c);
   conn_check(c);
 }
@@ -648,6 +676,7 @@ void pl__conn_end(struct pl_conn *c) {
     req->flags |= PL_REQ_ABORTED;
   }
   c->net->events.on_end(c->net->arg, c, req);
+  req->serial = 0; /* also while the slot waits for room or discards */
   c->request_count++;
   c->awaiting_body = false;
   if (c->lost) {
@@ -699,26 +728,41 @@ void pl__conn_await_body(struct pl_conn *c) {
 
 /* --- input ------------------------------------------------------------- */
 
+/* No more requests; what is in the output, if anything, still leaves. */
+static void conn_leave(struct pl_conn *c) {
+  if (pl__writer_is_empty(&c->writer))
+    conn_close(c);
+  else
+    conn_finish(c);
+}
+
+/* Input has ended: what still lacks some of it will never be complete. */
+static void conn_miss_input(struct pl_conn *c) {
+  struct pl_req *req = c->slot ? &c->slot->req : NULL;
+
+  if (c->state == BUSY) {
+    if (!(req->flags & PL_REQ_BODY_DONE) && !req->body_status)
+      conn_fail_body(c, 400);
+  } else if (c->state == HEAD || c->state == BODY) {
+    if (pl__parser_begun(slot_parser(c->slot))) {
+      req->flags |= PL_REQ_ABORTED;
+      c->net->events.on_end(c->net->arg, c, req);
+    }
+    conn_leave(c);
+  } else if (c->state == DISCARD || c->state == IDLE) {
+    conn_leave(c);
+  }
+}
+
 static void conn_on_eof(struct pl_conn *c) {
   c->eof = true;
-  if (c->state == BUSY) {
-    struct pl_req *req = &c->slot->req;
-
-    conn_watch(c);
-    if (!(req->flags & PL_REQ_BODY_DONE))
-      conn_fail_body(c, 400);
-    /* It may be half-closed and still read what we send; but mostly it is
-     * gone, and a handler that waits should learn that. */
-    if (!(req->flags & PL_REQ_ABORTED)) {
-      req->flags |= PL_REQ_ABORTED;
-      c->net->events.on_gone(c->net->arg, c, req);
-    }
-  } else if (c->state == HEAD || c->state == BODY) {
-    conn_on_lost(c);
-  } else if (c->state == DISCARD) {
-    conn_finish(c);
-  } else {
-    conn_close(c);
+  conn_watch(c);
+  conn_miss_input(c);
+  /* It may be half-closed and still read what we send; but mostly it is gone,
+   * and a handler that waits should learn that. */
+  if (c->state == BUSY && !(c->slot->req.flags & PL_REQ_ABORTED)) {
+    c->slot->req.flags |= PL_REQ_ABORTED;
+    c->net->events.on_gone(c->net->arg, c, &c->slot->req);
   }
 }
 
@@ -814,7 +858,13 @@ static void conn_on_read_due(struct pl_conn *c, enum pl_deadline_kind kind) {
   case PL_DEADLINE_GATHER:
     conn_dispatch(c);
     break;
-  default: /* IDLE, LINGER */
+  case PL_DEADLINE_IDLE:
+    if (pl__writer_is_empty(&c->writer))
+      conn_close(c);
+    else /* it is still reading the last response, or timeouts.write ends it */
+      conn_arm(c, PL_DEADLINE_IDLE);
+    break;
+  default: /* LINGER */
     conn_close(c);
   }
 }
@@ -938,9 +988,13 @@ void pl__net_drain(struct pl_net *net) {
   PL_LIST_EACH(link, after, &net->conns) {
     struct pl_conn *c = PL_LIST_ENTRY(link, struct pl_conn, link);
     if (c->state == IDLE)
-      conn_close(c);
-    else if (c->slot)
+      conn_receive(c); /* a request may be there already */
+    if (c->state == IDLE)
+      conn_leave(c);
+    if (c->slot) {
+      c->linger |= (c->slot->req.flags & PL_REQ_KEEP_ALIVE) != 0;
       c->slot->req.flags &= ~(uint32_t)PL_REQ_KEEP_ALIVE;
+    }
   }
 }
 

@@ -38,8 +38,10 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
   struct pl_listener *l = poll->data;
 
   (void)events;
-  if (status < 0)
+  if (status < 0) { /* libuv has stopped watching */
+    l->watching = false;
     return;
+  }
   for (int i = 0; i < PL_LISTENER_BATCH && listener_has_room(l); i++)
     if (!listener_accept(l))
       break;

@@ -33,6 +33,7 @@ void pl__writer_release(struct pl_writer *w) {
 void pl__writer_pin(struct pl_writer *w, const char *at, size_t bytes,
                     const char *tail, uint32_t tail_bytes) {
   PL_ASSERT(!pl__writer_is_pinned(w) && w->tail_bytes == 0);
+  PL_ASSERT(bytes > 0);
   w->pin = at;
   w->pin_bytes = bytes;
   w->tail = tail;
@@ -65,8 +66,10 @@ static void writer_advance(struct pl_writer *w, size_t n) {
   w->pin_bytes -= pinned;
   w->pin = w->pin_bytes ? w->pin + pinned : NULL;
   n -= pinned;
-  w->tail += n;
-  w->tail_bytes -= (uint32_t)n;
+  if (n) {
+    w->tail += n;
+    w->tail_bytes -= (uint32_t)n;
+  }
 }
 
 static int writer_pieces(const struct pl_writer *w, struct iovec pieces[3]) {

@@ -43,7 +43,7 @@ void pl__writer_init(struct pl_writer *w, struct pl_buf_pool *pool,
 /* Drops everything, closes the file, gives the buffer back. */
 void pl__writer_release(struct pl_writer *w);
 
-/* Pins `bytes` behind the output; `tail` (static, may be NULL) goes behind
+/* Pins `bytes` (one or more) behind the output; `tail` (static, may be NULL) goes behind
  * them. Nothing may be pinned or under way (asserted). The bytes stay the
  * caller's, unmoved, until pl__writer_is_pinned is false. */
 void pl__writer_pin(struct pl_writer *w, const char *at, size_t bytes,

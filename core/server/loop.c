@@ -40,7 +40,7 @@ static void loop_turn(struct pl_loop *l) {
     more = l->before_turn(l->arg);
   more = pl__dispatch_turn(l->dispatch, l->was_idle) || more;
   if (l->before_turn)
-    more = l->before_turn(l->arg) || more;
+    more = l->before_turn(l->arg) || more || pl__vm_is_ready(&l->dispatch->vm);
   if (l->after_turn)
     l->after_turn(l->arg);
   loop_schedule(l, more);

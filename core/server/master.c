@@ -91,13 +91,16 @@ struct master {
   enum master_state state;
   int result;             /* what pl__master_run returns */
   int64_t due_ns;         /* the state ends; 0: it does not end by time */
+  int64_t looked_ns;      /* when heartbeats were looked at last */
+  int64_t lenient_ns;     /* before this, a silent worker is left alone */
   struct child *children; /* workers, then control */
   struct pl_fabric fabric;
   struct pl_listeners listeners;
   struct pl_lockfile lock;
   struct pl_ring_writer log;
   sigset_t caller_mask;
-  struct sigaction caller_pipe; /* what it does on SIGPIPE */
+  struct sigaction caller_pipe; /* what it does on SIGPIPE ... */
+  struct sigaction caller_xfsz; /* ... and on SIGXFSZ */
   int signal_fd;
   int wake_fd;     /* eventfd of control */
   int lifeline[2]; /* [0] for control, [1] ours */
@@ -119,10 +122,10 @@ master_say(struct master *m, const char *format, ...) {
   m->options->on_message(m->options->arg, text, bytes + 1);
 }
 
-/* One record; `worker` and `text` are left out when they are negative or
- * NULL. */
+/* One record with at most one field; a `key` of NULL leaves it out. */
 static void master_log(struct master *m, enum pl_level level,
-                       const char *message, int worker, const char *text) {
+                       const char *message, const char *key,
+                       const char *value) {
   struct pl_record head = {.level = (uint8_t)level,
                            .worker = PL_RECORD_MASTER,
                            .route = PL_RECORD_NO_ROUTE};
@@ -133,10 +136,9 @@ static void master_log(struct master *m, enum pl_level level,
     return;
   pl__record_begin(&draft, memory, sizeof(memory), &head,
                    pl__slice(message, strlen(message)));
-  if (worker >= 0)
-    pl__record_num(&draft, PL_SLICE("child"), worker);
-  if (text)
-    pl__record_str(&draft, PL_SLICE("reason"), pl__slice(text, strlen(text)));
+  if (key)
+    pl__record_str(&draft, pl__slice(key, strlen(key)),
+                   pl__slice(value, strlen(value)));
   pl__record_end(&draft, &m->log);
   pl__ring_wake(&m->log);
 }
@@ -148,8 +150,22 @@ static const int TAKEN[] = {SIGTERM, SIGINT,  SIGCHLD, SIGHUP,
                             SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
 #define TAKEN_COUNT (sizeof(TAKEN) / sizeof(TAKEN[0]))
 
-static int signals_open(struct master *m) {
+/* A message to a terminal that was closed, or a log or a fabric past a limit of
+ * file sizes, must not end us: the calls fail, and that is handled. Children
+ * inherit it. */
+static void signals_ignore(struct master *m) {
   struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+  sigaction(SIGPIPE, &ignore, &m->caller_pipe);
+  sigaction(SIGXFSZ, &ignore, &m->caller_xfsz);
+}
+
+static void signals_notice(struct master *m) {
+  sigaction(SIGPIPE, &m->caller_pipe, NULL);
+  sigaction(SIGXFSZ, &m->caller_xfsz, NULL);
+}
+
+static int signals_open(struct master *m) {
   sigset_t set;
 
   sigemptyset(&set);
@@ -163,14 +179,11 @@ static int signals_open(struct master *m) {
     sigprocmask(SIG_SETMASK, &m->caller_mask, NULL);
     return -code;
   }
-  /* A message to a terminal that was closed must not end us. */
-  sigaction(SIGPIPE, &ignore, &m->caller_pipe);
   return 0;
 }
 
 static void signals_close(struct master *m) {
   close(m->signal_fd);
-  sigaction(SIGPIPE, &m->caller_pipe, NULL);
   sigprocmask(SIG_SETMASK, &m->caller_mask, NULL);
 }
 
@@ -343,6 +356,7 @@ static void ending_enter(struct master *m) {
   m->state = ENDING;
   m->due_ns = in_ms(CONTROL_END_MS);
   control->due_ns = 0;
+  master_log(m, PL_LEVEL_INFO, "stopped", NULL, NULL);
   if (control->pid > 0)
     kill(control->pid, SIGTERM);
 }
@@ -372,7 +386,7 @@ static void draining_enter(struct master *m) {
 static void pre_drain_enter(struct master *m) {
   m->state = PRE_DRAIN;
   m->due_ns = in_seconds(m->config->timeout_pre_drain_s);
-  master_log(m, PL_LEVEL_INFO, "stopping", -1, NULL);
+  master_log(m, PL_LEVEL_INFO, "stopping", NULL, NULL);
   master_say(m, "perilune: stopping; a second signal stops at once");
   if (m->config->timeout_pre_drain_s == 0)
     draining_enter(m);
@@ -389,7 +403,7 @@ static void start_fail(struct master *m, int code, const char *text) {
 
 static void stop_by_force(struct master *m, const char *text) {
   m->result = pl__error_set(m->error, PL_EFAIL, "%s", text);
-  master_log(m, PL_LEVEL_WARN, "stopped at once", -1, NULL);
+  master_log(m, PL_LEVEL_WARN, "stopped at once", NULL, NULL);
   killing_enter(m);
 }
 
@@ -412,7 +426,7 @@ static void drain_cut(struct master *m) {
            "stopped",
            time, workers_alive(m), requests_running(m));
   master_say(m, "perilune: %s", text);
-  master_log(m, PL_LEVEL_WARN, "drain cut", -1, text);
+  master_log(m, PL_LEVEL_WARN, "drain cut", "reason", text);
   killing_enter(m);
 }
 
@@ -453,7 +467,7 @@ static void serving_enter(struct master *m) {
   master_say(m, "perilune %s serving %s on %s (%u worker%s, pid %ld)",
              pl_version(), m->config->name, addresses, m->config->workers,
              m->config->workers == 1 ? "" : "s", (long)getpid());
-  master_log(m, PL_LEVEL_INFO, "serving", -1, addresses);
+  master_log(m, PL_LEVEL_INFO, "serving", "addresses", addresses);
 }
 
 /* ---- news ---------------------------------------------------------------- */
@@ -492,7 +506,7 @@ static void on_child_message(struct master *m, struct child *c) {
   if (c->failed && m->state == STARTING)
     start_fail(m, message.code, message.text);
   else if (c->failed)
-    master_log(m, PL_LEVEL_ERROR, "a process does not start", child_index(m, c),
+    master_log(m, PL_LEVEL_ERROR, "a process does not start", "reason",
                message.text);
   else if (m->state == STARTING && children_ready(m))
     serving_enter(m);
@@ -530,7 +544,7 @@ static void on_child_death(struct master *m, struct child *c, int status) {
   case SERVING:
   case PRE_DRAIN:
     if (!c->failed)
-      master_log(m, PL_LEVEL_ERROR, "a process died", child_index(m, c), text);
+      master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
     child_schedule(c);
     break;
   default:
@@ -570,12 +584,22 @@ static void workers_restart_due(struct master *m, int64_t now) {
   }
 }
 
+/* Whether it is the machine, or we, that stood still (a stopped process group,
+ * a paused virtual machine): then workers get time to show life again. */
+static bool is_lenient(struct master *m, int64_t now, int64_t stuck_ns) {
+  if (m->looked_ns && now - m->looked_ns > stuck_ns / 2)
+    m->lenient_ns = now + stuck_ns;
+  m->looked_ns = now;
+  return now < m->lenient_ns;
+}
+
 /* Kills workers whose heart stopped; their death is then handled as any. */
 static void workers_check_beats(struct master *m, int64_t now) {
   int64_t stuck_ns = (int64_t)(m->config->vm_stuck_timeout_s * PL_NS_PER_S);
+  bool lenient = is_lenient(m, now, stuck_ns);
   struct pl_beat *beat;
 
-  for (uint32_t i = 0; i < m->config->workers; i++) {
+  for (uint32_t i = 0; i < m->config->workers && !lenient; i++) {
     struct child *c = &m->children[i];
     int64_t at;
 
@@ -599,7 +623,7 @@ static int wait_ms(struct master *m, int64_t now) {
 
   for (uint32_t i = 0; i <= m->config->workers; i++)
     due = earlier(due, m->children[i].due_ns);
-  if (m->state == SERVING || m->state == PRE_DRAIN || m->state == DRAINING)
+  if (workers_alive(m))
     due = earlier(due, now + (int64_t)(m->config->vm_stuck_timeout_s *
                                        PL_NS_PER_S / STUCK_LOOKS));
   if (!due)
@@ -735,9 +759,12 @@ int pl__master_run(const struct pl_master_options *options,
 
   pl__error_clear(error);
   descriptors_raise();
+  signals_ignore(&m);
   fds = pl__alloc((m.config->workers + 2) * sizeof(*fds));
-  if (!fds)
-    return pl__error_set(error, PL_ENOMEM, NULL);
+  if (!fds) {
+    status = pl__error_set(error, PL_ENOMEM, NULL);
+    goto fail_fds;
+  }
   if ((status = children_make(&m)))
     goto fail_children;
   if ((status = lock_take(&m)))
@@ -769,5 +796,7 @@ fail_lock:
   pl__free(m.children);
 fail_children:
   pl__free(fds);
+fail_fds:
+  signals_notice(&m);
   return status;
 }

@@ -108,8 +108,10 @@ static void on_beat(uv_timer_t *timer) {
                         w->dispatch.net.conn_count, memory_order_relaxed);
   atomic_store_explicit(&w->beat->at_ns, pl__clock_monotonic_ns(),
                         memory_order_relaxed);
-  if (++w->beats % WORKER_BEATS_PER_TRIM == 0)
+  if (++w->beats % WORKER_BEATS_PER_TRIM == 0) {
     pl__slabs_tick(&w->dispatch.slabs);
+    pl__alloc_trim();
+  }
   pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP,
                  WORKER_SLABS_PUNCH_MAX);
   on_conn_closed(w); /* descriptors may be there again */

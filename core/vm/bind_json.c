@@ -245,7 +245,9 @@ static bool scan_string(struct reader *r, const unsigned char **close,
     }
     if (*at == '\\') {
       *escapes = true;
-      at += at + 1 < r->end ? 2 : 1;
+      /* What must not end or escape for itself; the rest is looked at. */
+      bool pair = at + 1 < r->end && (at[1] == '"' || at[1] == '\\');
+      at += pair ? 2 : 1;
     } else if (*at < 0x20) {
       return fail(r, at, "control character in a string");
     } else {

@@ -23,12 +23,14 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "vm/reserve.h"
 
 #define HOOK_INSTRUCTIONS 1000
 #define SETTINGS "settings"
 
 struct pl_config_file {
   lua_State *L;
+  struct pl_reserve reserve;
   size_t memory_bytes; /* held by L */
   int64_t due_ns;      /* monotonic; the hook raises past it */
   bool late;           /* the hook has raised */
@@ -46,7 +48,7 @@ static void *file_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
     f->starved = true;
     return NULL;
   }
-  moved = pl__alloc_lua(ptr, osize, nsize);
+  moved = pl__reserve_alloc(&f->reserve, ptr, osize, nsize);
   if (moved || nsize == 0)
     f->memory_bytes = f->memory_bytes - osize + nsize;
   return moved;
@@ -63,12 +65,13 @@ static struct pl_config_file *file_of(lua_State *L) {
 static void hook_late(lua_State *L, lua_Debug *ar) {
   struct pl_config_file *f = file_of(L);
 
-  (void)ar;
   if (!f->late && pl__clock_monotonic_ns() < f->due_ns)
     return;
   f->late = true;
   lua_sethook(L, hook_late, LUA_MASKCOUNT, 1);
-  luaL_error(L, "takes too long");
+  lua_getinfo(L, "Sl", ar); /* luaL_error would look one level too high */
+  lua_pushfstring(L, "%s:%d: takes too long", ar->short_src, ar->currentline);
+  lua_error(L);
 }
 
 /* ---- the sandbox ------------------------------------------------------- */
@@ -123,7 +126,10 @@ int pl__config_file_new(struct pl_config_file **out) {
   if (!f)
     return PL_ENOMEM;
   f->table_ref = f->settings_ref = LUA_NOREF;
+  if (pl__reserve_open(&f->reserve))
+    goto fail_reserve;
   f->L = lua_newstate(file_alloc, f);
+  pl__reserve_shut(&f->reserve);
   if (!f->L)
     goto fail_state;
   if (lua_cpcall(f->L, file_init, f))
@@ -134,6 +140,8 @@ int pl__config_file_new(struct pl_config_file **out) {
 fail_init:
   lua_close(f->L);
 fail_state:
+  pl__reserve_close(&f->reserve);
+fail_reserve:
   pl__free(f);
   return PL_ENOMEM;
 }
@@ -142,6 +150,7 @@ void pl__config_file_free(struct pl_config_file *f) {
   if (!f)
     return;
   lua_close(f->L);
+  pl__reserve_close(&f->reserve);
   pl__free(f);
 }
 

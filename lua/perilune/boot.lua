@@ -49,12 +49,15 @@ function M.locate(path)
   return nil, ("%s: there is no such file, and no folder with app.lua in it"):format(path)
 end
 
-local path_before = package.path
+local ours = "" -- what use_folder has put before package.path
 
 --- Puts the app's folder first on package.path, in the place of one before it.
 ---@param folder string
 function M.use_folder(folder)
-  package.path = ("%s/?.lua;%s/?/init.lua;%s"):format(folder, folder, path_before)
+  local at, last = package.path:find(ours, 1, true)
+  local rest = package.path:sub(1, at - 1) .. package.path:sub(last + 1)
+  ours = ("%s/?.lua;%s/?/init.lua;"):format(folder, folder)
+  package.path = ours .. rest
 end
 
 --- A message as "file:line: what", for errors that have no place at their beginning.

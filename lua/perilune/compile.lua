@@ -10,7 +10,7 @@
 ---     n3(c)  handler(c, number)     stage 3
 ---     n2(c)  middleware 2(c, n3)    stage 2
 ---     n1(c)  middleware 1(c, n2)    stage 1
----     function(req, serial) c = {...}; n1(c); return reply(c) end
+---     function(_, req)  c = {...}; n1(c); return reply(c) end
 
 local app_module = require("perilune.app")
 local context = require("perilune.context")
@@ -35,11 +35,26 @@ local M = {}
 ---@field where string file:line of the registration
 ---@field site integer
 
---- Route functions by route id; the ids are the VM's, all its apps share them.
----@type table<integer, fun(req: ffi.cdata*, serial: number): perilune.Context?>
+--- Entries by route id; the ids are the VM's, all its apps share them.
+---
+--- `handlers[route][req]` calls the route function: it is the `__index` of an
+--- empty table. The frame of a metamethod is one that every trace can return
+--- through. With a plain call from the interpreted loop only the first path
+--- through a handler would be compiled: the traces of its other branches would
+--- have to return into a function that must not be compiled, and are given up
+--- (LuaJIT 2.1; measured 115 against 45 ns for a handler with four branches).
+---@type table<integer, table>
 M.handlers = {}
 
+--- Makes `fn(_, key)` callable as `entry[key]`, see `handlers`.
+---@param fn function
+---@return table entry
+function M.entry(fn)
+  return setmetatable({}, { __index = fn })
+end
+
 local CONSTRUCTOR = [[
+  local serial = req.serial
   local c = setmetatable({
     _req = req, _serial = serial, _body = false, _type = false, _stage = 0, _left = false,
   }, Context)
@@ -101,7 +116,7 @@ local function route_text(route)
       out[#out + 1] = stage_text(route, k, last)
     end
   end
-  out[#out + 1] = "return function(req, serial)\n" .. CONSTRUCTOR
+  out[#out + 1] = "return function(_, req)\n" .. CONSTRUCTOR
   if last > 1 then
     out[#out + 1] = "  n1(c)"
   else
@@ -109,7 +124,7 @@ local function route_text(route)
       :format(arguments(route.param_types))
     out[#out + 1] = KEEP
   end
-  out[#out + 1] = "  return reply(c)\nend\n"
+  out[#out + 1] = "  local left = reply(c)\n  return left\nend\n"
   return table.concat(out, "\n")
 end
 
@@ -119,7 +134,7 @@ end
 
 --- The route function of a route.
 ---@param route perilune.Route
----@return fun(req: ffi.cdata*, serial: number): perilune.Context?
+---@return fun(_: table, req: ffi.cdata*): perilune.Context?
 function M.generate(route)
   local chain = route.chain
   local function twice(k)
@@ -305,7 +320,7 @@ end
 local function admit(route, site, folder)
   local id = #M.handlers + 1
   route.site, route.folder, route.id = site, folder, id
-  M.handlers[id] = M.generate(route)
+  M.handlers[id] = M.entry(M.generate(route))
   context.routes[id] = route
   return id
 end

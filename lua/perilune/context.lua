@@ -25,7 +25,7 @@ local respond = require("perilune.respond")
 local C = ffi.C
 local band = require("bit").band
 local clock = C.pl_clock()
-local new = require("ffi").new
+local text_buffer = require("ffi").typeof("char[64]")
 local text_of = require("ffi").string
 local error, rawget, rawset, tostring, type = error, rawget, rawset, tostring, type
 
@@ -141,19 +141,19 @@ function readers.target(req)
 end
 
 function readers.remote_addr(req)
-  local out = new("char[64]")
+  local out = text_buffer()
   local s = text_of(out, C.pl_req_remote(req, out))
   return s
 end
 
 function readers.id(req)
-  local out = new("char[64]")
+  local out = text_buffer()
   local s = text_of(out, C.pl_req_id(req, out))
   return s
 end
 
 function readers.trace_id(req)
-  local out = new("char[64]")
+  local out = text_buffer()
   local s = text_of(out, C.pl_req_trace_id(req, out))
   return s
 end

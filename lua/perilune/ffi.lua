@@ -38,6 +38,14 @@ for name, bytes in pairs({
   end
 end
 
+-- Looks every function up once: a trace is given up at a symbol that has not
+-- been resolved, and one that is missing shows here and not in a request.
+for name in core.cdef():gsub("/%*.-%*/", ""):gmatch("%f[%w_](pl_[%w_]+)%s*%(") do
+  if not pcall(function() return C[name] end) then
+    refuse(("%s is missing there"):format(name))
+  end
+end
+
 local request_type = ffi.typeof("struct pl_req *")
 
 --- The request in a slot. The pointer stays valid as long as the worker lives;

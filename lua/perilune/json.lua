@@ -14,6 +14,7 @@
 
 local buffer = require("string.buffer")
 local ffi = require("ffi")
+local table_new = require("table.new")
 local core = require("perilune.core.json")
 
 local C = ffi.C
@@ -49,9 +50,15 @@ local TEXT_BYTES_MAX = 67108864 -- PL_JSON_TEXT_BYTES_MAX
 local REFUSED = -2147483648 -- PL_JSON_REFUSED
 local KEEP_BYTES_MAX = 1048576 -- an encoder that has grown past it is not kept
 local ROOM_BYTES = 4096 -- asked of the buffer at first
+local SLOTS = 4 -- of the stack for each open container
+local TOP_MAX = SLOTS * DEPTH_MAX
 local PATH_KEYS_MAX = 16 -- of the way to a value that cannot be encoded
 local SOURCE = debug.getinfo(1, "S").source
 local SPARE_BYTES = 16 -- room for what the walk writes itself in one turn
+
+local TOO_LONG = "more than " .. TEXT_BYTES_MAX .. " bytes"
+local MIXED = "a table with gaps, or keys of both kinds"
+local TOO_DEEP = "more than " .. DEPTH_MAX .. " tables within each other, or a circle,"
 
 local COMMA, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT = 44, 91, 93, 123, 125
 local OBJECT = -1 -- the count of a container that is no array
@@ -59,12 +66,15 @@ local OBJECT = -1 -- the count of a container that is no array
 ---@class perilune.json.Encoder
 ---@field buf string.buffer
 ---@field busy ffi.cdata* uint32_t[1]: 1 while a coroutine encodes with it
----@field stack table three slots per container that is open around the innermost
----@field table table? the innermost, when an error is described
----@field key any where in it
+---@field stack table SLOTS slots per open container: the table around it with its
+---  count and index, then its own key
+
+local function new_stack()
+  return table_new(TOP_MAX, 0)
+end
 
 local function new_encoder()
-  return { buf = buffer.new(ROOM_BYTES), busy = uint32_cell(), stack = {}, key = false }
+  return { buf = buffer.new(ROOM_BYTES), busy = uint32_cell(), stack = new_stack() }
 end
 
 local kept = new_encoder()
@@ -106,22 +116,24 @@ end
 
 --- Gives `e` up and raises; the message tells the way from the root.
 ---@param e perilune.json.Encoder
----@param depth integer containers that are open
----@param key any nil: the value itself is meant
+---@param top integer where the innermost key is in the stack; 0: there is none
+---@param key any in the innermost table; nil: itself is meant
 ---@param what string
-local function fail(e, depth, key, what)
-  local path = {}
-  for open = 1, depth - 1 do
-    if open > PATH_KEYS_MAX then
-      path[open] = "..."
+local function fail(e, top, key, what)
+  local stack, path = e.stack, {}
+  for at = SLOTS * 2, top, SLOTS do
+    if #path == PATH_KEYS_MAX then
+      path[#path + 1] = "..."
       break
     end
-    path[open] = describe_key(e.stack[open * 3 - 1])
+    -- An array's count and index are kept when one of its tables is opened.
+    local is_object = stack[at - 2] == OBJECT
+    path[#path + 1] = describe_key(is_object and stack[at - SLOTS] or stack[at - 1])
   end
-  if depth > 0 and depth <= PATH_KEYS_MAX + 1 and key ~= nil then
-    path[depth] = describe_key(key)
+  if #path <= PATH_KEYS_MAX and key ~= nil then
+    path[#path + 1] = describe_key(key)
   end
-  e.stack = {} -- the old one may hold tables of the user
+  e.stack = new_stack() -- the old one may hold tables of the user
   give(e)
 
   local level = 2 -- of the function outside this file that called into it
@@ -134,11 +146,11 @@ end
 
 --- Keeps the `pos` bytes written and makes room for `need` more.
 ---@return ffi.cdata* out, integer cap where to write from now on, and the room
-local function grow(e, depth, key, pos, need)
+local function grow(e, top, key, pos, need)
   local buf = e.buf
   buf:commit(pos)
   if #buf > TEXT_BYTES_MAX then
-    fail(e, depth, key, "more than " .. TEXT_BYTES_MAX .. " bytes")
+    fail(e, top, key, TOO_LONG)
   end
   local room = #buf > ROOM_BYTES and #buf or ROOM_BYTES
   return buf:reserve(need > room and need or room)
@@ -176,7 +188,7 @@ end
 
 --- Writes a value that is no table.
 ---@return ffi.cdata* out, integer cap, integer pos
-local function put_scalar(e, depth, key, out, cap, pos, lead, v)
+local function put_scalar(e, top, key, out, cap, pos, lead, v)
   for _ = 1, 2 do
     local after
     if type(v) == "string" then
@@ -190,7 +202,7 @@ local function put_scalar(e, depth, key, out, cap, pos, lead, v)
     else
       local word = v == true and "true" or v == false and "false" or v == null and "null" or nil
       if not word then
-        fail(e, depth, key, what_is(v))
+        fail(e, top, key, what_is(v))
       end
       if lead ~= 0 then
         out[pos] = lead
@@ -202,25 +214,24 @@ local function put_scalar(e, depth, key, out, cap, pos, lead, v)
     if after >= 0 then
       return out, cap, after
     elseif after == REFUSED then
-      fail(e, depth, key, what_is(v))
+      fail(e, top, key, what_is(v))
     end
-    out, cap = grow(e, depth, key, pos, -after)
+    out, cap = grow(e, top, key, pos, -after)
     pos = 0
   end
   return out, cap, pos
 end
 
-local function put_key(e, depth, key, out, cap, pos, lead)
+local function put_key(e, top, key, out, cap, pos, lead)
   if type(key) ~= "string" then
-    fail(e, depth, key, type(key) == "number" and "a table with gaps, or keys of both kinds"
-      or "a key that is no string")
+    fail(e, top, key, type(key) == "number" and MIXED or "a key that is no string")
   end
   local after = C.pl_json_put_key(out, pos, cap, lead, key, #key)
   if after < 0 then
     if after == REFUSED then
-      fail(e, depth, key, "invalid UTF-8 in the key")
+      fail(e, top, key, "invalid UTF-8 in the key")
     end
-    out, cap = grow(e, depth, key, pos, -after)
+    out, cap = grow(e, top, key, pos, -after)
     after = C.pl_json_put_key(out, 0, cap, lead, key, #key)
   end
   return out, cap, after
@@ -229,8 +240,11 @@ end
 --- Writes `root`, a table, with all that is in it.
 ---
 --- Each turn of the loop takes the next value of the innermost container, or
---- closes it. There is one loop, so that the compiler finds one; the opening
---- bracket of a container is the `lead` of its first value.
+--- closes it. There is one loop, so that the compiler finds one; no variable
+--- that lives from turn to turn changes its type, which is why the keys are in
+--- the stack. The opening bracket of a container is the `lead` of its first
+--- value. Arrays are read by index, but as many keys are taken with `next`: if
+--- it has one more to give at the end, then that belongs to no element.
 ---@param e perilune.json.Encoder
 ---@param root table
 ---@return integer pos how many bytes lie in the buffer and are not committed
@@ -238,14 +252,15 @@ local function walk(e, root)
   local stack = e.stack
   local out, cap = e.buf:reserve(ROOM_BYTES)
   local pos = 0
-  local depth = 1
-  local t, count = root, count_of(root)
-  local index, key, lead = 0, nil, count == OBJECT and OPEN_OBJECT or OPEN_ARRAY
+  local t, count, index = root, count_of(root), 0
+  local lead = count == OBJECT and OPEN_OBJECT or OPEN_ARRAY
+  local top = SLOTS -- of the stack: where the innermost container's key is
+  stack[top] = nil
 
   while true do
     local v
     if cap - pos < SPARE_BYTES then
-      out, cap = grow(e, depth, nil, pos, SPARE_BYTES)
+      out, cap = grow(e, top, nil, pos, SPARE_BYTES)
       pos = 0
     end
     if count >= 0 then
@@ -253,15 +268,18 @@ local function walk(e, root)
         index = index + 1
         v = rawget(t, index)
         if v == nil then
-          fail(e, depth, index, "an array with a gap")
+          fail(e, top, index, "an array with a gap")
         end
-      elseif next(t, count > 0 and count or nil) ~= nil and find_stray(t, count) ~= nil then
-        fail(e, depth, find_stray(t, count), "a table with gaps, or keys of both kinds")
+        stack[top] = next(t, stack[top])
+      elseif next(t, stack[top]) ~= nil then
+        fail(e, top, find_stray(t, count), MIXED)
       end
     else
-      key, v = next(t, key)
+      local key
+      key, v = next(t, stack[top])
+      stack[top] = key
       if key ~= nil then
-        out, cap, pos = put_key(e, depth, key, out, cap, pos, lead)
+        out, cap, pos = put_key(e, top, key, out, cap, pos, lead)
         lead = 0
       end
     end
@@ -273,39 +291,27 @@ local function walk(e, root)
       end
       out[pos] = count >= 0 and CLOSE_ARRAY or CLOSE_OBJECT
       pos = pos + 1
-      depth = depth - 1
-      if depth == 0 then
+      if top == SLOTS then
         return pos
       end
-      local at = depth * 3 - 3
-      t, count = stack[at + 1], stack[at + 3]
-      stack[at + 1] = false
-      if count >= 0 then
-        index = stack[at + 2]
-      else
-        key = stack[at + 2]
-      end
+      t, count, index = stack[top - 3], stack[top - 2], stack[top - 1]
+      stack[top - 3] = false
+      top = top - SLOTS
       lead = COMMA
     elseif type(v) == "table" then
-      if depth == DEPTH_MAX then
-        fail(e, depth, count >= 0 and index or key, "tables nested more than 128 deep, or in a circle")
+      if top == TOP_MAX then
+        fail(e, top, count >= 0 and index or stack[top], TOO_DEEP)
       end
       if lead ~= 0 then
         out[pos] = lead
         pos = pos + 1
       end
-      local at = depth * 3 - 3
-      stack[at + 1], stack[at + 3] = t, count
-      if count >= 0 then
-        stack[at + 2] = index
-      else
-        stack[at + 2] = key
-      end
-      depth = depth + 1
-      t, count, index, key = v, count_of(v), 0, nil
+      top = top + SLOTS
+      stack[top - 3], stack[top - 2], stack[top - 1], stack[top] = t, count, index, nil
+      t, count, index = v, count_of(v), 0
       lead = count == OBJECT and OPEN_OBJECT or OPEN_ARRAY
     else
-      out, cap, pos = put_scalar(e, depth, count >= 0 and index or key, out, cap, pos, lead, v)
+      out, cap, pos = put_scalar(e, top, index, out, cap, pos, lead, v)
       lead = COMMA
     end
   end
@@ -332,6 +338,9 @@ function M.encode(value)
     local out, cap = buf:reserve(ROOM_BYTES)
     local _, _, pos = put_scalar(e, 0, nil, out, cap, 0, 0, value)
     buf:commit(pos)
+  end
+  if #buf > TEXT_BYTES_MAX then
+    fail(e, 0, nil, TOO_LONG)
   end
   local json = buf:tostring()
   give(e)

@@ -18,6 +18,7 @@ local C = ffi.C
 local encode = json.encode
 local pause, suspend = wait.pause, wait.suspend
 local band = require("bit").band
+local cast = require("ffi").cast
 local error, getmetatable, next, pairs = error, getmetatable, next, pairs
 local tostring, type = tostring, type
 
@@ -29,6 +30,7 @@ local JSON = "application/json"
 local PROBLEM = "application/problem+json"
 
 local SENT = true -- stands for a body that has been encoded
+local PIECE_BYTES_MAX = 65536 -- of one pl_res_write
 local HEAD_SENT = 32 -- PL_REQ_HEAD_SENT
 local EFULL, EINVAL, ECONFLICT, EGONE = -20001, -20002, -20004, -20010
 
@@ -50,43 +52,45 @@ M.head_sent = head_sent
 ---@param name string
 ---@param value string|number
 ---@param append integer 1: beside those of that name; 0: in their place
----@param level integer of the error, as of error()
+---@param level integer? of the error, as of error(); nil: without a place
 function M.field(req, name, value, append, level)
+  level = level and level + 1 or 0
   if type(value) == "number" then
     value = tostring(value)
   end
   if type(name) ~= "string" or type(value) ~= "string" then
-    error("the name of a response header is a string, its value a string or a number", level + 1)
+    error("the name of a response header is a string, its value a string or a number", level)
   end
   if head_sent(req) then
-    error("the head of the response has been sent: too late for a header", level + 1)
+    error("the head of the response has been sent: too late for a header", level)
   end
   local code = C.pl_res_field(req, name, #name, value, #value, append)
   if code == 0 then
     return
   elseif code == EINVAL then
     error(("the response header %q has a name or value with characters that are not allowed")
-      :format(name), level + 1)
+      :format(name), level)
   elseif code == ECONFLICT then
-    error(("the response header %q is the server's to set"):format(name), level + 1)
+    error(("the response header %q is the server's to set"):format(name), level)
   elseif code == EFULL then
-    error("too many bytes of response headers", level + 1)
+    error("too many bytes of response headers", level)
   end
-  error(("the response header %q cannot be set (%d)"):format(name, code), level + 1)
+  error(("the response header %q cannot be set (%d)"):format(name, code), level)
 end
 local field = M.field
 
 --- Checks and sets the status of the answer.
 ---@param req ffi.cdata*
 ---@param status any
----@param level integer of the error
+---@param level integer? of the error, as of error(); nil: without a place
 function M.status(req, status, level)
+  level = level and level + 1 or 0
   if type(status) ~= "number" or not (status >= 200 and status <= 599) or status % 1 ~= 0 then
     error(("a status is a whole number from 200 to 599, not %s"):format(tostring(status)),
-      level + 1)
+      level)
   end
   if head_sent(req) then
-    error("the head of the response has been sent: too late for a status", level + 1)
+    error("the head of the response has been sent: too late for a status", level)
   end
   req.status = status
 end
@@ -95,10 +99,10 @@ local function set_many(req, headers)
   for name, value in pairs(headers) do
     if type(value) == "table" then
       for i = 1, #value do
-        field(req, name, value[i], i == 1 and 0 or 1, 1)
+        field(req, name, value[i], i == 1 and 0 or 1)
       end
     else
-      field(req, name, value, 0, 1)
+      field(req, name, value, 0)
     end
   end
 end
@@ -122,9 +126,9 @@ function M.headers(c, headers)
     or name2 ~= nil and next(headers, name2) ~= nil then
     return set_many(req, headers)
   end
-  field(req, name1, value1, 0, 1)
+  field(req, name1, value1, 0)
   if name2 ~= nil then
-    field(req, name2, value2, 0, 1)
+    field(req, name2, value2, 0)
   end
 end
 
@@ -149,7 +153,7 @@ function M.keep(c, body, status)
     end
   end
   if status ~= nil then
-    M.status(c._req, status, 1)
+    M.status(c._req, status)
   end
 end
 
@@ -220,6 +224,16 @@ function M.reply(c)
   return send(c, kind, body)
 end
 
+-- Called as `entry[key]`, see compile.handlers.
+local encoding = setmetatable({}, { __index = function(_, value)
+  local text = encode(value)
+  return text
+end })
+local sending = setmetatable({}, { __index = function(_, c)
+  local left = send(c, c._type, c._body)
+  return left
+end })
+
 --- Encodes what `reply` has left. Called from interpreted code.
 ---@param c perilune.Context
 ---@return perilune.Context? c when the request has left something behind
@@ -232,7 +246,8 @@ function M.finish(c)
     kind(c, body, status == 0 and 200 or status)
     return c
   end
-  return send(c, kind or JSON, encode(body))
+  c._body, c._type = encoding[body], kind or JSON
+  return sending[c]
 end
 jit.off(M.finish)
 
@@ -261,8 +276,8 @@ local function out_request(out)
   return req
 end
 
-local function write(req, bytes)
-  local code = C.pl_res_write(req, bytes, #bytes)
+local function write_piece(req, at, count)
+  local code = C.pl_res_write(req, at, count)
   if code == 1 then
     C.pl_wait_write(req)
     pause()
@@ -271,6 +286,19 @@ local function write(req, bytes)
   elseif code ~= 0 then
     error(("the response could not be written (%d)"):format(code), 0)
   end
+end
+
+local function write(req, bytes)
+  if #bytes <= PIECE_BYTES_MAX then
+    return write_piece(req, bytes, #bytes)
+  end
+  local at, left = cast("const char *", bytes), #bytes
+  while left > 0 do
+    local count = left < PIECE_BYTES_MAX and left or PIECE_BYTES_MAX
+    write_piece(req, at, count)
+    at, left = at + count, left - count
+  end
+  return bytes -- reachable until here: `at` points into it
 end
 
 --- Sends a piece of the body. Waits while the client is slow: past
@@ -375,7 +403,7 @@ end
 ---@param c perilune.Context
 ---@param job table { fn, count, ... }
 function M.send_events(c, job, status)
-  field(c._req, "cache-control", "no-cache", 0, 1)
+  field(c._req, "cache-control", "no-cache", 0)
   local req = begin(c, status, "text/event-stream")
   if req.method ~= M.HEAD then
     local out = setmetatable({ _req = req, _serial = c._serial }, Events)

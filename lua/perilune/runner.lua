@@ -43,7 +43,8 @@ local HEAD_SENT, DONE = 32, 128 -- PL_REQ_*
 local CLEANUP_SECONDS = 10
 local DEFER_SECONDS = 30
 
---- Called with (site, message, traceback) for each error of a handler; perilune.test sets it.
+--- Called with (site, message, traceback) for each error of a handler, in place of the log;
+--- perilune.test sets it.
 ---@type fun(site: integer, message: string, traceback: string)|nil
 M.observe = nil
 
@@ -106,6 +107,9 @@ function M.trim(text)
       lines[#lines + 1] = line:match("^%s*(.-)$")
     end
   end
+  if lines[#lines] == "[C]: in function 'xpcall'" then
+    lines[#lines] = nil
+  end
   return table.concat(lines, "\n")
 end
 
@@ -115,9 +119,10 @@ end
 ---@param site integer?
 function M.report(what, failure, site)
   local message, traceback = M.message(failure.err), M.trim(failure.traceback)
-  core.log("error", ("%s: %s"):format(what, message), { traceback = traceback })
   if M.observe and site then
     M.observe(site, message, traceback)
+  else
+    core.log("error", ("%s: %s"):format(what, message), { traceback = traceback })
   end
 end
 
@@ -167,7 +172,7 @@ local function serve(state)
         reqs[slot] = req
       end
       state.req, state.route, state.serial = req, route, serial
-      local c = handlers[route](req, serial)
+      local c = handlers[route][req] -- calls it, see compile.handlers
       if c and finish(c) then
         clean_up(req)
       end
@@ -213,7 +218,7 @@ local function fail(state, failure)
     return plain(req, 500)
   end
   local c = context.fresh(req, state.serial)
-  respond.status(req, 500, 1)
+  respond.status(req, 500)
   local body, status, headers = route.on_error(c, failure.err)
   if body ~= nil or status ~= nil then
     respond.keep(c, body, status)

@@ -13,7 +13,6 @@
 local app_module = require("perilune.app")
 local boot = require("perilune.boot")
 local core = require("perilune.core")
-local form = require("perilune.form")
 local inject = require("perilune.inject")
 local json = require("perilune.json")
 local runner = require("perilune.runner")
@@ -188,7 +187,7 @@ local function encode(method, path, opts)
   if opts.json ~= nil then
     body, kind = json.encode(opts.json), "application/json"
   elseif opts.form then
-    body, kind = form.encode(opts.form), "application/x-www-form-urlencoded"
+    body, kind = require("perilune.form").encode(opts.form), "application/x-www-form-urlencoded"
   end
   if kind and not has(headers, "content-type") then
     headers["Content-Type"] = kind

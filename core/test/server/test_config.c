@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "server/keys.h"
@@ -312,6 +313,24 @@ static void refuses_an_app_that_is_not_there(void **state) {
   assert_says("has no app.lua");
 }
 
+static void survives_each_allocation_that_fails(void **state) {
+  uint64_t n = 0;
+  int status;
+
+  (void)state;
+  file_write("config.lua",
+             "return { workers = 2, settings = { a = { 1 } } }\n");
+  do {
+    pl__alloc_fail_after(++n, false);
+    status = resolve(LIST("settings.b=1"), LIST("PERILUNE_WORKERS=3"));
+    if (status)
+      assert_true(err[0] != '\0');
+  } while (pl__alloc_fail_count() > 0);
+  pl__alloc_fail_after(0, false);
+  assert_int_equal(0, status);
+  assert_true(n > 10);
+}
+
 static void dumps_every_key_as_lines_and_as_json(void **state) {
   struct pl_buf out;
 
@@ -364,6 +383,7 @@ int main(void) {
       CASE(tells_where_the_file_fails),
       CASE(refuses_a_file_that_is_named_but_absent),
       CASE(refuses_an_app_that_is_not_there),
+      CASE(survives_each_allocation_that_fails),
       CASE(dumps_every_key_as_lines_and_as_json),
       CASE(values_are_written_as_they_are_read),
   };

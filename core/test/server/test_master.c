@@ -25,6 +25,7 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "fabric/map.h"
@@ -77,6 +78,8 @@ static void worker_log(const struct pl_worker_args *args, const char *text) {
   pl__record_text(&writer, &head, pl__slice(text, strlen(text)));
 }
 
+static bool beats; /* serve shows life */
+
 static int serve(const struct pl_worker_args *args) {
   struct pl_beat *beat;
 
@@ -86,6 +89,8 @@ static int serve(const struct pl_worker_args *args) {
   atomic_store(&beat->request_count, 3);
   pl__status_send(args->status_fd, 0, NULL);
   while (!told_to_end) {
+    if (beats)
+      atomic_store(&beat->at_ns, pl__clock_monotonic_ns());
     struct pollfd p = {.fd = args->listen_fds[0], .events = POLLIN};
     if (poll(&p, 1, 10) > 0)
       worker_accept(p.fd);
@@ -111,6 +116,24 @@ static int beat_once(const struct pl_worker_args *args) {
   if (pl__layout_beat(args->fabric, args->index, &beat))
     return 7;
   atomic_store(&beat->at_ns, pl__clock_monotonic_ns());
+  return serve(args);
+}
+
+static int beat_on(const struct pl_worker_args *args) {
+  beats = true;
+  return serve(args);
+}
+
+/* Leaves a process behind that ends a little later. */
+static int leave_orphan(const struct pl_worker_args *args) {
+  pid_t pid = fork();
+
+  if (pid == 0) {
+    if (fork() == 0)
+      poll(NULL, 0, 500);
+    _exit(0);
+  }
+  waitpid(pid, NULL, 0);
   return serve(args);
 }
 
@@ -152,6 +175,8 @@ static void message_write(void *arg, const char *text, size_t bytes) {
     _exit(6);
 }
 
+static uint64_t failing_allocation; /* the n-th in the master; 0: none */
+
 static void master_start(struct run *r,
                          int (*worker)(const struct pl_worker_args *)) {
   int fds[2];
@@ -171,6 +196,8 @@ static void master_start(struct run *r,
     int code, n;
 
     close(fds[0]);
+    pl__alloc_fail_after(failing_allocation, false);
+    prctl(PR_SET_CHILD_SUBREAPER, 1); /* as the first process of a container */
     code = pl__master_run(&options, &error);
     n = snprintf(line, sizeof(line), "result %d %s\n", code, error.text);
     message_write(&fds[1], line, (size_t)n);
@@ -423,6 +450,64 @@ static void serves_on_during_pre_drain(void **state) {
   master_end(&r, "0 ");
 }
 
+static size_t children_count(pid_t pid) {
+  char path[64], text[256];
+  size_t count = 0;
+  ssize_t n;
+  int fd;
+
+  snprintf(path, sizeof(path), "/proc/%ld/task/%ld/children", (long)pid,
+           (long)pid);
+  fd = open(path, O_RDONLY);
+  assert_true(fd >= 0);
+  n = read(fd, text, sizeof(text));
+  close(fd);
+  for (ssize_t i = 0; i < n; i++)
+    count += text[i] == ' '; /* one behind each */
+  return count;
+}
+
+static void reaps_children_it_does_not_know(void **state) {
+  struct run r;
+  size_t count = 0;
+
+  (void)state;
+  config.workers = 1;
+  master_start(&r, leave_orphan);
+  wait_for(&r, "serving");
+  assert_int_equal(3, children_count(r.pid)); /* control, worker, orphan */
+  for (int i = 0; i < PATIENCE_MS / 10 && count != 2; i++) {
+    poll(NULL, 0, 10);
+    count = children_count(r.pid);
+  }
+  assert_int_equal(2, count);
+  kill(r.pid, SIGTERM);
+  master_end(&r, "0 ");
+}
+
+static void forgives_workers_when_it_stood_still_itself(void **state) {
+  struct run r;
+  long pid;
+
+  (void)state;
+  config.workers = 1;
+  config.vm_stuck_timeout_s = 0.4;
+  master_start(&r, beat_on);
+  wait_for(&r, "serving");
+  pid = ask(port_of(&r));
+  assert_true(pid > 0);
+  kill(r.pid, SIGSTOP);
+  kill((pid_t)pid, SIGSTOP);
+  poll(NULL, 0, 700);
+  kill(r.pid, SIGCONT);
+  poll(NULL, 0, 100);
+  kill((pid_t)pid, SIGCONT);
+  poll(NULL, 0, 200);
+  assert_int_equal(pid, ask(port_of(&r)));
+  kill(r.pid, SIGTERM);
+  master_end(&r, "0 ");
+}
+
 static void replaces_a_worker_whose_heart_stops(void **state) {
   struct run r;
   long first, next = 0;
@@ -505,6 +590,27 @@ static void tells_that_there_is_no_shared_memory(void **state) {
   assert_int_equal(0, orphans_wait(PATIENCE_MS));
 }
 
+static void ends_well_whichever_allocation_fails(void **state) {
+  struct run r;
+
+  (void)state;
+  for (uint64_t n = 1;; n++) {
+    failing_allocation = n;
+    master_start(&r, serve);
+    wait_for(&r, "\n");
+    if (strstr(r.text, "serving"))
+      break;
+    master_end(&r, "-200"); /* a code of ours, with a sentence */
+    assert_non_null(strpbrk(strstr(r.text, "-200"), " ") + 1);
+    assert_int_equal(0, orphans_wait(PATIENCE_MS));
+    assert_true(n < 1000);
+  }
+  kill(r.pid, SIGTERM);
+  master_end(&r, "0 ");
+  assert_true(failing_allocation > 4);
+  failing_allocation = 0;
+}
+
 /* ---- each on its own ----------------------------------------------------- */
 
 static int setup(void **state) {
@@ -550,11 +656,14 @@ int main(void) {
       CASE(cuts_a_drain_that_takes_too_long_and_counts),
       CASE(serves_on_during_pre_drain),
       CASE(replaces_a_worker_whose_heart_stops),
+      CASE(forgives_workers_when_it_stood_still_itself),
+      CASE(reaps_children_it_does_not_know),
       CASE(leaves_nobody_behind_when_it_is_killed),
       CASE(refuses_a_port_that_is_taken),
       CASE(refuses_a_second_server_of_its_name),
       CASE(tells_that_the_log_cannot_be_opened),
       CASE(tells_that_there_is_no_shared_memory),
+      CASE(ends_well_whichever_allocation_fails),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

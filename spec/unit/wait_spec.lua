@@ -1,0 +1,38 @@
+local wait = require("perilune.wait")
+
+-- The waits themselves are in spec/lua/tasks_spec.lua; here: that coroutines
+-- stay what they are for who never waits.
+describe("coroutines under perilune.wait", function()
+  it("pass values and errors as the built-in ones do", function()
+    local co = coroutine.create(function(a, b)
+      local c, d = coroutine.yield(a + b, nil)
+      error(c .. d, 0)
+    end)
+    assert.same({ true, 3, n = 3 }, { n = select("#", coroutine.resume(co, 1, 2)), true, 3 })
+    assert.equal("suspended", coroutine.status(co))
+    local ok, err = coroutine.resume(co, "x", "y")
+    assert.is_false(ok)
+    assert.equal("xy", err)
+    assert.equal("dead", coroutine.status(co))
+  end)
+
+  it("wrap functions that give their values and raise their errors", function()
+    local step = coroutine.wrap(function(a)
+      a = coroutine.yield(a, nil, a)
+      error({ code = a })
+    end)
+    assert.equal(3, select("#", step(1)))
+    local ok, err = pcall(step, 2)
+    assert.is_false(ok)
+    assert.same({ code = 2 }, err)
+  end)
+
+  it("raise when one waits that nothing can resume", function()
+    local ok, err = pcall(table.sort, { 2, 1 }, function()
+      wait.check(1)
+      return true
+    end)
+    assert.is_false(ok)
+    assert.matches("nothing can wait here", err)
+  end)
+end)
