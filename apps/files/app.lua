@@ -34,7 +34,7 @@ app:get("/files", function()
 end)
 
 app:put("/files/:name", { body_max = UPLOAD_BYTES_MAX, timeout = "1h" }, function(c, name)
-  local upload, err = files:begin(name)
+  local upload, err = files:begin(name, c.id)
   if not upload then
     return c:problem(400, err)
   end
@@ -53,6 +53,9 @@ app:get("/files/:name", { timeout = "1h" }, function(c, name)
   if not store.is_name(name) then
     return c:problem(404)
   end
+  -- What people put up is shown as it is, but runs nothing in this page's name.
+  c:set("content-security-policy", "sandbox")
+  c:set("x-content-type-options", "nosniff")
   return c:file(name, { root = files.folder, download = c:query("download") and true })
 end)
 

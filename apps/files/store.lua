@@ -44,7 +44,7 @@ end
 ---@param folder string
 ---@return files.Store
 function M.open(folder)
-  return setmetatable({ folder = folder, _uploads = 0 }, Store)
+  return setmetatable({ folder = folder }, Store)
 end
 
 local function size_of(path)
@@ -81,16 +81,16 @@ end
 
 --- Begins to write a file.
 ---@param name string
+---@param unique string tells this upload from others of the name, in any worker
 ---@return files.Upload? upload
 ---@return string? err
-function Store:begin(name)
+function Store:begin(name, unique)
   if not M.is_name(name) then
     return nil, "that is no name for a file"
   end
   C.mkdir(self.folder, 448) -- 0700; it is there already, as a rule
-  self._uploads = self._uploads + 1
   local path = self.folder .. "/" .. name
-  local partial = ("%s.%d%s"):format(path, self._uploads, PARTIAL)
+  local partial = ("%s.%s%s"):format(path, unique, PARTIAL)
   local file, err = io.open(partial, "wb")
   if not file then
     return nil, err

@@ -1,4 +1,6 @@
-/* The chunked decoder, however its bytes are cut, against a decoder that has
+/* fuzz/fuzz_chunked.c - chunked bodies against a slow and plain reading.
+ *
+ * The chunked decoder, however its bytes are cut, against a decoder that has
  * them all at once.  The input is a chunked body.
  */
 #include "http/chunked.h"

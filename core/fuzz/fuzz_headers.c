@@ -1,4 +1,6 @@
-/* Reading of field values: lists, media types, cookies, queries, ranges, and
+/* fuzz/fuzz_headers.c - field values, lists, queries and cookies.
+ *
+ * Reading of field values: lists, media types, cookies, queries, ranges, and
  * what a handler may set.  The input is a value; nothing read from it lies
  * outside of it.
  */

@@ -1,8 +1,8 @@
 /* fuzz/fuzz_json.c - the JSON decoder, and the encoder's functions.
  *
- * The decoder is held against the grammar of RFC 8259, written down a second time
- * here as a recogniser; the encoder's functions against the decoder: each
- * string and number that was read must read back the same.
+ * The decoder is held against the grammar of RFC 8259, which is written down a
+ * second time here, as a recogniser; the encoder's functions against the
+ * decoder: each string and number that was read must read back the same.
  */
 #include "vm/bind_json.h"
 
@@ -159,8 +159,6 @@ static bool is_list(struct text *t, int depth, int close, bool names) {
   skip_space(t);
   if (take(t, close))
     return true;
-  if (depth == 0)
-    return false;
   do {
     skip_space(t);
     if (names) {
@@ -200,21 +198,23 @@ static bool is_value(struct text *t, int depth) {
 
 /* Encodes the string or number on top, and decodes it again. */
 static void check_leaf(lua_State *L) {
-  static char out[INPUT_BYTES_MAX * 6 + 64];
+  static char bytes[INPUT_BYTES_MAX * 6 + 64];
   char err[PL_JSON_ERROR_BYTES];
-  int32_t end;
+  struct pl_json_out out = {.at = bytes, .cap = sizeof bytes};
 
   if (lua_type(L, -1) == LUA_TSTRING) {
-    size_t bytes;
-    const char *at = lua_tolstring(L, -1, &bytes);
-    int32_t need = pl_json_put_string(out, 0, 0, 0, at, (uint32_t)bytes);
-    CHECK(need < 0 && need != PL_JSON_REFUSED);
-    end = pl_json_put_string(out, 0, (uint32_t)-need, 0, at, (uint32_t)bytes);
+    size_t count;
+    const char *at = lua_tolstring(L, -1, &count);
+    out.cap = 0;
+    int32_t need = pl_json_put_string(&out, at, (uint32_t)count);
+    CHECK(need > 0 && need <= (int32_t)sizeof bytes && out.pos == 0);
+    out.cap = (uint32_t)need;
+    CHECK(pl_json_put_string(&out, at, (uint32_t)count) == 0);
   } else {
-    end = pl_json_put_number(out, 0, sizeof out, 0, lua_tonumber(L, -1));
+    CHECK(pl_json_put_number(&out, lua_tonumber(L, -1)) == 0);
   }
-  CHECK(end > 0);
-  CHECK(pl__json_push(L, out, (size_t)end, err, sizeof err) == 0);
+  CHECK(out.pos > 0 && out.pos <= out.cap);
+  CHECK(pl__json_push(L, bytes, out.pos, err, sizeof err) == 0);
   CHECK(lua_rawequal(L, -1, -2));
   lua_pop(L, 1);
 }

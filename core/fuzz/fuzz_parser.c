@@ -1,4 +1,7 @@
-/* The parser against a slow and plain reading of the same bytes.
+/* fuzz/fuzz_parser.c - requests, whole and split, against a slow and plain
+ * reading.
+ *
+ * The parser against a slow and plain reading of the same bytes.
  *
  * The input is what a client sends.  It is read whole, byte by byte and in
  * pieces that depend on its bytes; all must end alike.  A head that the

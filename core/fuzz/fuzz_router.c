@@ -1,4 +1,6 @@
-/* The router against a search through the list of patterns.
+/* fuzz/fuzz_router.c - patterns and paths against a plain matcher.
+ *
+ * The router against a search through the list of patterns.
  *
  * The input is lines: one that begins with "/" after a method's letter adds a
  * pattern, and one that begins with "=" asks for a path:

@@ -1,4 +1,6 @@
-/* Targets: the first byte says OPTIONS or GET, the rest is the target.  A path
+/* fuzz/fuzz_target.c - targets: what comes out holds what target.h says.
+ *
+ * Targets: the first byte says OPTIONS or GET, the rest is the target.  A path
  * that comes out has nothing left of dot segments, begins with "/" and is
  * found unchanged in memory of the target or of the scratch room.
  */

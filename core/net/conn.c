@@ -108,6 +108,7 @@ struct pl_conn {
   struct pl_peer peer;
   uint32_t request_count;
   uint32_t lingered_bytes;
+  size_t unacked_bytes; /* when the write deadline was armed */
   uint8_t state; /* enum conn_state */
   uint8_t listener;
   bool dirty;      /* in net->dirty */
@@ -335,6 +336,18 @@ static void conn_flushed_some(struct pl_conn *c) {
   }
 }
 
+static size_t conn_unacked(const struct pl_conn *c) {
+  const struct pl_transport_ops *ops = c->transport->ops;
+
+  return ops->unacked ? ops->unacked(c->transport) : 0;
+}
+
+static void conn_arm_write(struct pl_conn *c) {
+  c->unacked_bytes = conn_unacked(c);
+  pl__deadline_arm(&c->net->deadlines, &c->write_deadline, PL_DEADLINE_WRITE,
+                   c->net->now);
+}
+
 static void conn_flush(struct pl_conn *c) {
   bool moved, was_waiting = c->want_write;
   enum pl_write_outcome outcome =
@@ -349,8 +362,7 @@ static void conn_flush(struct pl_conn *c) {
   if (!c->want_write)
     pl__deadline_disarm(&c->write_deadline);
   else if (moved || !was_waiting)
-    pl__deadline_arm(&c->net->deadlines, &c->write_deadline, PL_DEADLINE_WRITE,
-                     c->net->now);
+    conn_arm_write(c);
   if (c->want_write != was_waiting)
     conn_watch(c);
   if (!c->want_write && c->state == FINISHING)
@@ -869,11 +881,21 @@ static void conn_on_read_due(struct pl_conn *c, enum pl_deadline_kind kind) {
   }
 }
 
+/* No output has moved for timeouts.write. That alone says little: the kernel
+ * calls a socket writable only once a third of its buffer is free, which takes
+ * a slow peer minutes. */
+static void conn_on_write_due(struct pl_conn *c) {
+  if (conn_unacked(c) < c->unacked_bytes) {
+    conn_arm_write(c);
+    return;
+  }
+  c->reset = true;
+  conn_on_lost(c);
+}
+
 static void on_due(struct pl_deadline *d, enum pl_deadline_kind kind) {
   if (kind == PL_DEADLINE_WRITE) {
-    struct pl_conn *c = PL_LIST_ENTRY(d, struct pl_conn, write_deadline);
-    c->reset = true;
-    conn_on_lost(c);
+    conn_on_write_due(PL_LIST_ENTRY(d, struct pl_conn, write_deadline));
     return;
   }
   conn_on_read_due(PL_LIST_ENTRY(d, struct pl_conn, read_deadline), kind);

@@ -7,8 +7,10 @@
 #include "net/socket.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,6 +63,13 @@ static ssize_t socket_send_file(struct pl_transport *t, int fd, off_t *offset,
   return result_of(sendfile(socket_of(t)->fd, fd, offset, bytes));
 }
 
+static size_t socket_unacked(struct pl_transport *t) {
+  int bytes = 0;
+
+  return ioctl(socket_of(t)->fd, SIOCOUTQ, &bytes) || bytes < 0 ? 0
+                                                                : (size_t)bytes;
+}
+
 static void socket_watch(struct pl_transport *t, bool readable, bool writable) {
   struct pl_socket *s = socket_of(t);
   int events = (readable ? UV_READABLE : 0) | (writable ? UV_WRITABLE : 0);
@@ -93,6 +102,7 @@ static const struct pl_transport_ops socket_ops = {
     .receive = socket_receive,
     .send = socket_send,
     .send_file = socket_send_file,
+    .unacked = socket_unacked,
     .watch = socket_watch,
     .shut_down = socket_shut_down,
     .close = socket_close,

@@ -41,6 +41,9 @@ struct pl_transport_ops {
    * before `bytes`. */
   ssize_t (*send_file)(struct pl_transport *t, int fd, off_t *offset,
                        size_t bytes);
+  /* Bytes that were sent and that the peer has not taken yet, as far as that is
+   * known. NULL: it takes them at once. */
+  size_t (*unacked)(struct pl_transport *t);
   /* Which readiness is wanted from now on. */
   void (*watch)(struct pl_transport *t, bool readable, bool writable);
   /* Says that no more will be sent; receiving goes on. */

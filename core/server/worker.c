@@ -194,9 +194,15 @@ static int open_loop(struct worker *w, char *err) {
              uv_strerror(failed));
     return failed;
   }
+  failed = uv_signal_init(&w->loop.uv, &w->term);
+  if (failed) { /* it takes descriptors */
+    snprintf(err, PL_VM_ERROR_BYTES, "cannot watch for signals: %s",
+             uv_strerror(failed));
+    pl__loop_close(&w->loop);
+    return failed;
+  }
   w->loop.after_turn = after_turn;
   w->loop.arg = w;
-  uv_signal_init(&w->loop.uv, &w->term);
   uv_timer_init(&w->loop.uv, &w->beat_timer);
   w->term.data = w->beat_timer.data = w;
   uv_signal_start(&w->term, on_term, SIGTERM);
@@ -210,6 +216,7 @@ static void close_all(struct worker *w) {
   w->dispatch.on_conn_closed = NULL;
   for (uint32_t i = 0; i < w->args->listen_count; i++)
     pl__listener_close(&w->listeners[i]);
+  pl__net_close_all(&w->dispatch.net); /* what a start that failed accepted */
   uv_close((uv_handle_t *)&w->term, NULL);
   uv_close((uv_handle_t *)&w->beat_timer, NULL);
   pl__loop_close(&w->loop);

@@ -3,6 +3,7 @@
  */
 #include "vm/bind.h"
 #include "vm/coro.h"
+#include "vm/site.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -19,8 +20,12 @@ static struct pl_vm_host *tool_host(lua_State *L) {
 /* core.inject_open(site) -> conn */
 static int inject_open(lua_State *L) {
   struct pl_vm_host *host = tool_host(L);
-  int conn = host->inject_open(host->arg, (uint32_t)luaL_checkinteger(L, 1));
+  uint32_t site = (uint32_t)luaL_checkinteger(L, 1);
+  const struct pl_vm_site *s = pl__site_find(pl__vm_running, site);
+  int conn;
 
+  luaL_argcheck(L, s && s->ready, 1, "no such site");
+  conn = host->inject_open(host->arg, site);
   if (conn < 0)
     return luaL_error(L, "no room for another connection");
   lua_pushinteger(L, conn);

@@ -709,9 +709,32 @@ static uint64_t count_escaped(const unsigned char *at,
 
 /* Quotes, lead, colon, and the 16 bytes that copy_plain may run over. */
 #define STRING_SPARE 20
+#define NUMBER_SPARE (1 + PL_DECIMAL_BYTES_MAX)
+#define WORD_SPARE 9    /* lead, and the 8 bytes that are stored at once */
+#define BRACKET_SPARE 2 /* of an empty container both are written at its end */
 
-static int32_t put_quoted(char *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                          const char *text, uint32_t bytes, bool key) {
+static bool has_room(const struct pl_json_out *out, uint64_t bytes) {
+  return out->cap - out->pos >= bytes;
+}
+
+/* Writes what is due in front of a value; returns where it goes. */
+static char *put_lead(struct pl_json_out *out) {
+  char *to = out->at + out->pos;
+
+  if (out->lead)
+    *to++ = (char)out->lead;
+  return to;
+}
+
+/* Counts what lies up to `end` as written. */
+static int32_t finish(struct pl_json_out *out, const char *end, uint32_t lead) {
+  out->pos = (uint32_t)(end - out->at);
+  out->lead = lead;
+  return 0;
+}
+
+static int32_t put_quoted(struct pl_json_out *out, const char *text,
+                          uint32_t bytes, bool key) {
   const unsigned char *at = (const unsigned char *)text;
 
   if (bytes > PL_JSON_TEXT_BYTES_MAX)
@@ -719,79 +742,97 @@ static int32_t put_quoted(char *out, uint32_t pos, uint32_t cap, uint32_t lead,
   /* Six bytes for each is the worst case.  Only when that has no room it is
    * worth a pass over the text to know better. */
   uint64_t need = (uint64_t)bytes * 6 + STRING_SPARE;
-  if (pos + need > cap) {
+  if (!has_room(out, need)) {
     need = count_escaped(at, at + bytes) + STRING_SPARE;
-    if (pos + need > cap)
-      return -(int32_t)need;
+    if (!has_room(out, need))
+      return (int32_t)need;
   }
-  char *to = out + pos;
-  if (lead)
-    *to++ = (char)lead;
+  char *to = put_lead(out);
   *to++ = '"';
   to = put_escaped(to, at, at + bytes);
   if (!to)
     return PL_JSON_REFUSED;
   *to++ = '"';
-  if (key)
-    *to++ = ':';
-  return (int32_t)(to - out);
+  if (!key)
+    return finish(out, to, ',');
+  *to++ = ':';
+  return finish(out, to, 0);
 }
 
-int32_t pl_json_put_string(char *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                           const char *at, uint32_t bytes) {
-  return put_quoted(out, pos, cap, lead, at, bytes, false);
+int32_t pl_json_put_string(struct pl_json_out *out, const char *at,
+                           uint32_t bytes) {
+  return put_quoted(out, at, bytes, false);
 }
 
-int32_t pl_json_put_key(char *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                        const char *at, uint32_t bytes) {
-  return put_quoted(out, pos, cap, lead, at, bytes, true);
+int32_t pl_json_put_key(struct pl_json_out *out, const char *at,
+                        uint32_t bytes) {
+  return put_quoted(out, at, bytes, true);
 }
 
-#define NUMBER_SPARE (1 + PL_DECIMAL_BYTES_MAX)
-
-/* Where a number may be written to, behind its lead; NULL: too little room. */
-static char *lead_number(char *out, uint32_t pos, uint32_t cap, uint32_t lead) {
-  if ((uint64_t)pos + NUMBER_SPARE > cap)
-    return NULL;
-  char *to = out + pos;
-  if (lead)
-    *to++ = (char)lead;
-  return to;
-}
-
-int32_t pl_json_put_number(char *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                           double number) {
-  char *to = lead_number(out, pos, cap, lead);
-
+int32_t pl_json_put_number(struct pl_json_out *out, double number) {
   if (!isfinite(number))
     return PL_JSON_REFUSED;
-  if (!to)
-    return -NUMBER_SPARE;
-  return (int32_t)(to - out + pl__decimal_encode(number, to));
+  if (!has_room(out, NUMBER_SPARE))
+    return NUMBER_SPARE;
+  char *to = put_lead(out);
+  return finish(out, to + pl__decimal_encode(number, to), ',');
 }
 
-int32_t pl_json_put_i64(char *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                        int64_t number) {
-  char *to = lead_number(out, pos, cap, lead);
-
-  if (!to)
-    return -NUMBER_SPARE;
-  return (int32_t)(to - out + pl__decimal_encode_i64(number, to));
+int32_t pl_json_put_i64(struct pl_json_out *out, int64_t number) {
+  if (!has_room(out, NUMBER_SPARE))
+    return NUMBER_SPARE;
+  char *to = put_lead(out);
+  return finish(out, to + pl__decimal_encode_i64(number, to), ',');
 }
 
-int32_t pl_json_put_u64(char *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                        uint64_t number) {
-  char *to = lead_number(out, pos, cap, lead);
-
-  if (!to)
-    return -NUMBER_SPARE;
-  return (int32_t)(to - out + pl__decimal_encode_u64(number, to));
+int32_t pl_json_put_u64(struct pl_json_out *out, uint64_t number) {
+  if (!has_room(out, NUMBER_SPARE))
+    return NUMBER_SPARE;
+  char *to = put_lead(out);
+  return finish(out, to + pl__decimal_encode_u64(number, to), ',');
 }
 
-uint32_t pl_json_take(uint32_t *busy) {
-  uint32_t was = *busy;
+int32_t pl_json_put_word(struct pl_json_out *out, uint32_t word) {
+  static const char words[][8] = {"null", "false", "true"};
 
-  *busy = 1;
+  if (PL_NEVER(word > PL_JSON_WORD_TRUE))
+    return PL_JSON_REFUSED;
+  if (!has_room(out, WORD_SPARE))
+    return WORD_SPARE;
+  char *to = put_lead(out);
+  memcpy(to, words[word], sizeof words[word]); /* one store */
+  return finish(out, to + (word == PL_JSON_WORD_FALSE ? 5 : 4), ',');
+}
+
+int32_t pl_json_open(struct pl_json_out *out, int32_t count) {
+  if (out->depth >= PL_JSON_DEPTH_MAX)
+    return PL_JSON_REFUSED;
+  if (!has_room(out, BRACKET_SPARE))
+    return BRACKET_SPARE;
+  out->depth++;
+  out->count[out->depth] = count;
+  out->index[out->depth] = 0;
+  /* The bracket is the lead of the first value: so no comma must go. */
+  return finish(out, put_lead(out), count == PL_JSON_OBJECT ? '{' : '[');
+}
+
+int32_t pl_json_close(struct pl_json_out *out) {
+  if (PL_NEVER(out->depth == 0 || out->depth > PL_JSON_DEPTH_MAX))
+    return PL_JSON_REFUSED;
+  if (!has_room(out, BRACKET_SPARE))
+    return BRACKET_SPARE;
+  if (out->lead == ',')
+    out->lead = 0;
+  char *to = put_lead(out);
+  *to++ = out->count[out->depth] == PL_JSON_OBJECT ? '}' : ']';
+  out->depth--;
+  return finish(out, to, ',');
+}
+
+uint32_t pl_json_take(struct pl_json_out *out) {
+  uint32_t was = out->busy;
+
+  out->busy = 1;
   return was;
 }
 
@@ -812,7 +853,7 @@ int pl__json_open(lua_State *L) {
     lua_pushvalue(L, -2);
     lua_rawset(L, LUA_REGISTRYINDEX);
   }
-  lua_createtable(L, 0, 3);
+  lua_createtable(L, 0, 4);
   for (const luaL_Reg *f = functions; f->name; f++) {
     lua_pushcfunction(L, f->func);
     lua_setfield(L, -2, f->name);
@@ -821,6 +862,8 @@ int pl__json_open(lua_State *L) {
   lua_setfield(L, -2, "null");
   lua_pushvalue(L, -2);
   lua_setfield(L, -2, "array_mt");
+  lua_pushinteger(L, (lua_Integer)sizeof(struct pl_json_out));
+  lua_setfield(L, -2, "out_bytes");
   lua_remove(L, -2);
   return 1;
 }

@@ -58,35 +58,54 @@ int pl__json_push(struct lua_State *L, const char *at, size_t bytes, char *err,
  *                 not a string
  *   null          what JSON's null becomes
  *   array_mt      the metatable of arrays, empty
+ *   out_bytes     sizeof(struct pl_json_out), for Lua to compare with its own
  * Returns 1.  Called again in the same state it gives the same array_mt. */
 int pl__json_open(struct lua_State *L);
 
-/* The encoder's functions, for lua/perilune/json.lua, which declares them to
- * the FFI.  Each writes `lead` (a byte; 0: none) and the value at out + pos,
- * where out + cap is the end of the room, and returns the new pos; or else how
- * many bytes of room a second try needs, negative; or, when the value has no
- * JSON form, PL_JSON_REFUSED.  What lies at and behind the pos returned may
- * have been written over. */
-#define PL_JSON_REFUSED INT32_MIN
+/* What is being encoded: where to write, and which containers are open.  Lua
+ * owns it (lua/perilune/json.lua repeats the struct) and keeps `at` alive. */
+struct pl_json_out {
+  char *at;
+  uint32_t pos;   /* bytes written */
+  uint32_t cap;   /* room at `at` */
+  uint32_t busy;  /* 1: a coroutine encodes with it */
+  uint32_t lead;  /* byte in front of the next value; 0: none */
+  uint32_t depth; /* containers that are open */
+  int32_t count[PL_JSON_DEPTH_MAX + 1]; /* elements of the array at each depth,
+                                           PL_JSON_OBJECT: it is none */
+  int32_t index[PL_JSON_DEPTH_MAX + 1]; /* elements taken from it */
+};
+
+#define PL_JSON_OBJECT (-1)
+#define PL_JSON_REFUSED (-1) /* the value has no JSON form */
+
+/* The encoder's functions.  Each writes one thing whole, with the comma, or
+ * the opening bracket, that is due in front of it, and returns 0; or, with
+ * nothing changed, PL_JSON_REFUSED, or how many bytes of room it needs at
+ * `pos`.  What lies behind `pos` may have been written over. */
 
 /* A string in quotes, escaped.  Refuses invalid UTF-8. */
-PL_EXPORT int32_t pl_json_put_string(char *out, uint32_t pos, uint32_t cap,
-                                     uint32_t lead, const char *at,
+PL_EXPORT int32_t pl_json_put_string(struct pl_json_out *out, const char *at,
                                      uint32_t bytes);
-/* The same with a colon behind it. */
-PL_EXPORT int32_t pl_json_put_key(char *out, uint32_t pos, uint32_t cap,
-                                  uint32_t lead, const char *at,
+/* The same with a colon behind it; no comma is due after that. */
+PL_EXPORT int32_t pl_json_put_key(struct pl_json_out *out, const char *at,
                                   uint32_t bytes);
 /* The fewest digits that read back the same.  Refuses NaN and infinities. */
-PL_EXPORT int32_t pl_json_put_number(char *out, uint32_t pos, uint32_t cap,
-                                     uint32_t lead, double number);
-PL_EXPORT int32_t pl_json_put_i64(char *out, uint32_t pos, uint32_t cap,
-                                  uint32_t lead, int64_t number);
-PL_EXPORT int32_t pl_json_put_u64(char *out, uint32_t pos, uint32_t cap,
-                                  uint32_t lead, uint64_t number);
+PL_EXPORT int32_t pl_json_put_number(struct pl_json_out *out, double number);
+/* All the digits. */
+PL_EXPORT int32_t pl_json_put_i64(struct pl_json_out *out, int64_t number);
+PL_EXPORT int32_t pl_json_put_u64(struct pl_json_out *out, uint64_t number);
+/* One of PL_JSON_WORD_*. */
+enum { PL_JSON_WORD_NULL, PL_JSON_WORD_FALSE, PL_JSON_WORD_TRUE };
+PL_EXPORT int32_t pl_json_put_word(struct pl_json_out *out, uint32_t word);
+/* Opens a container: `count` is what goes to out->count.  Refuses more than
+ * PL_JSON_DEPTH_MAX. */
+PL_EXPORT int32_t pl_json_open(struct pl_json_out *out, int32_t count);
+/* Closes the innermost one; there is one (asserted). */
+PL_EXPORT int32_t pl_json_close(struct pl_json_out *out);
 
-/* Sets *busy to 1; returns what it was.  One call, so that no other coroutine
- * of the worker can come between the question and the answer. */
-PL_EXPORT uint32_t pl_json_take(uint32_t *busy);
+/* Sets out->busy and returns what it was.  One call, so that no other
+ * coroutine of the worker can come between the question and the answer. */
+PL_EXPORT uint32_t pl_json_take(struct pl_json_out *out);
 
 #endif /* PL_VM_BIND_JSON_H */

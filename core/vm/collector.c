@@ -7,9 +7,12 @@
  * incremental collector back until the next slice (vm/state.c, vm_alloc).
  *
  * LUA_GCSTEP silently restarts a stopped collector: stop it after every step.
+ * Steps run protected: LuaJIT raises errors of finalizers out of them, and its
+ * own when there is no memory to shrink the table of strings.
  */
 #include "base/clock.h"
 #include "vm/coro.h"
+#include "vm/report.h"
 
 #include <lua.h>
 
@@ -29,10 +32,33 @@ static void set_goals(struct pl_vm *vm) {
     vm->emergency_bytes = most / 4 * 3;
 }
 
+int pl__collector_slice(lua_State *L) {
+  struct pl_vm *vm = pl__vm_running;
+
+  do {
+    if (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
+      vm->collecting = false;
+      vm->live_bytes = vm->heap_bytes;
+      set_goals(vm);
+      break;
+    }
+  } while (pl__clock_monotonic_ns() < vm->collect_end_ns);
+  return 0;
+}
+
+/* What a finalizer has raised; the next slice goes on behind it. */
+static void slice_failed(struct pl_vm *vm) {
+  const char *why = lua_type(vm->L, -1) == LUA_TSTRING
+                        ? lua_tostring(vm->L, -1)
+                        : "no text";
+
+  pl__report(vm, PL_LEVEL_ERROR, NULL, "a finalizer failed", why);
+  lua_pop(vm->L, 1);
+}
+
 void pl__vm_collect(struct pl_vm *vm, bool idle) {
   uint64_t floor =
       vm->live_bytes > COLLECT_BYTES_MIN ? vm->live_bytes : COLLECT_BYTES_MIN;
-  int64_t end;
 
   if (vm->emergency) {
     vm->emergency = false;
@@ -43,17 +69,13 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
     return;
   vm->collecting = true;
   pl__vm_running = vm; /* finalizers are Lua as well */
-  end = pl__clock_monotonic_ns() + (idle ? COLLECT_IDLE_NS
-                                    : vm->heap_bytes > 3 * floor
-                                        ? COLLECT_BEHIND_NS
-                                        : COLLECT_BUSY_NS);
-  do {
-    if (lua_gc(vm->L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
-      vm->collecting = false;
-      vm->live_bytes = vm->heap_bytes;
-      set_goals(vm);
-      break;
-    }
-  } while (pl__clock_monotonic_ns() < end);
+  vm->collect_end_ns =
+      pl__clock_monotonic_ns() + (idle ? COLLECT_IDLE_NS
+                                  : vm->heap_bytes > 3 * floor
+                                      ? COLLECT_BEHIND_NS
+                                      : COLLECT_BUSY_NS);
+  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
+  if (lua_pcall(vm->L, 0, 0, 0))
+    slice_failed(vm);
   lua_gc(vm->L, LUA_GCSTOP, 0);
 }

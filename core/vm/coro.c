@@ -66,6 +66,19 @@ static int new_thread(lua_State *L) {
   return 0;
 }
 
+/* Likewise: a reference that is given back may need a node in the registry. */
+static int free_thread(lua_State *L) {
+  const struct pl_coro *c = lua_touserdata(L, 1);
+
+  luaL_unref(L, LUA_REGISTRYINDEX, c->ref);
+  return 0;
+}
+
+/* Where errors of the two are caught: in the coroutine that runs, if any. */
+static lua_State *state_of(const struct pl_vm *vm) {
+  return vm->current ? vm->current->co : vm->L;
+}
+
 struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
   struct pl_list *idle = is_task ? &vm->idle_tasks : &vm->idle_runners;
   struct pl_list *link = pl__list_take_front(idle);
@@ -75,7 +88,7 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
     vm->idle_count--;
     c = PL_LIST_ENTRY(link, struct pl_coro, link);
   } else {
-    lua_State *L = vm->current ? vm->current->co : vm->L;
+    lua_State *L = state_of(vm);
     c = coro_new_struct(vm);
     if (!c)
       return NULL;
@@ -101,10 +114,12 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
 
 void pl__coro_drop(struct pl_coro *c) {
   struct pl_vm *vm = c->vm;
+  lua_State *L = state_of(vm);
 
   pl__heap_remove(&vm->timers, &c->timer);
   pl__list_remove(&c->link);
-  luaL_unref(vm->L, LUA_REGISTRYINDEX, c->ref);
+  if (lua_cpcall(L, free_thread, c))
+    lua_pop(L, 1); /* the thread stays until the VM closes */
   c->co = NULL;
   c->in_use = false;
   c->generation++;
@@ -164,6 +179,14 @@ void pl__coro_wake(struct pl_coro *c, int code) {
     pl__coro_ready(c, code);
 }
 
+/* A wait that was registered but not yielded for, as an error came between,
+ * must not end a later one. */
+static void coro_forget_wait(struct pl_coro *c) {
+  c->wait = PL_WAIT_NONE;
+  pl__heap_remove(&c->vm->timers, &c->timer);
+  pl__list_remove(&c->link);
+}
+
 /* The response is complete: its way to the client is bounded by
  * timeouts.write, not by the handler's deadline, and what is pinned must stay
  * until it has left. */
@@ -174,6 +197,7 @@ static bool is_sending_rest(const struct pl_coro *c, enum pl_wait wait) {
 void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due) {
   struct pl_req *req = c->req;
 
+  coro_forget_wait(c);
   c->wait_due = due;
   if (req)
     req->flags |= PL_REQ_WAITED;
@@ -190,11 +214,8 @@ void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due) {
       due = req->deadline;
   }
   c->wait = (uint8_t)wait;
-  if (due < HUGE_VAL) {
-    pl__heap_remove(&c->vm->timers, &c->timer);
-    if (pl__heap_push(&c->vm->timers, &c->timer, due))
-      pl__coro_ready(c, PL_WAKE_CANCELLED); /* no memory to wait with */
-  }
+  if (due < HUGE_VAL && pl__heap_push(&c->vm->timers, &c->timer, due))
+    pl__coro_ready(c, PL_WAKE_CANCELLED); /* no memory to wait with */
 }
 
 void pl__coro_cancel(struct pl_coro *c) {
@@ -232,6 +253,7 @@ static void coro_end_request(struct pl_coro *c) {
   struct pl_req *req = c->req;
 
   c->req = NULL;
+  coro_forget_wait(c);
   vm->slots[req->slot].runner = NULL;
   vm->options.host.end(vm->options.host.arg, req);
 }
@@ -279,10 +301,23 @@ static void task_end(struct pl_coro *c) {
     pl__coro_wake(runner, PL_WAKE_OK);
 }
 
+/* The runner is gone before the tasks of its request: they go on without. */
+static void orphan_tasks(struct pl_vm *vm, struct pl_req *req) {
+  struct pl_list *link, *tasks = &vm->slots[req->slot].tasks;
+
+  while ((link = pl__list_take_front(tasks))) {
+    struct pl_coro *c = PL_LIST_ENTRY(link, struct pl_coro, task_link);
+    c->req = NULL;
+    pl__coro_cancel(c);
+  }
+  req->task_count = 0;
+}
+
 /* The Lua around every coroutine of ours catches errors: this is one in that
  * Lua itself, or no memory even to handle one. */
 static void coro_failed(struct pl_coro *c, int status) {
-  const char *why = lua_tostring(c->co, -1);
+  const char *why =
+      lua_type(c->co, -1) == LUA_TSTRING ? lua_tostring(c->co, -1) : NULL;
 
   pl__report(c->vm, PL_LEVEL_ERROR, c->req, "a coroutine of the runtime failed",
              why ? why : status == LUA_ERRMEM ? "out of memory" : "unknown");
@@ -290,6 +325,7 @@ static void coro_failed(struct pl_coro *c, int status) {
     task_end(c);
   } else if (c->req) {
     struct pl_req *req = c->req;
+    orphan_tasks(c->vm, req);
     if (!(req->flags & PL_REQ_HEAD_SENT))
       pl_res_problem(req, 500, "", 0);
     coro_end_request(c);
@@ -339,6 +375,20 @@ static void run_ready(struct pl_vm *vm) {
     coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
 }
 
+/* There is no memory for a runner: answers what waits without one. */
+static void refuse_requests(struct pl_vm *vm) {
+  struct pl_vm_host *host = &vm->options.host;
+  struct pl_req *req;
+
+  pl__report(vm, PL_LEVEL_ERROR, NULL, "no memory for a runner", "");
+  pl__vm_running = vm;
+  while ((req = host->next(host->arg))) {
+    req->flags |= PL_REQ_CLOSE;
+    pl_res_problem(req, 503, "", 0); /* should it fail, the end closes */
+    host->end(host->arg, req);
+  }
+}
+
 bool pl__vm_dispatch(struct pl_vm *vm) {
   run_ready(vm);
   vm->budget = DISPATCH_REQUEST_MAX;
@@ -354,8 +404,8 @@ bool pl__vm_dispatch(struct pl_vm *vm) {
       break;
     c = pl__coro_take(vm, false);
     if (!c) {
-      pl__report(vm, PL_LEVEL_ERROR, NULL, "no memory for a runner", "");
-      return true;
+      refuse_requests(vm);
+      break;
     }
     coro_resume(c);
   }

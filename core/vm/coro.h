@@ -66,6 +66,9 @@ double pl__coro_id(const struct pl_coro *c);
 struct pl_coro *pl__coro_find(struct pl_vm *vm, double id);
 void pl__coro_cancel(struct pl_coro *c);
 
+/* A lua_CFunction: the steps of one slice of pl__vm_collect. */
+int pl__collector_slice(struct lua_State *L);
+
 /* Calls core.next does: ends the request of `c`, takes another; NULL: none. */
 struct pl_req *pl__coro_next_request(struct pl_coro *c);
 

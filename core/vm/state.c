@@ -11,7 +11,6 @@
 #include "fabric/record.h"
 #include "vm/bind.h"
 #include "vm/coro.h"
-#include "vm/report.h"
 #include "vm/site.h"
 
 #include <lauxlib.h>
@@ -38,14 +37,16 @@ static void *vm_alloc(void *ud, void *at, size_t old_bytes, size_t new_bytes) {
       lua_gc(vm->L, LUA_GCRESTART, 0); /* only lowers a threshold */
     }
   }
-  moved = pl__alloc_lua(at, old_bytes, new_bytes);
+  moved = pl__reserve_alloc(&vm->reserve, at, old_bytes, new_bytes);
   if (moved || new_bytes == 0)
     vm->heap_bytes += new_bytes - old_bytes;
   return moved;
 }
 
 static void take_error(lua_State *L, char *err) {
-  const char *text = lua_tostring(L, -1);
+  /* Not of a number: that would make a string, and here nothing catches. */
+  const char *text =
+      lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
 
   snprintf(err, PL_VM_ERROR_BYTES, "%s", text ? text : "unknown error");
   lua_pop(L, 1);
@@ -73,6 +74,8 @@ static int open_protected(lua_State *L) {
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "loop");
   vm->loop_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_pushcfunction(L, pl__collector_slice);
+  vm->collect_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_setfield(L, LUA_REGISTRYINDEX, "perilune.boot");
   return 0;
 }
@@ -88,6 +91,8 @@ static void vm_init_lists(struct pl_vm *vm) {
 
 int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
                 char *err) {
+  int failed;
+
   memset(vm, 0, sizeof *vm);
   vm->options = *options;
   vm->emergency_bytes = UINT64_MAX;
@@ -100,18 +105,26 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
     return PL_ENOMEM;
   for (uint32_t i = 0; i < options->slot_count; i++)
     pl__list_init(&vm->slots[i].tasks);
+  if (pl__reserve_open(&vm->reserve))
+    goto fail_reserve;
   vm->L = lua_newstate(vm_alloc, vm);
-  if (!vm->L) {
-    pl__free(vm->slots);
-    return PL_ENOMEM;
-  }
+  pl__reserve_shut(&vm->reserve);
+  if (!vm->L)
+    goto fail_state;
   pl__vm_running = vm;
-  if (lua_cpcall(vm->L, open_protected, vm)) {
+  failed = lua_cpcall(vm->L, open_protected, vm);
+  if (failed) {
     take_error(vm->L, err);
     pl__vm_close(vm);
-    return PL_ESCRIPT;
+    return failed == LUA_ERRMEM ? PL_ENOMEM : PL_ESCRIPT;
   }
   return 0;
+
+fail_state:
+  pl__reserve_close(&vm->reserve);
+fail_reserve:
+  pl__free(vm->slots);
+  return PL_ENOMEM;
 }
 
 void pl__vm_close(struct pl_vm *vm) {
@@ -122,6 +135,7 @@ void pl__vm_close(struct pl_vm *vm) {
   pl__vm_running = NULL;
   pl__coros_deinit(vm);
   pl__sites_deinit(vm);
+  pl__reserve_close(&vm->reserve);
   pl__free(vm->slots);
   vm->L = NULL;
   vm->slots = NULL;
@@ -137,24 +151,18 @@ static void on_load_hook(lua_State *L, lua_Debug *where) {
     luaL_error(L, "loading took longer than vm.load_timeout");
 }
 
-/* boot.NAME with the arguments above it on the stack, bounded in time.
- * Leaves one result. */
-static int call_boot(struct pl_vm *vm, int args, double seconds, char *err) {
-  lua_State *L = vm->L;
-  int status;
-
-  load_end_ns = pl__clock_monotonic_ns() + (int64_t)(seconds * PL_NS_PER_S);
-  pl__vm_running = vm;
-  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-  lua_sethook(L, on_load_hook, LUA_MASKCOUNT, LOAD_HOOK_COUNT);
-  status = lua_pcall(L, args, 1, 0);
-  lua_sethook(L, NULL, 0, 0);
-  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
-  if (!status)
-    return 0;
-  take_error(L, err);
-  return status == LUA_ERRMEM ? PL_ENOMEM : PL_ESCRIPT;
-}
+/* A call of boot.NAME. All of it, its arguments and its result, runs protected:
+ * LuaJIT ends the process when memory runs out where nothing catches. */
+struct boot_call {
+  const char *name;
+  const struct pl_vm_arg *args;
+  uint32_t count;
+  uint32_t site;     /* the argument if there are no args; or the result */
+  struct pl_buf *out; /* for texts; NULL: the result is `site` */
+  uint32_t lines;     /* how many texts */
+  int failed;         /* appending them */
+  struct pl_coro *task; /* of start_protected */
+};
 
 static void push_boot(lua_State *L, const char *name) {
   lua_getfield(L, LUA_REGISTRYINDEX, "perilune.boot");
@@ -162,77 +170,31 @@ static void push_boot(lua_State *L, const char *name) {
   lua_remove(L, -2);
 }
 
-int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
-                uint32_t *site, char *err) {
-  lua_State *L = vm->L;
-  int failed;
-
-  push_boot(L, "load");
-  lua_pushstring(L, app);
-  failed = call_boot(vm, 1, seconds, err);
-  if (failed)
-    return failed;
-  *site = (uint32_t)lua_tointeger(L, -1);
-  lua_pop(L, 1);
-  if (!pl__site_find(vm, *site) || !pl__site_find(vm, *site)->ready) {
-    snprintf(err, PL_VM_ERROR_BYTES, "%s has no routes that can be served",
-             app);
-    return PL_ESCRIPT;
+static void push_list(lua_State *L, const struct pl_vm_arg *arg) {
+  lua_createtable(L, (int)arg->list_count, 0);
+  for (size_t i = 0; i < arg->list_count; i++) {
+    lua_pushstring(L, arg->list[i]);
+    lua_rawseti(L, -2, (int)i + 1);
   }
-  lua_gc(L, LUA_GCCOLLECT, 0);
-  lua_gc(L, LUA_GCSTOP, 0);
-  vm->live_bytes = vm->heap_bytes;
-  vm->collecting = true; /* the first cycle sets the goals */
-  return 0;
 }
 
-int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
-  int failed;
-
-  push_boot(vm->L, "start");
-  lua_pushinteger(vm->L, (lua_Integer)site);
-  failed = call_boot(vm, 1, 60, err);
-  if (!failed)
-    lua_pop(vm->L, 1);
-  return failed;
-}
-
-/* --- tools ------------------------------------------------------------- */
-
-static void push_args(lua_State *L, const struct pl_vm_arg *args,
-                      uint32_t count) {
-  luaL_checkstack(L, (int)count + 4, "too many arguments");
-  for (uint32_t i = 0; i < count; i++) {
-    if (args[i].list) {
-      lua_createtable(L, (int)args[i].list_count, 0);
-      for (size_t k = 0; k < args[i].list_count; k++) {
-        lua_pushstring(L, args[i].list[k]);
-        lua_rawseti(L, -2, (int)k + 1);
-      }
-    } else if (args[i].text) {
-      lua_pushlstring(L, args[i].text, args[i].text_bytes);
-    } else {
+/* boot.NAME and its arguments; returns how many these are. */
+static int push_call(lua_State *L, const struct boot_call *call) {
+  luaL_checkstack(L, (int)call->count + 4, "too many arguments");
+  push_boot(L, call->name);
+  if (!call->args) {
+    lua_pushinteger(L, (lua_Integer)call->site);
+    return 1;
+  }
+  for (uint32_t i = 0; i < call->count; i++) {
+    if (call->args[i].list)
+      push_list(L, &call->args[i]);
+    else if (call->args[i].text)
+      lua_pushlstring(L, call->args[i].text, call->args[i].text_bytes);
+    else
       lua_pushnil(L);
-    }
   }
-}
-
-int pl__vm_start_tool(struct pl_vm *vm, const char *name,
-                      const struct pl_vm_arg *args, uint32_t count, char *err) {
-  struct pl_coro *c;
-
-  pl__vm_running = vm;
-  c = pl__coro_take(vm, true);
-  if (!c) {
-    snprintf(err, PL_VM_ERROR_BYTES, "out of memory");
-    return PL_ENOMEM;
-  }
-  push_boot(c->co, name);
-  push_args(c->co, args, count);
-  c->start_args = (int)count;
-  vm->task_count++;
-  pl__coro_ready(c, PL_WAKE_OK);
-  return 0;
+  return (int)call->count;
 }
 
 static int append_line(struct pl_buf *out, lua_State *L, bool newline) {
@@ -243,33 +205,128 @@ static int append_line(struct pl_buf *out, lua_State *L, bool newline) {
   return failed || !newline ? failed : pl__buf_append(out, "\n", 1);
 }
 
+static void take_lines(lua_State *L, struct boot_call *call) {
+  if (!lua_istable(L, -1)) {
+    call->failed = append_line(call->out, L, false);
+    call->lines = 1;
+    return;
+  }
+  call->lines = (uint32_t)lua_objlen(L, -1);
+  for (uint32_t i = 1; i <= call->lines && !call->failed; i++) {
+    lua_rawgeti(L, -1, (int)i);
+    call->failed = append_line(call->out, L, true);
+    lua_pop(L, 1);
+  }
+}
+
+static int boot_protected(lua_State *L) {
+  struct boot_call *call = lua_touserdata(L, 1);
+
+  lua_call(L, push_call(L, call), 1);
+  if (call->out)
+    take_lines(L, call);
+  else
+    call->site = (uint32_t)lua_tointeger(L, -1);
+  return 0;
+}
+
+/* Calls it, bounded in time. */
+static int call_boot(struct pl_vm *vm, struct boot_call *call, double seconds,
+                     char *err) {
+  lua_State *L = vm->L;
+  int status;
+
+  load_end_ns = pl__clock_monotonic_ns() + (int64_t)(seconds * PL_NS_PER_S);
+  pl__vm_running = vm;
+  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+  lua_sethook(L, on_load_hook, LUA_MASKCOUNT, LOAD_HOOK_COUNT);
+  status = lua_cpcall(L, boot_protected, call);
+  lua_sethook(L, NULL, 0, 0);
+  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
+  if (!status)
+    return 0;
+  take_error(L, err);
+  return status == LUA_ERRMEM ? PL_ENOMEM : PL_ESCRIPT;
+}
+
+static int collect_protected(lua_State *L) {
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  return 0;
+}
+
+int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
+                uint32_t *site, char *err) {
+  struct pl_vm_arg arg = {.text = app, .text_bytes = strlen(app)};
+  struct boot_call call = {.name = "load", .args = &arg, .count = 1};
+  int failed = call_boot(vm, &call, seconds, err);
+
+  if (failed)
+    return failed;
+  *site = call.site;
+  if (!pl__site_find(vm, *site) || !pl__site_find(vm, *site)->ready) {
+    snprintf(err, PL_VM_ERROR_BYTES, "%s has no routes that can be served",
+             app);
+    return PL_ESCRIPT;
+  }
+  if (lua_cpcall(vm->L, collect_protected, NULL))
+    lua_pop(vm->L, 1); /* a finalizer's error, or no memory */
+  lua_gc(vm->L, LUA_GCSTOP, 0);
+  vm->live_bytes = vm->heap_bytes;
+  vm->collecting = true; /* the first cycle sets the goals */
+  return 0;
+}
+
+int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
+  struct boot_call call = {.name = "start", .site = site};
+
+  return call_boot(vm, &call, 60, err);
+}
+
+/* --- tools ------------------------------------------------------------- */
+
+static int start_protected(lua_State *L) {
+  struct boot_call *call = lua_touserdata(L, 1);
+  int args = push_call(L, call);
+
+  luaL_checkstack(call->task->co, args + 1, "too many arguments");
+  lua_xmove(L, call->task->co, args + 1);
+  return 0;
+}
+
+int pl__vm_start_tool(struct pl_vm *vm, const char *name,
+                      const struct pl_vm_arg *args, uint32_t count, char *err) {
+  struct boot_call call = {.name = name, .args = args, .count = count};
+  struct pl_coro *c;
+
+  pl__vm_running = vm;
+  snprintf(err, PL_VM_ERROR_BYTES, "out of memory");
+  c = call.task = pl__coro_take(vm, true);
+  if (!c)
+    return PL_ENOMEM;
+  if (lua_cpcall(vm->L, start_protected, &call)) {
+    lua_pop(vm->L, 1);
+    pl__coro_drop(c);
+    return PL_ENOMEM;
+  }
+  c->start_args = (int)count;
+  vm->task_count++;
+  pl__coro_ready(c, PL_WAKE_OK);
+  return 0;
+}
+
 int pl__vm_call_tool(struct pl_vm *vm, const char *name,
                      const struct pl_vm_arg *args, uint32_t count,
                      double seconds, struct pl_buf *out, uint32_t *lines,
                      char *err) {
-  lua_State *L = vm->L;
-  int failed;
+  struct boot_call call = {
+      .name = name, .args = args, .count = count, .out = out};
+  int failed = call_boot(vm, &call, seconds, err);
 
-  *lines = 0;
-  pl__vm_running = vm;
-  push_boot(L, name);
-  push_args(L, args, count);
-  failed = call_boot(vm, (int)count, seconds, err);
-  if (failed)
-    return failed;
-  if (lua_istable(L, -1)) {
-    size_t n = lua_objlen(L, -1);
-    for (size_t i = 1; i <= n && !failed; i++) {
-      lua_rawgeti(L, -1, (int)i);
-      failed = append_line(out, L, true);
-      lua_pop(L, 1);
-    }
-    *lines = (uint32_t)n;
-  } else {
-    failed = append_line(out, L, false);
-    *lines = 1;
+  *lines = call.lines;
+  if (!failed && call.failed) {
+    snprintf(err, PL_VM_ERROR_BYTES, "the result is too long");
+    failed = call.failed;
   }
-  lua_pop(L, 1);
   return failed;
 }
 

@@ -23,6 +23,7 @@
 #include "http/request.h"
 #include "vm/ffi.h"
 #include "vm/host.h"
+#include "vm/reserve.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -70,6 +71,7 @@ struct pl_vm {
   struct pl_vm_options options;
   struct pl_clock clock;
   uint64_t heap_bytes; /* of the VM now, by its allocator */
+  struct pl_reserve reserve; /* for making the state */
   /* coroutines */
   struct pl_coro *current; /* the one that runs; NULL: none */
   struct pl_coro **coros;  /* by index; NULL: free */
@@ -95,6 +97,8 @@ struct pl_vm {
   /* collector */
   uint64_t live_bytes;  /* after the last cycle */
   uint64_t emergency_bytes; /* past it a handler collects as it runs */
+  int64_t collect_end_ns; /* of the present slice */
+  int collect_ref;      /* registry: pl__collector_slice */
   bool collecting;      /* a cycle is under way */
   bool emergency;
   bool closing;

@@ -18,20 +18,26 @@ local table_new = require("table.new")
 local core = require("perilune.core.json")
 
 local C = ffi.C
-local concat, error, getmetatable, next, rawget, setmetatable, tostring, type =
-  table.concat, error, getmetatable, next, rawget, setmetatable, tostring, type
+local assert, concat, error, getmetatable, next, rawget, setmetatable, tostring, type =
+  assert, table.concat, error, getmetatable, next, rawget, setmetatable, tostring, type
 local find, format = string.find, string.format
 local istype = ffi.istype
 
 ffi.cdef([[
-int32_t pl_json_put_string(uint8_t *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                           const char *at, uint32_t bytes);
-int32_t pl_json_put_key(uint8_t *out, uint32_t pos, uint32_t cap, uint32_t lead,
-                        const char *at, uint32_t bytes);
-int32_t pl_json_put_number(uint8_t *out, uint32_t pos, uint32_t cap, uint32_t lead, double number);
-int32_t pl_json_put_i64(uint8_t *out, uint32_t pos, uint32_t cap, uint32_t lead, int64_t number);
-int32_t pl_json_put_u64(uint8_t *out, uint32_t pos, uint32_t cap, uint32_t lead, uint64_t number);
-uint32_t pl_json_take(uint32_t *busy);
+struct pl_json_out {
+  uint8_t *at;
+  uint32_t pos, cap, busy, lead, depth;
+  int32_t count[129], index[129];
+};
+int32_t pl_json_put_string(struct pl_json_out *out, const char *at, uint32_t bytes);
+int32_t pl_json_put_key(struct pl_json_out *out, const char *at, uint32_t bytes);
+int32_t pl_json_put_number(struct pl_json_out *out, double number);
+int32_t pl_json_put_i64(struct pl_json_out *out, int64_t number);
+int32_t pl_json_put_u64(struct pl_json_out *out, uint64_t number);
+int32_t pl_json_put_word(struct pl_json_out *out, uint32_t word);
+int32_t pl_json_open(struct pl_json_out *out, int32_t count);
+int32_t pl_json_close(struct pl_json_out *out);
+uint32_t pl_json_take(struct pl_json_out *out);
 ]])
 
 ---@class perilune.json
@@ -42,51 +48,52 @@ local M = {}
 M.null = core.null
 
 local null, array_mt = core.null, core.array_mt
-local int64, uint64, uint32_cell =
-  ffi.typeof("int64_t"), ffi.typeof("uint64_t"), ffi.typeof("uint32_t[1]")
+local int64, uint64 = ffi.typeof("int64_t"), ffi.typeof("uint64_t")
+local new_out = ffi.typeof("struct pl_json_out")
+
+assert(ffi.sizeof(new_out) == core.out_bytes, "perilune.json was made for another core")
 
 local DEPTH_MAX = 128 -- PL_JSON_DEPTH_MAX
 local TEXT_BYTES_MAX = 67108864 -- PL_JSON_TEXT_BYTES_MAX
-local REFUSED = -2147483648 -- PL_JSON_REFUSED
-local KEEP_BYTES_MAX = 1048576 -- an encoder that has grown past it is not kept
+local NULL, FALSE, TRUE = 0, 1, 2 -- PL_JSON_WORD_*
+local OBJECT, REFUSED = -1, -1 -- PL_JSON_OBJECT, PL_JSON_REFUSED
+local KEEP_BYTES_MAX = 1048576 -- a buffer that has grown past it is not kept
 local ROOM_BYTES = 4096 -- asked of the buffer at first
-local SLOTS = 4 -- of the stack for each open container
-local TOP_MAX = SLOTS * DEPTH_MAX
 local PATH_KEYS_MAX = 16 -- of the way to a value that cannot be encoded
 local SOURCE = debug.getinfo(1, "S").source
-local SPARE_BYTES = 16 -- room for what the walk writes itself in one turn
 
 local TOO_LONG = "more than " .. TEXT_BYTES_MAX .. " bytes"
 local MIXED = "a table with gaps, or keys of both kinds"
 local TOO_DEEP = "more than " .. DEPTH_MAX .. " tables within each other, or a circle,"
 
-local COMMA, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT = 44, 91, 93, 123, 125
-local OBJECT = -1 -- the count of a container that is no array
-
 ---@class perilune.json.Encoder
 ---@field buf string.buffer
----@field busy ffi.cdata* uint32_t[1]: 1 while a coroutine encodes with it
----@field stack table SLOTS slots per open container: the table around it with its
----  count and index, then its own key
-
-local function new_stack()
-  return table_new(TOP_MAX, 0)
-end
+---@field out ffi.cdata* struct pl_json_out
+---@field tables table the tables that are open, by depth
+---@field keys table the key last taken from each with `next`
 
 local function new_encoder()
-  return { buf = buffer.new(ROOM_BYTES), busy = uint32_cell(), stack = new_stack() }
+  return {
+    buf = buffer.new(ROOM_BYTES),
+    out = new_out(),
+    tables = table_new(DEPTH_MAX, 0),
+    keys = table_new(DEPTH_MAX, 0),
+  }
 end
 
 local kept = new_encoder()
 
----@return perilune.json.Encoder encoder ours alone until `busy` is 0 again
+---@return perilune.json.Encoder encoder ours alone until it is given back
 local function take()
   local e = kept
-  if C.pl_json_take(e.busy) ~= 0 then
+  if C.pl_json_take(e.out) ~= 0 then
     e = new_encoder()
-    e.busy[0] = 1
+    e.out.busy = 1
     kept = e
   end
+  local out = e.out
+  out.at, out.cap = e.buf:reserve(ROOM_BYTES)
+  out.pos, out.lead, out.depth = 0, 0, 0
   return e
 end
 
@@ -98,7 +105,7 @@ local function give(e)
   else
     e.buf:reset()
   end
-  e.busy[0] = 0
+  e.out.busy = 0
 end
 
 ---@param key any
@@ -114,26 +121,29 @@ local function describe_key(key)
   return format("[%q]", key)
 end
 
+--- The key of `e` that was last taken at `depth`.
+local function key_at(e, depth)
+  local is_object = e.out.count[depth] == OBJECT
+  return is_object and e.keys[depth] or e.out.index[depth]
+end
+
 --- Gives `e` up and raises; the message tells the way from the root.
 ---@param e perilune.json.Encoder
----@param top integer where the innermost key is in the stack; 0: there is none
----@param key any in the innermost table; nil: itself is meant
 ---@param what string
-local function fail(e, top, key, what)
-  local stack, path = e.stack, {}
-  for at = SLOTS * 2, top, SLOTS do
-    if #path == PATH_KEYS_MAX then
-      path[#path + 1] = "..."
+---@param key any in the innermost table, if not the one last taken
+local function fail(e, what, key)
+  local path, depth = {}, e.out.depth
+  for at = 1, depth do
+    if at > PATH_KEYS_MAX then
+      path[at] = "..."
       break
     end
-    -- An array's count and index are kept when one of its tables is opened.
-    local is_object = stack[at - 2] == OBJECT
-    path[#path + 1] = describe_key(is_object and stack[at - SLOTS] or stack[at - 1])
+    local last = at == depth and key ~= nil
+    path[at] = describe_key(last and key or key_at(e, at))
   end
-  if #path <= PATH_KEYS_MAX and key ~= nil then
-    path[#path + 1] = describe_key(key)
+  for at = 1, depth do
+    e.tables[at] = false -- keeps no table of the user
   end
-  e.stack = new_stack() -- the old one may hold tables of the user
   give(e)
 
   local level = 2 -- of the function outside this file that called into it
@@ -144,16 +154,23 @@ local function fail(e, top, key, what)
   error("cannot encode as JSON: " .. what .. (where == "" and "" or " at " .. where), level)
 end
 
---- Keeps the `pos` bytes written and makes room for `need` more.
----@return ffi.cdata* out, integer cap where to write from now on, and the room
-local function grow(e, top, key, pos, need)
-  local buf = e.buf
-  buf:commit(pos)
+--- Keeps what was written and makes room for `need` bytes more; or fails, if
+--- `need` says that there is no JSON form.
+---@param e perilune.json.Encoder
+---@param need integer not 0, from a put function
+---@param what string the failure
+local function grow(e, need, what)
+  if need == REFUSED then
+    fail(e, what)
+  end
+  local buf, out = e.buf, e.out
+  buf:commit(out.pos)
   if #buf > TEXT_BYTES_MAX then
-    fail(e, top, key, TOO_LONG)
+    fail(e, TOO_LONG)
   end
   local room = #buf > ROOM_BYTES and #buf or ROOM_BYTES
-  return buf:reserve(need > room and need or room)
+  out.at, out.cap = buf:reserve(need > room and need or room)
+  out.pos = 0
 end
 
 --- Finds the key that keeps `t` from being an array of `count` elements.
@@ -187,134 +204,125 @@ local function what_is(value)
 end
 
 --- Writes a value that is no table.
----@return ffi.cdata* out, integer cap, integer pos
-local function put_scalar(e, top, key, out, cap, pos, lead, v)
-  for _ = 1, 2 do
-    local after
-    if type(v) == "string" then
-      after = C.pl_json_put_string(out, pos, cap, lead, v, #v)
-    elseif type(v) == "number" then
-      after = C.pl_json_put_number(out, pos, cap, lead, v)
-    elseif type(v) == "cdata" and istype(int64, v) then
-      after = C.pl_json_put_i64(out, pos, cap, lead, v)
-    elseif type(v) == "cdata" and istype(uint64, v) then
-      after = C.pl_json_put_u64(out, pos, cap, lead, v)
-    else
-      local word = v == true and "true" or v == false and "false" or v == null and "null" or nil
-      if not word then
-        fail(e, top, key, what_is(v))
-      end
-      if lead ~= 0 then
-        out[pos] = lead
-        pos = pos + 1
-      end
-      ffi.copy(out + pos, word, #word)
-      after = pos + #word
-    end
-    if after >= 0 then
-      return out, cap, after
-    elseif after == REFUSED then
-      fail(e, top, key, what_is(v))
-    end
-    out, cap = grow(e, top, key, pos, -after)
-    pos = 0
+local function put_scalar(e, out, v)
+  local need
+  if type(v) == "string" then
+    need = C.pl_json_put_string(out, v, #v)
+  elseif type(v) == "number" then
+    need = C.pl_json_put_number(out, v)
+  elseif v == true then
+    need = C.pl_json_put_word(out, TRUE)
+  elseif v == false then
+    need = C.pl_json_put_word(out, FALSE)
+  elseif v == null then
+    need = C.pl_json_put_word(out, NULL)
+  elseif type(v) == "cdata" and istype(int64, v) then
+    need = C.pl_json_put_i64(out, v)
+  elseif type(v) == "cdata" and istype(uint64, v) then
+    need = C.pl_json_put_u64(out, v)
+  else
+    need = REFUSED
   end
-  return out, cap, pos
+  if need ~= 0 then
+    grow(e, need, need == REFUSED and what_is(v))
+    put_scalar(e, out, v)
+  end
 end
 
-local function put_key(e, top, key, out, cap, pos, lead)
+local function put_key(e, out, key)
   if type(key) ~= "string" then
-    fail(e, top, key, type(key) == "number" and MIXED or "a key that is no string")
+    fail(e, type(key) == "number" and MIXED or "a key that is no string")
   end
-  local after = C.pl_json_put_key(out, pos, cap, lead, key, #key)
-  if after < 0 then
-    if after == REFUSED then
-      fail(e, top, key, "invalid UTF-8 in the key")
+  local need = C.pl_json_put_key(out, key, #key)
+  if need ~= 0 then
+    grow(e, need, "invalid UTF-8 in the key")
+    C.pl_json_put_key(out, key, #key)
+  end
+end
+
+local function open(e, out, t)
+  local count = count_of(t)
+  local need = C.pl_json_open(out, count)
+  if need ~= 0 then
+    grow(e, need, TOO_DEEP)
+    C.pl_json_open(out, count)
+  end
+  local depth = out.depth
+  e.tables[depth], e.keys[depth] = t, nil
+end
+
+local function close(e, out)
+  e.tables[out.depth] = false -- keeps no table of the user
+  local need = C.pl_json_close(out)
+  if need ~= 0 then
+    grow(e, need)
+    C.pl_json_close(out)
+  end
+end
+
+--- Takes the next element of an array.
+---
+--- Elements are read by index, but as many keys are taken with `next`: if it
+--- has one more to give at the end, then that belongs to no element.
+---@return any v nil at the end
+local function take_element(e, out, depth, t)
+  local index, keys = out.index[depth], e.keys
+  local key = next(t, keys[depth])
+  if index == out.count[depth] then
+    if key ~= nil then
+      fail(e, MIXED, find_stray(t, index))
     end
-    out, cap = grow(e, top, key, pos, -after)
-    after = C.pl_json_put_key(out, 0, cap, lead, key, #key)
+    return nil
   end
-  return out, cap, after
+  keys[depth] = key
+  out.index[depth] = index + 1
+  local v = rawget(t, index + 1)
+  if v == nil then
+    fail(e, "an array with a gap")
+  end
+  return v
+end
+
+--- Takes the next member of an object and writes its name.
+---@return any v nil at the end
+local function take_member(e, out, depth, t)
+  local keys = e.keys
+  local key, v = next(t, keys[depth])
+  if key ~= nil then
+    keys[depth] = key
+    put_key(e, out, key)
+  end
+  return v
 end
 
 --- Writes `root`, a table, with all that is in it.
 ---
 --- Each turn of the loop takes the next value of the innermost container, or
---- closes it. There is one loop, so that the compiler finds one; no variable
---- that lives from turn to turn changes its type, which is why the keys are in
---- the stack. The opening bracket of a container is the `lead` of its first
---- value. Arrays are read by index, but as many keys are taken with `next`: if
---- it has one more to give at the end, then that belongs to no element.
+--- closes it. There is one loop, so that the compiler finds one, and what lives
+--- from turn to turn is in memory, not in variables: as their types change with
+--- the data, they made it compile a trace for every combination.
 ---@param e perilune.json.Encoder
 ---@param root table
----@return integer pos how many bytes lie in the buffer and are not committed
 local function walk(e, root)
-  local stack = e.stack
-  local out, cap = e.buf:reserve(ROOM_BYTES)
-  local pos = 0
-  local t, count, index = root, count_of(root), 0
-  local lead = count == OBJECT and OPEN_OBJECT or OPEN_ARRAY
-  local top = SLOTS -- of the stack: where the innermost container's key is
-  stack[top] = nil
-
-  while true do
+  local out, tables = e.out, e.tables
+  open(e, out, root)
+  repeat
+    local depth = out.depth
+    local t = tables[depth]
     local v
-    if cap - pos < SPARE_BYTES then
-      out, cap = grow(e, top, nil, pos, SPARE_BYTES)
-      pos = 0
-    end
-    if count >= 0 then
-      if index < count then
-        index = index + 1
-        v = rawget(t, index)
-        if v == nil then
-          fail(e, top, index, "an array with a gap")
-        end
-        stack[top] = next(t, stack[top])
-      elseif next(t, stack[top]) ~= nil then
-        fail(e, top, find_stray(t, count), MIXED)
-      end
+    if out.count[depth] == OBJECT then
+      v = take_member(e, out, depth, t)
     else
-      local key
-      key, v = next(t, stack[top])
-      stack[top] = key
-      if key ~= nil then
-        out, cap, pos = put_key(e, top, key, out, cap, pos, lead)
-        lead = 0
-      end
+      v = take_element(e, out, depth, t)
     end
-
-    if v == nil then -- the end of the container
-      if lead ~= COMMA then
-        out[pos] = lead -- it was empty
-        pos = pos + 1
-      end
-      out[pos] = count >= 0 and CLOSE_ARRAY or CLOSE_OBJECT
-      pos = pos + 1
-      if top == SLOTS then
-        return pos
-      end
-      t, count, index = stack[top - 3], stack[top - 2], stack[top - 1]
-      stack[top - 3] = false
-      top = top - SLOTS
-      lead = COMMA
+    if v == nil then
+      close(e, out)
     elseif type(v) == "table" then
-      if top == TOP_MAX then
-        fail(e, top, count >= 0 and index or stack[top], TOO_DEEP)
-      end
-      if lead ~= 0 then
-        out[pos] = lead
-        pos = pos + 1
-      end
-      top = top + SLOTS
-      stack[top - 3], stack[top - 2], stack[top - 1], stack[top] = t, count, index, nil
-      t, count, index = v, count_of(v), 0
-      lead = count == OBJECT and OPEN_OBJECT or OPEN_ARRAY
+      open(e, out, v)
     else
-      out, cap, pos = put_scalar(e, top, index, out, cap, pos, lead, v)
-      lead = COMMA
+      put_scalar(e, out, v)
     end
-  end
+  until out.depth == 0
 end
 
 --- Encodes `value`: a string (UTF-8), a number, a boolean, `null`, an `int64_t`
@@ -331,16 +339,15 @@ end
 ---@return string json
 function M.encode(value)
   local e = take()
-  local buf = e.buf
   if type(value) == "table" then
-    buf:commit(walk(e, value))
+    walk(e, value)
   else
-    local out, cap = buf:reserve(ROOM_BYTES)
-    local _, _, pos = put_scalar(e, 0, nil, out, cap, 0, 0, value)
-    buf:commit(pos)
+    put_scalar(e, e.out, value)
   end
+  local buf = e.buf
+  buf:commit(e.out.pos)
   if #buf > TEXT_BYTES_MAX then
-    fail(e, 0, nil, TOO_LONG)
+    fail(e, TOO_LONG)
   end
   local json = buf:tostring()
   give(e)

@@ -50,16 +50,19 @@ local function observe(site, message, traceback)
   list[#list + 1] = message .. "\n" .. traceback
 end
 
-local LIMIT_UNITS = { timeouts = units.seconds, limits = units.bytes }
+--- What one app of several in a VM can have of its own; the rest belongs to the
+--- connections of the whole process and comes from the configuration.
+local CONVERT = { ["timeouts.handler"] = units.seconds, ["limits.body"] = units.bytes }
 
 --- { limits = { body = "1K" } } or { ["limits.body"] = "1K" } → { ["limits.body"] = 1024 }
 local function flatten(config)
   local flat = {}
   local function put(key, value)
-    local group = key:match("^(%a+)%.")
-    local convert = LIMIT_UNITS[group]
+    local convert = CONVERT[key]
     if not convert then
-      error(("perilune.test can set limits.* and timeouts.*, not %q"):format(key), 4)
+      error(("test.app can set settings, limits.body and timeouts.handler, not %q; set others "
+        .. "for the whole run, for example by PERILUNE_%s"):format(key,
+        (key:upper():gsub("%.", "_"))), 4)
     end
     local number = convert(value)
     if not number then
@@ -115,7 +118,8 @@ local function load_file(path)
   return app, place.folder, jobs
 end
 
---- An app to drive. Options: config ({ limits = {...}, timeouts = {...}, settings = {...} }),
+--- An app to drive. Options: config
+--- ({ limits = { body = size }, timeouts = { handler = duration }, settings = {...} }),
 --- timers (true: start what P.every and P.detach have registered; only for paths).
 ---@param app string|perilune.App path of a file or folder, or an app object
 ---@param opts? table

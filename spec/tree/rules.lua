@@ -36,8 +36,8 @@ local BELOW = {
 
 -- Header -> the rooms and files that may name it.
 local ONLY_IN = {
-  ["lua.h"] = set "vm",
-  ["lauxlib.h"] = set "vm",
+  ["lua.h"] = set "vm fuzz/fuzz_json.c",
+  ["lauxlib.h"] = set "vm fuzz/fuzz_json.c",
   ["lualib.h"] = set "vm",
   ["luajit.h"] = set "vm",
   ["uv.h"] = set "net server log",
@@ -369,8 +369,11 @@ function M.lua_requires(path, text)
   return faults:done()
 end
 
---- An app requires `perilune`, its modules, and files of its own folder: what
---- is to be copied runs wherever Perilune does.
+local BUILT_IN = { bit = true, ffi = true, jit = true, ["string.buffer"] = true,
+  ["table.clear"] = true, ["table.new"] = true } -- modules of LuaJIT itself
+
+--- An app requires `perilune`, its modules, LuaJIT's, and files of its own
+--- folder: what is to be copied runs wherever Perilune does.
 ---@param is_own fun(name: string): boolean whether the app has such a module
 function M.app_requires(path, text, is_own)
   local faults = faults_of(path)
@@ -378,7 +381,7 @@ function M.app_requires(path, text, is_own)
     local name = wanted.name
     local ours = name == "perilune" or find(name, "^perilune%.")
     local inner = find(name, "^perilune%.core") or name == "perilune.ffi"
-    if (not ours or inner) and not is_own(name) then
+    if (not ours or inner) and not BUILT_IN[name] and not is_own(name) then
       faults:add(wanted.number, "an app may not require " .. name)
     end
   end

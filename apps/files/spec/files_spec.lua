@@ -64,6 +64,11 @@ describe("files", function()
     assert.equal(304, api:get("/files/e", { headers = { ["if-none-match"] = etag } }).status)
   end)
 
+  it("lets no file run scripts in the page's name", function()
+    api:put("/files/x.html", { body = "<script>1</script>" })
+    assert.equal("sandbox", api:get("/files/x.html").headers["content-security-policy"])
+  end)
+
   it("offers the file's name for a download", function()
     api:put("/files/d.txt", { body = "x" })
     local r = api:get("/files/d.txt", { query = { download = "1" } })

@@ -1,3 +1,4 @@
+/* test/http/test_chars.c - which bytes belong to which class. */
 #include "http/chars.h"
 
 #include <setjmp.h>

@@ -1,4 +1,6 @@
-/* What a client can see of chunked bodies is in test_parser.c; this is about
+/* test/http/test_chunked.c - chunked framing, whole and split at every byte.
+ *
+ * What a client can see of chunked bodies is in test_parser.c; this is about
  * the pieces that the decoder hands out.
  */
 #include "http/chunked.h"

@@ -1,3 +1,4 @@
+/* test/http/test_cookies.c - cookies in and out. */
 #include "http/cookies.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/http/test_date.c - dates of HTTP. */
 #include "http/date.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/http/test_encode.c - responses as bytes. */
 #include "http/encode.h"
 
 #include <setjmp.h>
@@ -323,7 +324,7 @@ static void refuses_framing_fields(void **state) {
 }
 
 static void bounds_the_fields_that_are_set(void **state) {
-  char *value = malloc(PL_LIMIT_EXTRA_BYTES);
+  char *value = pl__alloc(PL_LIMIT_EXTRA_BYTES);
   (void)state;
   assert_non_null(value);
   memset(value, 'v', PL_LIMIT_EXTRA_BYTES);
@@ -335,7 +336,7 @@ static void bounds_the_fields_that_are_set(void **state) {
   pl__extra_clear(&req);
   s.bytes++;
   assert_int_equal(pl__extra_set(&req, PL_SLICE("a"), s, 0), PL_EFULL);
-  free(value);
+  pl__free(value);
 }
 
 static void writes_decimals(void **state) {

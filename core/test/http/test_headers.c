@@ -1,3 +1,4 @@
+/* test/http/test_headers.c - field look-up, lists and media types. */
 #include "http/headers.h"
 
 #include <setjmp.h>

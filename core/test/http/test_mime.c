@@ -1,3 +1,4 @@
+/* test/http/test_mime.c - media types by extension. */
 #include "http/mime.h"
 
 #include <setjmp.h>

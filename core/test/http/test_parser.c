@@ -1,4 +1,7 @@
-/* Every message here is read whole, cut in two at every byte, and byte by
+/* test/http/test_parser.c - requests, good and malformed, whole, cut at
+ * every byte, and byte by byte.
+ *
+ * Every message here is read whole, cut in two at every byte, and byte by
  * byte: the cuts change nothing, neither what is found nor what is refused.
  */
 #include "http/parser.h"
@@ -11,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "base/alloc.h"
 #include "base/err.h"
 #include "http/target.h"
 
@@ -105,7 +109,7 @@ static void digest(struct reading *r) {
 static void read_cut(struct reading *r, const char *bytes, uint32_t n,
                      uint32_t cut) {
   reading_init(r);
-  r->bytes = malloc(n);
+  r->bytes = pl__alloc(n);
   assert_non_null(r->bytes);
   memcpy(r->bytes, bytes, n);
   if (cut) {
@@ -133,7 +137,7 @@ static void read_all_ways(struct reading *whole, const char *bytes,
                (int)n, bytes, (int)whole->digest_bytes, whole->digest,
                whole->detail ? whole->detail : "", (int)other.digest_bytes,
                other.digest, other.detail ? other.detail : "");
-    free(other.bytes);
+    pl__free(other.bytes);
   }
 }
 
@@ -144,13 +148,13 @@ static void refuse(int status, const char *bytes, size_t n) {
     fail_msg("status %d (%s), wanted %d, for:\n%.*s", r.status,
              r.detail ? r.detail : "", status, (int)n, bytes);
   assert_true(strlen(r.detail) > 10);
-  free(r.bytes);
+  pl__free(r.bytes);
 }
 
 static struct reading accepted;
 
 static const struct pl_req *accept(const char *bytes, size_t n) {
-  free(accepted.bytes);
+  pl__free(accepted.bytes);
   read_all_ways(&accepted, bytes, (uint32_t)n);
   if (accepted.outcome != PL_PARSE_DONE)
     fail_msg("outcome %d, status %d (%s), for:\n%.*s", (int)accepted.outcome,
@@ -275,7 +279,7 @@ static void reads_the_next_message_after_a_reset(void **state) {
   uint32_t used, from;
   (void)state;
   reading_init(&r);
-  r.bytes = malloc(sizeof(bytes));
+  r.bytes = pl__alloc(sizeof(bytes));
   memcpy(r.bytes, bytes, sizeof(bytes));
   assert_false(pl__parser_begun(parser_of(&r)));
   assert_true(feed(&r, sizeof(bytes) - 1));
@@ -292,7 +296,7 @@ static void reads_the_next_message_after_a_reset(void **state) {
   assert_int_equal(next.method, PL_METHOD_GET);
   assert_int_equal(pl__parser_run(parser_of(&r), &next, NULL, 0, &used),
                    PL_PARSE_DONE);
-  free(r.bytes);
+  pl__free(r.bytes);
 }
 
 static void decodes_chunks_in_place(void **state) {
@@ -742,12 +746,12 @@ static void stays_refused(void **state) {
   assert_int_equal(pl__parser_run(parser_of(&r), &r.req, r.bytes, 3, &used),
                    PL_PARSE_BAD);
   assert_int_equal(used, 0);
-  free(r.bytes);
+  pl__free(r.bytes);
 }
 
 static int free_accepted(void **state) {
   (void)state;
-  free(accepted.bytes);
+  pl__free(accepted.bytes);
   return 0;
 }
 

@@ -1,3 +1,4 @@
+/* test/http/test_problem.c - problem documents. */
 #include "http/problem.h"
 
 #include <setjmp.h>

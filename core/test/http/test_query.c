@@ -1,3 +1,4 @@
+/* test/http/test_query.c - queries and forms. */
 #include "http/query.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/http/test_range.c - ranges and conditions. */
 #include "http/range.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/http/test_router.c - patterns, precedence and conflicts. */
 #include "http/router.h"
 
 #include <setjmp.h>

@@ -1,3 +1,4 @@
+/* test/http/test_target.c - targets, decoding and dot segments. */
 #include "http/target.h"
 
 #include <setjmp.h>

@@ -261,8 +261,11 @@ static void notices_a_reset_while_idle(void **state) {
 static void sends_more_than_a_socket_takes_at_once(void **state) {
   struct fixture *f = *state;
   char *text = malloc(4000000);
-  int fd = dial(f), end;
+  int bytes = 65536, fd, end;
   size_t n;
+
+  setsockopt(f->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+  fd = dial(f);
 
   f->reply_bytes = 2900000;
   say(fd, "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
@@ -281,7 +284,7 @@ static void lingers_so_that_a_refusal_can_be_read(void **state) {
   int fd = dial(f), end;
   size_t n;
 
-  say(fd, "BROKEN\nand more that nobody reads\n");
+  say(fd, "GET /\nand more that nobody reads\n");
   turns(f, 5);
   say(fd, "and more still");
   n = hear(f, fd, text, sizeof text - 1, &end);

@@ -104,8 +104,8 @@ _Noreturn static void stay_for_ever(void) {
 }
 
 static int stay(const struct pl_worker_args *args) {
-  pl__status_send(args->status_fd, 0, NULL);
   signal(SIGTERM, SIG_IGN);
+  pl__status_send(args->status_fd, 0, NULL);
   stay_for_ever();
 }
 
@@ -157,6 +157,7 @@ static int log_and_die(const struct pl_worker_args *args) {
     return 7;
   worker_log(args, text);
   pl__status_send(args->status_fd, 0, NULL);
+  poll(NULL, 0, 100); /* who dies before all are ready fails the start */
   kill(getpid(), SIGKILL);
   return 0;
 }
@@ -173,6 +174,18 @@ struct run {
 static void message_write(void *arg, const char *text, size_t bytes) {
   if (write(*(int *)arg, text, bytes) < 0)
     _exit(6);
+}
+
+#define MASTERS_MAX 2
+static pid_t masters[MASTERS_MAX]; /* that run; a failed test leaves them */
+
+static void masters_note(pid_t old, pid_t new) {
+  for (size_t i = 0; i < MASTERS_MAX; i++) {
+    if (masters[i] == old) {
+      masters[i] = new;
+      return;
+    }
+  }
 }
 
 static uint64_t failing_allocation; /* the n-th in the master; 0: none */
@@ -204,6 +217,7 @@ static void master_start(struct run *r,
     _exit(0);
   }
   close(fds[1]);
+  masters_note(0, r->pid);
   r->messages = fds[0];
 }
 
@@ -232,6 +246,7 @@ static void master_end(struct run *r, const char *result) {
   snprintf(expected, sizeof(expected), "result %s", result);
   wait_for(r, expected);
   assert_int_equal(r->pid, waitpid(r->pid, NULL, 0));
+  masters_note(r->pid, 0);
   close(r->messages);
 }
 
@@ -385,8 +400,10 @@ static void writes_what_a_killed_worker_had_logged(void **state) {
   config.workers = 1;
   master_start(&r, log_and_die);
   wait_for(&r, "serving");
+  poll(NULL, 0, 150);
   kill(r.pid, SIGTERM);
   master_end(&r, "0 ");
+  assert_true(log_has("signal 9"));
   assert_true(log_has("last words"));
 }
 
@@ -535,6 +552,7 @@ static void leaves_nobody_behind_when_it_is_killed(void **state) {
   master_start(&r, stay);
   wait_for(&r, "serving");
   kill(r.pid, SIGKILL);
+  masters_note(r.pid, 0);
   assert_int_equal(0, orphans_wait(PATIENCE_MS));
   close(r.messages);
 }
@@ -634,6 +652,12 @@ static int teardown(void **state) {
   char path[128];
 
   (void)state;
+  for (size_t i = 0; i < MASTERS_MAX; i++)
+    if (masters[i])
+      kill(masters[i], SIGKILL);
+  memset(masters, 0, sizeof(masters));
+  orphans_wait(PATIENCE_MS);
+  failing_allocation = 0;
   pl__config_deinit(&config);
   unlink(log_path);
   snprintf(path, sizeof(path), "%s/test.pid", folder);

@@ -170,57 +170,122 @@ static void raises_when_memory_is_out_at_any_place(void **state) {
   lua_settop(L, 0);
 }
 
+static char bytes[512];
+
+/* An output with room for `room` bytes, of which 5 are used. */
+static struct pl_json_out output(uint32_t room) {
+  memset(bytes, '#', sizeof bytes);
+  return (struct pl_json_out){
+      .at = bytes, .pos = 5, .cap = 5 + room, .lead = ','};
+}
+
+static void assert_written(const struct pl_json_out *out, const char *text) {
+  assert_int_equal(out->pos, 5 + strlen(text));
+  assert_memory_equal(bytes + 5, text, strlen(text));
+  assert_int_equal(bytes[4], '#');
+  for (uint32_t at = out->cap; at < sizeof bytes; at++)
+    assert_int_equal(bytes[at], '#');
+}
+
 static void asks_for_the_room_it_then_fits_in(void **state) {
   (void)state;
-  static const char *const texts[] = {"", "a", "\"\\\n\1", "\xC3\xA9",
-                                      "plain text of more than 16 bytes\n"};
-  char out[512];
+  static const char *const texts[][2] = {
+      {"", ",\"\":"},
+      {"a", ",\"a\":"},
+      {"\"\\\n\1", ",\"\\\"\\\\\\n\\u0001\":"},
+      {"\xC3\xA9", ",\"\xC3\xA9\":"},
+      {"text of more than 16 bytes\n", ",\"text of more than 16 bytes\\n\":"}};
 
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-    uint32_t bytes = (uint32_t)strlen(texts[i]);
-    int32_t need = pl_json_put_key(out, 5, 5, ',', texts[i], bytes);
-    assert_in_range(-need, 1, 400);
-    memset(out, '#', sizeof out);
-    int32_t end =
-        pl_json_put_key(out, 5, 5 + (uint32_t)-need, ',', texts[i], bytes);
-    assert_in_range(end, 9, 5 - need);
-    assert_int_equal(out[4], '#');
-    assert_int_equal(out[5], ',');
-    assert_int_equal(out[end - 1], ':');
-    for (int32_t at = 5 - need; at < (int32_t)sizeof out; at++)
-      assert_int_equal(out[at], '#');
+    const char *text = texts[i][0];
+    struct pl_json_out out = output(0);
+    int32_t need = pl_json_put_key(&out, text, (uint32_t)strlen(text));
+    assert_in_range(need, 1, 400);
+    assert_int_equal(out.pos, 5);
+    out = output((uint32_t)need);
+    assert_int_equal(pl_json_put_key(&out, text, (uint32_t)strlen(text)), 0);
+    assert_written(&out, texts[i][1]);
+    assert_int_equal(out.lead, 0);
   }
+}
+
+static void writes_nothing_when_there_is_too_little_room(void **state) {
+  (void)state;
+  for (uint32_t room = 0; room < 2; room++) {
+    struct pl_json_out out = output(room);
+    assert_int_equal(pl_json_open(&out, 1), 2);
+    assert_int_equal(pl_json_put_number(&out, 1), 26);
+    assert_int_equal(pl_json_put_i64(&out, 1), 26);
+    assert_int_equal(pl_json_put_u64(&out, 1), 26);
+    assert_int_equal(pl_json_put_word(&out, PL_JSON_WORD_NULL), 9);
+    assert_int_equal(pl_json_put_string(&out, "", 0), 20);
+    assert_int_equal(out.depth, 0);
+    assert_written(&out, "");
+    out.depth = 1;
+    assert_int_equal(pl_json_close(&out), 2);
+    assert_int_equal(out.depth, 1);
+  }
+}
+
+static void puts_brackets_and_commas_where_they_belong(void **state) {
+  (void)state;
+  struct pl_json_out out = output(400);
+
+  assert_int_equal(pl_json_open(&out, 2), 0);
+  assert_int_equal(pl_json_open(&out, 0), 0);
+  assert_int_equal(pl_json_close(&out), 0);
+  assert_int_equal(pl_json_open(&out, PL_JSON_OBJECT), 0);
+  assert_int_equal(pl_json_put_key(&out, "a", 1), 0);
+  assert_int_equal(pl_json_put_word(&out, PL_JSON_WORD_FALSE), 0);
+  assert_int_equal(pl_json_put_key(&out, "b", 1), 0);
+  assert_int_equal(pl_json_open(&out, PL_JSON_OBJECT), 0);
+  assert_int_equal(pl_json_close(&out), 0);
+  assert_int_equal(pl_json_close(&out), 0);
+  assert_int_equal(pl_json_put_word(&out, PL_JSON_WORD_TRUE), 0);
+  assert_int_equal(pl_json_put_i64(&out, INT64_MIN), 0);
+  assert_int_equal(pl_json_close(&out), 0);
+  assert_int_equal(out.depth, 0);
+  assert_written(&out, ",[[],{\"a\":false,\"b\":{}},true,"
+                       "-9223372036854775808]");
+}
+
+static void opens_128_containers_and_no_more(void **state) {
+  (void)state;
+  struct pl_json_out out = output(400);
+
+  for (int i = 0; i < PL_JSON_DEPTH_MAX; i++)
+    assert_int_equal(pl_json_open(&out, 1), 0);
+  assert_int_equal(pl_json_open(&out, 1), PL_JSON_REFUSED);
+  assert_int_equal(out.depth, PL_JSON_DEPTH_MAX);
 }
 
 static void refuses_numbers_without_a_json_form(void **state) {
   (void)state;
-  char out[64];
+  struct pl_json_out out = output(400);
 
-  assert_int_equal(pl_json_put_number(out, 0, 64, 0, NAN), PL_JSON_REFUSED);
-  assert_int_equal(pl_json_put_number(out, 0, 64, 0, -INFINITY),
-                   PL_JSON_REFUSED);
-  assert_int_equal(pl_json_put_number(out, 60, 64, 0, 1), -26);
-  assert_int_equal(pl_json_put_number(out, 0, 26, '[', 1), 2);
+  assert_int_equal(pl_json_put_number(&out, NAN), PL_JSON_REFUSED);
+  assert_int_equal(pl_json_put_number(&out, -INFINITY), PL_JSON_REFUSED);
+  assert_int_equal(out.pos, 5);
 }
 
 static void refuses_strings_that_are_no_utf8(void **state) {
   (void)state;
-  char out[64];
+  struct pl_json_out out = output(400);
 
-  assert_int_equal(pl_json_put_string(out, 0, 64, 0, "a\xFF", 2),
-                   PL_JSON_REFUSED);
-  assert_int_equal(pl_json_put_string(out, 0, 64, 0, "\xE2\x82", 2),
-                   PL_JSON_REFUSED);
+  assert_int_equal(pl_json_put_string(&out, "a\xFF", 2), PL_JSON_REFUSED);
+  assert_int_equal(pl_json_put_key(&out, "\xE2\x82", 2), PL_JSON_REFUSED);
+  assert_int_equal(out.pos, 5);
+  assert_int_equal(out.lead, ',');
 }
 
 static void lets_one_take_the_encoder(void **state) {
   (void)state;
-  uint32_t busy = 0;
+  struct pl_json_out out = output(0);
 
-  assert_int_equal(pl_json_take(&busy), 0);
-  assert_int_equal(pl_json_take(&busy), 1);
-  busy = 0;
-  assert_int_equal(pl_json_take(&busy), 0);
+  assert_int_equal(pl_json_take(&out), 0);
+  assert_int_equal(pl_json_take(&out), 1);
+  out.busy = 0;
+  assert_int_equal(pl_json_take(&out), 0);
 }
 
 int main(void) {
@@ -233,6 +298,9 @@ int main(void) {
       cmocka_unit_test(reads_numbers_whatever_the_locale),
       cmocka_unit_test(raises_when_memory_is_out_at_any_place),
       cmocka_unit_test(asks_for_the_room_it_then_fits_in),
+      cmocka_unit_test(writes_nothing_when_there_is_too_little_room),
+      cmocka_unit_test(puts_brackets_and_commas_where_they_belong),
+      cmocka_unit_test(opens_128_containers_and_no_more),
       cmocka_unit_test(refuses_numbers_without_a_json_form),
       cmocka_unit_test(refuses_strings_that_are_no_utf8),
       cmocka_unit_test(lets_one_take_the_encoder),

@@ -49,6 +49,17 @@ app:get("/slow/:ms<int>", function(_, ms)
   return ("slow %d"):format(ms)
 end)
 
+-- The same with a deadline of its own.
+app:get("/own/:ms<int>", { timeout = "5s" }, function(_, ms)
+  P.sleep(ms / 1000)
+  return ("own %d"):format(ms)
+end)
+
+-- Never comes back, and nothing can interrupt it.
+app:get("/spin", function()
+  while true do end -- luacheck: ignore 542
+end)
+
 -- Answers without a look at the body.
 app:post("/unread", { body_max = "64M" }, function() return "unread" end)
 
@@ -76,7 +87,7 @@ app:post("/small", { body_max = 10 }, function(c) return c:body() end)
 
 local PIECE = ("0123456789abcdef"):rep(4096)
 
-local sent = 0 -- bytes that /endless has got rid of
+local sent = 0 -- bytes that /stream has got rid of
 
 -- So many bytes, in pieces of 64 KiB.
 app:get("/stream/:bytes<int>", { timeout = "2m" }, function(c, bytes)
@@ -179,7 +190,7 @@ app:get("/hoard", function()
 end)
 
 app:post("/log", function(c)
-  P.log.info(c:body())
+  P.log.info(c:body(), { answer = 42 })
 end)
 
 return app

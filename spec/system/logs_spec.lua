@@ -1,0 +1,168 @@
+-- What a running server writes, and what it does when nothing can be written.
+
+local json = require("perilune.json")
+local posix = require("spec.support.posix")
+local process = require("spec.support.process")
+local sockets = require("spec.support.wire")
+
+local APP = "spec/support/app/wire"
+
+local function serve(settings)
+  local args = {}
+  for _, pair in ipairs(settings or {}) do
+    args[#args + 1] = "--set"
+    args[#args + 1] = pair
+  end
+  return process.server({ app = APP, args = args })
+end
+
+local function records(text)
+  local list = {}
+  for line in text:gmatch("([^\n]+)\n") do
+    list[#list + 1] = assert(json.decode(line), line)
+  end
+  return list
+end
+
+local function find(list, key, value)
+  for _, record in ipairs(list) do
+    if record[key] == value then
+      return record
+    end
+  end
+end
+
+describe("the log", function()
+  after_each(process.cleanup)
+
+  it("has one access record for each request", function()
+    local server = serve()
+    local wire = assert(sockets.connect(server.port))
+    wire:send(("GET /text HTTP/1.1\r\nHost: x\r\n\r\n"):rep(2000))
+    for _ = 1, 2000 do
+      assert(wire:response())
+    end
+    assert.equal(0, server:stop())
+    local _, count = server:log():gsub('"target":"/text"', "")
+    assert.equal(2000, count)
+  end)
+
+  it("tells of a request what one wants to know", function()
+    local server = serve()
+    assert(sockets.ask(server.port, "POST", "/text?a=1", "", "hello"))
+    assert.equal(0, server:stop())
+    local r = find(records(server:log()), "target", "/text?a=1")
+    assert.equal("POST", r.method)
+    assert.equal(200, r.status)
+    assert.equal(5, r.bytes_in)
+    assert.equal(5, r.bytes_out)
+    assert.equal("127.0.0.1", r.remote)
+    assert.equal("1.1", r.http)
+    assert.equal("POST /text", r.route)
+    assert.equal(0, r.worker)
+    assert.matches("^%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x%x$", r.req_id)
+    assert.matches("^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d+Z$", r.time)
+    assert.is_number(r.duration_ms)
+  end)
+
+  it("has the records of handlers, with the id of their request", function()
+    local server = serve()
+    assert(sockets.ask(server.port, "POST", "/log", "", 'a "quoted" line\nand \0 another'))
+    assert.equal(0, server:stop())
+    local list = records(server:log())
+    local said = find(list, "msg", 'a "quoted" line\nand \0 another')
+    assert.is_table(said)
+    assert.equal("info", said.level)
+    assert.equal(42, said.answer)
+    assert.equal(find(list, "target", "/log").req_id, said.req_id)
+  end)
+
+  it("has refused requests too", function()
+    local server = serve()
+    local wire = assert(sockets.connect(server.port))
+    wire:send("GET /text HTTP/1.1\r\n\r\n")
+    assert.equal(400, wire:response().status)
+    assert.equal(0, server:stop())
+    assert.equal(400, find(records(server:log()), "target", "/text").status)
+  end)
+
+  it("escapes what a client sends", function()
+    local server = serve()
+    assert(sockets.ask(server.port, "GET", '/echo/%22%0a"x'))
+    assert.equal(0, server:stop())
+    assert.is_table(find(records(server:log()), "target", '/echo/%22%0a"x'))
+  end)
+
+  it("has no access records with log.access=false", function()
+    local server = serve({ "log.access=false" })
+    assert(sockets.ask(server.port, "GET", "/text"))
+    assert.equal(0, server:stop())
+    assert.is_nil(server:log():find('"target"', 1, true))
+  end)
+
+  it("has nothing below log.level", function()
+    local server = serve({ "log.level=error" })
+    assert(sockets.ask(server.port, "POST", "/log", "", "quiet"))
+    assert(sockets.ask(server.port, "GET", "/boom"))
+    assert.equal(0, server:stop())
+    for _, record in ipairs(records(server:log())) do
+      assert.equal("error", record.level)
+    end
+    assert.matches("secret of the handler", server:log(), 1, true)
+    assert.is_nil(server:log():find("quiet", 1, true))
+  end)
+
+  it("goes to a file when it is told to", function()
+    local path = process.folder() .. "/log"
+    local server = serve({ "log.output=" .. path })
+    assert(sockets.ask(server.port, "GET", "/text"))
+    assert.equal(0, server:stop())
+    assert.is_table(find(records(process.slurp(path)), "target", "/text"))
+    assert.equal("", server:log())
+  end)
+
+  it("does not hold up requests when its disk is full", function()
+    local server = serve({ "log.output=/dev/full" })
+    local wire = assert(sockets.connect(server.port))
+    local from = posix.now()
+    for _ = 1, 50 do
+      wire:send(("GET /text HTTP/1.1\r\nHost: x\r\n\r\n"):rep(500))
+      for _ = 1, 500 do
+        assert.equal(200, assert(wire:response()).status)
+      end
+    end
+    assert.is_true(posix.now() - from < 10)
+    assert.equal(0, server:stop())
+  end)
+
+  it("that has nowhere to go keeps a server from starting, with a line that says so", function()
+    local shell = process.spawn({ "sh", "-c",
+      ('exec "%s" run %s --listen 127.0.0.1:0 >&-'):format(process.launcher(), APP) },
+      { env = { XDG_RUNTIME_DIR = process.folder() } })
+    assert.equal(78, shell:wait())
+    assert.matches("log.output", shell:err(), 1, true)
+  end)
+
+  it("does not end the server when its reader goes away", function()
+    local runtime = process.folder()
+    local shell = process.spawn({ "sh", "-c",
+      ('exec "%s" run %s --listen 127.0.0.1:0 --workers 1 | head -n 1'):format(
+        process.launcher(), APP) }, { env = { XDG_RUNTIME_DIR = runtime } })
+    local port = tonumber(shell:wait_for("err", "serving [^\n]*:(%d+)[^\n]*\n"))
+    assert.is_number(port)
+    for _ = 1, 20 do
+      assert.equal(200, assert(sockets.ask(port, "GET", "/text")).status)
+      posix.sleep(0.01)
+    end
+    local master
+    for _, pid in ipairs(process.children(shell.pid)) do
+      if (process.slurp("/proc/" .. pid .. "/comm") or ""):find("perilune", 1, true) then
+        master = pid
+      end
+    end
+    process.signal(master or shell.pid, "TERM")
+    assert.is_true(posix.eventually(function()
+      return not sockets.connect(port)
+    end, 5))
+  end)
+end)
