@@ -111,6 +111,8 @@ static void on_beat(uv_timer_t *timer) {
   if (++w->beats % WORKER_BEATS_PER_TRIM == 0) {
     pl__slabs_tick(&w->dispatch.slabs);
     pl__alloc_trim();
+    if (w->dispatch.running == 0)
+      pl__vm_rest(&w->dispatch.vm);
   }
   pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP,
                  WORKER_SLABS_PUNCH_MAX);

@@ -21,12 +21,14 @@
 #define COLLECT_BEHIND_NS 200000 /* once the heap has tripled */
 #define COLLECT_IDLE_NS 1000000
 #define COLLECT_BYTES_MIN (4u << 20) /* below it nothing is collected */
+#define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
 
-static void set_goals(struct pl_vm *vm) {
+void pl__vm_collect_begin(struct pl_vm *vm) {
   uint64_t floor =
-      vm->live_bytes > COLLECT_BYTES_MIN ? vm->live_bytes : COLLECT_BYTES_MIN;
+      vm->heap_bytes > COLLECT_BYTES_MIN ? vm->heap_bytes : COLLECT_BYTES_MIN;
   uint64_t most = vm->options.memory_bytes_max;
 
+  vm->live_bytes = vm->heap_bytes;
   vm->emergency_bytes = 4 * floor;
   if (most && vm->emergency_bytes > most / 4 * 3)
     vm->emergency_bytes = most / 4 * 3;
@@ -38,8 +40,7 @@ int pl__collector_slice(lua_State *L) {
   do {
     if (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
       vm->collecting = false;
-      vm->live_bytes = vm->heap_bytes;
-      set_goals(vm);
+      pl__vm_collect_begin(vm);
       break;
     }
   } while (pl__clock_monotonic_ns() < vm->collect_end_ns);
@@ -78,4 +79,17 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
   if (lua_pcall(vm->L, 0, 0, 0))
     slice_failed(vm);
   lua_gc(vm->L, LUA_GCSTOP, 0);
+}
+
+/* A cycle that ends in the midst of a burst takes what the burst holds for
+ * live, and the next one waits until that has doubled: a worker that falls idle
+ * would keep it for ever. */
+void pl__vm_rest(struct pl_vm *vm) {
+  if (vm->collecting)
+    return;
+  if (vm->resting || vm->heap_bytes < vm->rest_bytes)
+    vm->rest_bytes = vm->heap_bytes;
+  vm->resting = vm->heap_bytes >
+                vm->rest_bytes + vm->rest_bytes / 2 + COLLECT_REST_BYTES_MIN;
+  vm->collecting = vm->resting;
 }

@@ -118,6 +118,7 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
     pl__vm_close(vm);
     return failed == LUA_ERRMEM ? PL_ENOMEM : PL_ESCRIPT;
   }
+  pl__vm_collect_begin(vm);
   return 0;
 
 fail_state:
@@ -271,8 +272,7 @@ int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
   if (lua_cpcall(vm->L, collect_protected, NULL))
     lua_pop(vm->L, 1); /* a finalizer's error, or no memory */
   lua_gc(vm->L, LUA_GCSTOP, 0);
-  vm->live_bytes = vm->heap_bytes;
-  vm->collecting = true; /* the first cycle sets the goals */
+  pl__vm_collect_begin(vm);
   return 0;
 }
 

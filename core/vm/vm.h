@@ -97,9 +97,11 @@ struct pl_vm {
   /* collector */
   uint64_t live_bytes;  /* after the last cycle */
   uint64_t emergency_bytes; /* past it a handler collects as it runs */
+  uint64_t rest_bytes;    /* least heap since pl__vm_rest last collected */
   int64_t collect_end_ns; /* of the present slice */
   int collect_ref;      /* registry: pl__collector_slice */
   bool collecting;      /* a cycle is under way */
+  bool resting;         /* pl__vm_rest has begun it */
   bool emergency;
   bool closing;
 };
@@ -152,8 +154,13 @@ double pl__vm_due(const struct pl_vm *vm);
 void pl__vm_tick(struct pl_vm *vm, double now, double monotonic);
 /* Whether any coroutine is ready to run. */
 bool pl__vm_is_ready(const struct pl_vm *vm);
+/* Sets the collector's goals by what the heap holds now. */
+void pl__vm_collect_begin(struct pl_vm *vm);
 /* Collects: a slice after requests, a longer one when the loop would block. */
 void pl__vm_collect(struct pl_vm *vm, bool idle);
+/* For once a second while no handler runs: begins a cycle, for pl__vm_collect
+ * to go on with, if a burst has left garbage worth one. */
+void pl__vm_rest(struct pl_vm *vm);
 
 /* News about a request that a runner has. */
 void pl__vm_on_body(struct pl_vm *vm, struct pl_req *req);

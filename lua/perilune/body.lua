@@ -6,7 +6,9 @@
 
 local buffer = require("string.buffer")
 local ffi = require("perilune.ffi")
+local form = require("perilune.form")
 local json = require("perilune.json")
+local multipart = require("perilune.multipart")
 local problem = require("perilune.problem")
 local wait = require("perilune.wait")
 
@@ -128,12 +130,12 @@ function M.form(bytes, content_type)
   local kind = media_type(content_type)
   local fields, files, code
   if kind == "application/x-www-form-urlencoded" then
-    fields, files, code = require("perilune.form").parse(bytes)
+    fields, files, code = form.parse(bytes)
     if fields then
       return fields, {}
     end
   elseif kind == "multipart/form-data" then
-    fields, files, code = require("perilune.multipart").parse(bytes, content_type)
+    fields, files, code = multipart.parse(bytes, content_type)
     if fields then
       return fields, files
     end

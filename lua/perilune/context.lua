@@ -17,6 +17,7 @@
 --- that calls the function stays interpreted.
 
 local body = require("perilune.body")
+local cookie = require("perilune.cookie")
 local core = require("perilune.core")
 local ffi = require("perilune.ffi")
 local problem = require("perilune.problem")
@@ -421,7 +422,7 @@ end
 ---@return perilune.Context
 function Methods:set_cookie(name, value, opts)
   local req = live(self)
-  local line, err = require("perilune.cookie").encode(name, value, opts)
+  local line, err = cookie.encode(name, value, opts)
   if not line then
     error(err, 2)
   end

@@ -23,6 +23,8 @@ local buffer = ffi.new("char[?]", CHUNK_BYTES)
 ---@class spec.Wire
 ---@field fd integer -1 when closed
 ---@field input string received and not yet taken
+---@field _parts string[] received within a call; joined once, as joining each time is quadratic
+---@field _pending integer bytes in them
 local Wire = {}
 Wire.__index = Wire
 
@@ -68,7 +70,7 @@ function M.connect(to, opts)
   if not is_path then
     C.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, int(1))
   end
-  return setmetatable({ fd = fd, input = "" }, Wire)
+  return setmetatable({ fd = fd, input = "", _parts = {}, _pending = 0 }, Wire)
 end
 
 --- A port that nobody listens on now.
@@ -135,13 +137,15 @@ function Wire:send_bytewise(bytes, pause)
   return true
 end
 
--- Adds to input: true, or nil and "timeout", "closed", "reset".
+-- Adds to _parts: the new bytes, or nil and "timeout", "closed", "reset".
 function Wire:_fill(due)
   while true do
     local n = tonumber(C.recv(self.fd, buffer, CHUNK_BYTES, MSG_DONTWAIT))
     if n > 0 then
-      self.input = self.input .. ffi.string(buffer, n)
-      return true
+      local bytes = ffi.string(buffer, n)
+      self._parts[#self._parts + 1] = bytes
+      self._pending = self._pending + n
+      return bytes
     elseif n == 0 then
       return nil, "closed"
     end
@@ -156,57 +160,73 @@ function Wire:_fill(due)
   end
 end
 
+-- Moves _parts to input; every public function ends with it.
+function Wire:_join()
+  if self._pending > 0 then
+    self.input = self.input .. table.concat(self._parts)
+    self._parts, self._pending = {}, 0
+  end
+end
+
+-- Takes bytes off input.
+function Wire:_take(count)
+  local bytes = self.input:sub(1, count)
+  self.input = self.input:sub(count + 1)
+  return bytes
+end
+
 --- What has come, at least one byte.
 ---@param seconds? number default 10
 ---@return string? bytes
 ---@return string? err "timeout", "closed", "reset"
 function Wire:receive(seconds)
   if self.input == "" then
-    local ok, err = self:_fill(posix.now() + (seconds or PATIENCE_S))
-    if not ok then
+    local bytes, err = self:_fill(posix.now() + (seconds or PATIENCE_S))
+    if not bytes then
       return nil, err
     end
+    self:_join()
   end
-  local bytes = self.input
-  self.input = ""
-  return bytes
+  return self:_take(#self.input)
 end
 
 --- Exactly so many bytes.
 ---@param count integer
 ---@param seconds? number
----@return string? bytes
+---@return string? bytes nil: what came stays in `input`
 ---@return string? err
 function Wire:receive_bytes(count, seconds)
   local due = posix.now() + (seconds or PATIENCE_S)
-  while #self.input < count do
-    local ok, err = self:_fill(due)
-    if not ok then
-      return nil, err
-    end
+  local bytes, err = "", nil
+  while bytes and #self.input + self._pending < count do
+    bytes, err = self:_fill(due)
   end
-  local bytes = self.input:sub(1, count)
-  self.input = self.input:sub(count + 1)
-  return bytes
+  self:_join()
+  if not bytes then
+    return nil, err
+  end
+  return self:_take(count)
 end
 
 --- Everything up to and with a plain text.
 ---@param mark string
 ---@param seconds? number
----@return string? bytes
+---@return string? bytes nil: what came stays in `input`
 ---@return string? err
 function Wire:receive_until(mark, seconds)
   local due = posix.now() + (seconds or PATIENCE_S)
-  while true do
-    local _, stop = self.input:find(mark, 1, true)
-    if stop then
-      return self:receive_bytes(stop)
-    end
-    local ok, err = self:_fill(due)
-    if not ok then
-      return nil, err
-    end
+  local tail, err = self.input, nil
+  while tail and not tail:find(mark, 1, true) do
+    local rest = tail:sub(-#mark) -- the mark may have come in two pieces
+    tail, err = self:_fill(due)
+    tail = tail and rest .. tail
   end
+  self:_join()
+  if not tail then
+    return nil, err
+  end
+  local _, stop = self.input:find(mark, 1, true)
+  return self:_take(stop)
 end
 
 --- Everything until the peer closes.
@@ -215,14 +235,12 @@ end
 ---@return string how "closed", "reset" or "timeout"
 function Wire:receive_all(seconds)
   local due = posix.now() + (seconds or PATIENCE_S)
-  while true do
-    local ok, err = self:_fill(due)
-    if not ok then
-      local bytes = self.input
-      self.input = ""
-      return bytes, err
-    end
-  end
+  local bytes, how
+  repeat
+    bytes, how = self:_fill(due)
+  until not bytes
+  self:_join()
+  return self:_take(#self.input), how
 end
 
 local function chunked_body(self, due)
