@@ -565,3 +565,12 @@ int pl__parser_begun(const struct pl_parser *p) { return p->state >= HEAD; }
 uint64_t pl__parser_left(const struct pl_parser *p) {
   return p->state == CHUNKED ? p->chunked.left : p->left;
 }
+
+#define TEXT_OF(n) #n
+#define VERSION_OF(major, minor, patch)                                        \
+  TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
+
+const char *pl__parser_version(void) {
+  return VERSION_OF(LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR,
+                    LLHTTP_VERSION_PATCH);
+}

@@ -5,6 +5,7 @@
 #include <uv.h>
 
 #include "base/alloc.h"
+#include "http/parser.h"
 #include "vm/config_file.h"
 
 /* What follows `name` in the allocator's version; NULL if it is another. */
@@ -23,6 +24,8 @@ const char *pl_version_of(const char *part) {
     return pl__config_file_lua_version();
   if (strcmp(part, "libuv") == 0)
     return uv_version_string();
+  if (strcmp(part, "llhttp") == 0)
+    return pl__parser_version();
   if (strcmp(part, "jemalloc") == 0)
     return allocator_version("jemalloc ");
   return NULL;

@@ -141,12 +141,12 @@ void pl__coro_give(struct pl_coro *c) {
 }
 
 void pl__coros_deinit(struct pl_vm *vm) {
+  pl__heap_deinit(&vm->timers); /* its nodes lie in the coroutines */
   for (uint32_t i = 0; i < vm->coro_count; i++)
     pl__free(vm->coros[i]);
   pl__free(vm->coros);
   vm->coros = NULL;
   vm->coro_count = vm->coro_cap = 0;
-  pl__heap_deinit(&vm->timers);
 }
 
 double pl__coro_id(const struct pl_coro *c) {

@@ -167,7 +167,8 @@ describe("c:file", function()
     wire:request("GET", "/file/shrinking.bin")
     assert(wire:receive_until("\r\n\r\n"))
     assert(io.open(path, "wb")):close()
-    local count, bytes, how = 0, nil, nil
+    local count = 0
+    local bytes, how
     repeat
       bytes, how = wire:receive()
       count = count + (bytes and #bytes or 0)
