@@ -12,9 +12,10 @@
 
 #include <stddef.h>
 
-#define PL_BUF_BLOCK_BYTES 20480u /* a pool's block; no power of two, so that
+#define PL_BUF_BLOCK_BYTES                                                     \
+  20480u                      /* a pool's block; no power of two, so that
                                      blocks don't share the same cache sets */
-#define PL_BUF_POOL_KEEP 256u     /* free blocks a pool keeps; others go back */
+#define PL_BUF_POOL_KEEP 256u /* free blocks a pool keeps; others go back */
 
 struct pl_buf_pool {
   void *free;          /* blocks, linked through their first word */

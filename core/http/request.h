@@ -103,8 +103,8 @@ struct pl_req {
 #define PL_METHODS(X)                                                          \
   X(0, DELETE)                                                                 \
   X(1, GET)                                                                    \
-  X(2, HEAD) X(3, POST) X(4, PUT) X(5, CONNECT) X(6, OPTIONS) X(7, TRACE)      \
-      X(28, PATCH)
+  X(2, HEAD)                                                                   \
+  X(3, POST) X(4, PUT) X(5, CONNECT) X(6, OPTIONS) X(7, TRACE) X(28, PATCH)
 
 enum pl_method {
 #define PL_METHOD_ENUM(number, name) PL_METHOD_##name = number,

@@ -109,7 +109,7 @@ struct pl_conn {
   uint32_t request_count;
   uint32_t lingered_bytes;
   size_t unacked_bytes; /* when the write deadline was armed */
-  uint8_t state; /* enum conn_state */
+  uint8_t state;        /* enum conn_state */
   uint8_t listener;
   bool dirty;      /* in net->dirty */
   bool want_write; /* watching for writable */
@@ -119,7 +119,7 @@ struct pl_conn {
   bool reset;      /* close by reset: the response was cut */
   bool linger;     /* the peer may still be sending: close gently */
   bool awaiting_body;
-  void *owner; /* of the transport, if it isn't ours */
+  void *owner;             /* of the transport, if it isn't ours */
   struct pl_socket socket; /* last: not there over a foreign transport */
 };
 
@@ -134,7 +134,7 @@ static struct pl_parser *slot_parser(struct conn_slot *s) {
 static void conn_check(const struct pl_conn *c) {
   bool held = c->state == HEAD || c->state == BODY || c->state == BUSY ||
               c->state == DISCARD || c->state == FLUSHING;
-  PL_ASSERT((c->slot != NULL) == held);                         /* (1) */
+  PL_ASSERT((c->slot != NULL) == held);                          /* (1) */
   PL_ASSERT(!c->slot || c->slot->filled <= c->slot->data_bytes); /* (2) */
   PL_ASSERT(!c->slot || c->slot->parsed <= c->slot->filled);
   PL_ASSERT(c->state == BUSY || !c->awaiting_body); /* (3) */
@@ -143,7 +143,9 @@ static void conn_check(const struct pl_conn *c) {
 
 /* --- slots ------------------------------------------------------------- */
 
-static uint32_t align16(size_t bytes) { return (uint32_t)((bytes + 15) & ~15u); }
+static uint32_t align16(size_t bytes) {
+  return (uint32_t)((bytes + 15) & ~15u);
+}
 
 static uint32_t slot_fixed_bytes(const struct pl_net_limits *l) {
   return align16(sizeof(struct conn_slot)) +
@@ -166,9 +168,7 @@ uint32_t pl__net_slab_bytes(const struct pl_net_limits *limits) {
 }
 
 /* The same within a page: where in its slab a slot begins. */
-static uint32_t slot_colour(uint32_t index) {
-  return index % 15 * 256;
-}
+static uint32_t slot_colour(uint32_t index) { return index % 15 * 256; }
 
 static void slot_layout(struct conn_slot *s, const struct pl_net *net) {
   char *at = (char *)s + align16(sizeof *s);
@@ -499,8 +499,8 @@ static void conn_on_head(struct pl_conn *c) {
     return;
   }
   c->state = BODY;
-  conn_arm(c, req->flags & PL_REQ_CHUNKED ? PL_DEADLINE_GATHER
-                                          : PL_DEADLINE_BODY);
+  conn_arm(c,
+           req->flags & PL_REQ_CHUNKED ? PL_DEADLINE_GATHER : PL_DEADLINE_BODY);
 }
 
 static void conn_on_body_end(struct pl_conn *c) {
@@ -800,8 +800,8 @@ static void conn_receive(struct pl_conn *c) {
     c->state = HEAD;
   if (s->filled == s->data_bytes)
     return;
-  ssize_t n = c->transport->ops->receive(
-      c->transport, s->data + s->filled, s->data_bytes - s->filled);
+  ssize_t n = c->transport->ops->receive(c->transport, s->data + s->filled,
+                                         s->data_bytes - s->filled);
   if (n > 0) {
     s->filled += (uint32_t)n;
     if (fresh)

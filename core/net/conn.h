@@ -53,10 +53,10 @@ struct pl_conn_events {
 struct pl_net_limits {
   /* By kind of deadline; that of PL_DEADLINE_GATHER is ours. */
   double seconds[PL_DEADLINE_COUNT];
-  uint32_t output_bytes;             /* waiting to be sent, per connection */
+  uint32_t output_bytes; /* waiting to be sent, per connection */
   struct pl_parser_limits parser;
-  double body_bytes;      /* unless on_head sets another body_max */
-  uint32_t requests_max;  /* per connection; 0: no limit */
+  double body_bytes;     /* unless on_head sets another body_max */
+  uint32_t requests_max; /* per connection; 0: no limit */
   uint32_t connections_max;
 };
 
@@ -69,14 +69,14 @@ struct pl_net {
   struct pl_buf_pool *buffers; /* borrowed */
   struct pl_deadlines deadlines;
   struct pl_http_env env;
-  struct pl_list conns;        /* all of them */
-  uint32_t conn_count;         /* those open, in-memory ones included */
-  struct pl_conn *dirty;       /* those with output to be sent this tick */
-  double now;                  /* monotonic seconds, set once per tick */
-  double serial;               /* of the last request */
-  uint64_t id_seed;            /* request ids are mixed from it and serial */
+  struct pl_list conns;  /* all of them */
+  uint32_t conn_count;   /* those open, in-memory ones included */
+  struct pl_conn *dirty; /* those with output to be sent this tick */
+  double now;            /* monotonic seconds, set once per tick */
+  double serial;         /* of the last request */
+  uint64_t id_seed;      /* request ids are mixed from it and serial */
   bool draining;
-  char *discard;               /* where unwanted bytes are received to */
+  char *discard; /* where unwanted bytes are received to */
 };
 
 /* Bytes that a slab must have for these limits. */

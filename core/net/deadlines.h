@@ -31,8 +31,8 @@ enum pl_deadline_kind {
 /* Lies in the connection; all zero is "not armed". */
 struct pl_deadline {
   struct pl_list link;
-  double due;   /* monotonic seconds */
-  int kind;     /* enum pl_deadline_kind */
+  double due; /* monotonic seconds */
+  int kind;   /* enum pl_deadline_kind */
   bool armed;
 };
 

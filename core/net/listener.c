@@ -63,8 +63,7 @@ int pl__listener_open(struct pl_listener *l, struct pl_net *net,
                       uv_loop_t *loop, int fd, uint8_t index) {
   int status;
 
-  *l = (struct pl_listener){
-      .net = net, .loop = loop, .fd = fd, .index = index};
+  *l = (struct pl_listener){.net = net, .loop = loop, .fd = fd, .index = index};
   status = uv_poll_init(loop, &l->poll, fd);
   if (status)
     return status;

@@ -17,10 +17,10 @@ struct pl_listener {
   uv_loop_t *loop;
   uv_poll_t poll;
   int fd;
-  uint8_t index;    /* of the address */
+  uint8_t index; /* of the address */
   bool watching;
   bool open;
-  bool starved;     /* the last accept found no descriptor */
+  bool starved; /* the last accept found no descriptor */
 };
 
 /* Watches `fd` (listening, non-blocking). 0 or a UV_E*. */

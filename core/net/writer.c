@@ -53,7 +53,8 @@ static void writer_advance(struct pl_writer *w, size_t n) {
 
   if (n < out) {
     w->out_sent += (uint32_t)n;
-    if (w->out_sent >= WRITER_COMPACT_BYTES) { /* a peer that never catches up */
+    if (w->out_sent >=
+        WRITER_COMPACT_BYTES) { /* a peer that never catches up */
       pl__buf_drop(&w->out, w->out_sent);
       w->out_sent = 0;
     }
@@ -76,8 +77,8 @@ static int writer_pieces(const struct pl_writer *w, struct iovec pieces[3]) {
   int count = 0;
 
   if (w->out.bytes > w->out_sent)
-    pieces[count++] = (struct iovec){w->out.at + w->out_sent,
-                                     w->out.bytes - w->out_sent};
+    pieces[count++] =
+        (struct iovec){w->out.at + w->out_sent, w->out.bytes - w->out_sent};
   if (w->pin_bytes)
     pieces[count++] = (struct iovec){(void *)(uintptr_t)w->pin, w->pin_bytes};
   if (w->tail_bytes)
@@ -85,9 +86,8 @@ static int writer_pieces(const struct pl_writer *w, struct iovec pieces[3]) {
   return count;
 }
 
-static enum pl_write_outcome writer_flush_file(struct pl_writer *w,
-                                               struct pl_transport *t,
-                                               bool *moved) {
+static enum pl_write_outcome
+writer_flush_file(struct pl_writer *w, struct pl_transport *t, bool *moved) {
   size_t share = WRITER_FILE_BYTES_PER_FLUSH;
 
   while (w->file_bytes && share) {

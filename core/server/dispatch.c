@@ -287,8 +287,7 @@ static int open_vm(struct pl_dispatch *d, char *err) {
   failed = pl__modules_folder(folder, sizeof folder);
   if (failed) {
     snprintf(err, PL_VM_ERROR_BYTES,
-             "perilune's Lua modules are not where they belong: no %s",
-             folder);
+             "perilune's Lua modules are not where they belong: no %s", folder);
     return failed;
   }
   return pl__vm_open(&d->vm, &options, err);

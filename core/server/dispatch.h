@@ -27,9 +27,9 @@ struct pl_dispatch_options {
   void *slabs;                    /* the section, page-aligned */
   uint32_t slab_count;            /* slabs of pl__net_slab_bytes */
   uint32_t slab_bytes;
-  struct pl_ring *log;     /* NULL: a tool, records go to stderr */
-  int log_wake_fd;         /* of its reader */
-  uint32_t worker;         /* index; UINT32_MAX: a tool */
+  struct pl_ring *log;      /* NULL: a tool, records go to stderr */
+  int log_wake_fd;          /* of its reader */
+  uint32_t worker;          /* index; UINT32_MAX: a tool */
   struct pl_inject *inject; /* tools; NULL: none */
   /* Tools: text for the user. */
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);
@@ -45,7 +45,7 @@ struct pl_dispatch {
   struct pl_ring_writer log;
   bool has_log;
   bool log_access;
-  bool log_stalled;      /* the log's reader takes nothing */
+  bool log_stalled; /* the log's reader takes nothing */
   uint32_t worker;
   uint32_t site;         /* of connections by sockets */
   struct pl_req **queue; /* ring of requests that may be handled */

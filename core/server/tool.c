@@ -25,8 +25,7 @@ struct tool {
   void *output_arg;
 };
 
-static void on_output(void *arg, bool message, const char *text,
-                      size_t bytes) {
+static void on_output(void *arg, bool message, const char *text, size_t bytes) {
   struct tool *t = arg;
 
   t->on_output(t->output_arg, message ? PL_STREAM_MESSAGE : PL_STREAM_RESULT,
@@ -130,9 +129,8 @@ int pl__tool_check(const struct pl_config *config, pl_output_fn output,
     return error->code;
   failed = tool_call(t, "check", &app, 1, &faults, error);
   if (!failed && faults)
-    failed = pl__error_set(error, PL_ESCRIPT, faults == 1 ? "%u problem"
-                                                          : "%u problems",
-                           faults);
+    failed = pl__error_set(error, PL_ESCRIPT,
+                           faults == 1 ? "%u problem" : "%u problems", faults);
   tool_close(t);
   return failed ? failed : pl__error_clear(error);
 }

@@ -6,9 +6,9 @@
  * last one is gone, or timeouts.drain is over, the worker ends.
  */
 #include "server/worker.h"
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/alloc.h"
 #include "fabric/map.h"
 #include "fabric/routes.h"
 #include "net/listener.h"
@@ -24,8 +24,8 @@
 #include <unistd.h>
 
 #define WORKER_BEAT_MS 100
-#define WORKER_SLABS_KEEP 64        /* warm ones that stay when nothing is on */
-#define WORKER_SLABS_PUNCH_MAX 256  /* given back in one beat */
+#define WORKER_SLABS_KEEP 64       /* warm ones that stay when nothing is on */
+#define WORKER_SLABS_PUNCH_MAX 256 /* given back in one beat */
 #define WORKER_BEATS_PER_TRIM 10
 
 struct worker {
@@ -38,7 +38,7 @@ struct worker {
   struct pl_beat *beat;
   uint32_t beats;
   bool draining;
-  bool cut; /* the drain took too long: connections were closed */
+  bool cut;         /* the drain took too long: connections were closed */
   double drain_end; /* monotonic seconds */
 };
 
@@ -104,8 +104,8 @@ static void on_beat(uv_timer_t *timer) {
 
   atomic_store_explicit(&w->beat->request_count, w->dispatch.running,
                         memory_order_relaxed);
-  atomic_store_explicit(&w->beat->connection_count,
-                        w->dispatch.net.conn_count, memory_order_relaxed);
+  atomic_store_explicit(&w->beat->connection_count, w->dispatch.net.conn_count,
+                        memory_order_relaxed);
   atomic_store_explicit(&w->beat->at_ns, pl__clock_monotonic_ns(),
                         memory_order_relaxed);
   if (++w->beats % WORKER_BEATS_PER_TRIM == 0) {
@@ -114,8 +114,7 @@ static void on_beat(uv_timer_t *timer) {
     if (w->dispatch.running == 0)
       pl__vm_rest(&w->dispatch.vm);
   }
-  pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP,
-                 WORKER_SLABS_PUNCH_MAX);
+  pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP, WORKER_SLABS_PUNCH_MAX);
   on_conn_closed(w); /* descriptors may be there again */
   worker_end_if_drained(w);
 }
@@ -176,9 +175,9 @@ static int load(struct worker *w, char *err) {
 
 static int listen_all(struct worker *w, char *err) {
   for (uint32_t i = 0; i < w->args->listen_count; i++) {
-    int failed = pl__listener_open(&w->listeners[i], &w->dispatch.net,
-                                   &w->loop.uv, w->args->listen_fds[i],
-                                   (uint8_t)i);
+    int failed =
+        pl__listener_open(&w->listeners[i], &w->dispatch.net, &w->loop.uv,
+                          w->args->listen_fds[i], (uint8_t)i);
     if (failed) {
       snprintf(err, PL_VM_ERROR_BYTES, "cannot watch a listening socket: %s",
                uv_strerror(failed));

@@ -272,8 +272,9 @@ static void add_field(lua_State *L, struct pl_record_draft *draft) {
     break;
   }
   default:
-    pl__record_str(draft, key,
-                   pl__slice(luaL_typename(L, -1), strlen(luaL_typename(L, -1))));
+    pl__record_str(
+        draft, key,
+        pl__slice(luaL_typename(L, -1), strlen(luaL_typename(L, -1))));
   }
 }
 

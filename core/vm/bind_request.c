@@ -24,8 +24,8 @@ int pl_req_query(struct pl_req *req, const char *name, uint32_t bytes,
                  int from) {
   if (!(req->parsed & 1) && pl__req_queries(req))
     return -2;
-  return pl__fields_find(req->queries, req->query_count,
-                         pl__slice(name, bytes), (uint32_t)from);
+  return pl__fields_find(req->queries, req->query_count, pl__slice(name, bytes),
+                         (uint32_t)from);
 }
 
 int pl_req_cookie(struct pl_req *req, const char *name, uint32_t bytes,

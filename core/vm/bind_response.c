@@ -59,8 +59,8 @@ int pl_res_send(struct pl_req *req, uint32_t status, const char *type,
 
 int pl_res_begin(struct pl_req *req, uint32_t status, const char *type,
                  uint32_t type_bytes) {
-  int failed = pl__encode_head(req, (uint16_t)status,
-                               pl__slice(type, type_bytes), -1);
+  int failed =
+      pl__encode_head(req, (uint16_t)status, pl__slice(type, type_bytes), -1);
   if (failed)
     return failed;
   req->flags |= PL_REQ_STREAMING;

@@ -96,7 +96,8 @@ int pl_cancel(double id) {
 }
 
 void pl_cancel_tasks(struct pl_req *req) {
-  struct pl_list *link, *after, *tasks = &pl__vm_running->slots[req->slot].tasks;
+  struct pl_list *link, *after,
+      *tasks = &pl__vm_running->slots[req->slot].tasks;
 
   PL_LIST_EACH(link, after, tasks)
   pl__coro_cancel(PL_LIST_ENTRY(link, struct pl_coro, task_link));

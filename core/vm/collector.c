@@ -20,7 +20,7 @@
 #define COLLECT_BUSY_NS 20000
 #define COLLECT_BEHIND_NS 200000 /* once the heap has tripled */
 #define COLLECT_IDLE_NS 1000000
-#define COLLECT_BYTES_MIN (4u << 20) /* below it nothing is collected */
+#define COLLECT_BYTES_MIN (4u << 20)      /* below it nothing is collected */
 #define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
 
 void pl__vm_collect_begin(struct pl_vm *vm) {
@@ -49,9 +49,8 @@ int pl__collector_slice(lua_State *L) {
 
 /* What a finalizer has raised; the next slice goes on behind it. */
 static void slice_failed(struct pl_vm *vm) {
-  const char *why = lua_type(vm->L, -1) == LUA_TSTRING
-                        ? lua_tostring(vm->L, -1)
-                        : "no text";
+  const char *why =
+      lua_type(vm->L, -1) == LUA_TSTRING ? lua_tostring(vm->L, -1) : "no text";
 
   pl__report(vm, PL_LEVEL_ERROR, NULL, "a finalizer failed", why);
   lua_pop(vm->L, 1);
@@ -70,11 +69,10 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
     return;
   vm->collecting = true;
   pl__vm_running = vm; /* finalizers are Lua as well */
-  vm->collect_end_ns =
-      pl__clock_monotonic_ns() + (idle ? COLLECT_IDLE_NS
-                                  : vm->heap_bytes > 3 * floor
-                                      ? COLLECT_BEHIND_NS
-                                      : COLLECT_BUSY_NS);
+  vm->collect_end_ns = pl__clock_monotonic_ns() + (idle ? COLLECT_IDLE_NS
+                                                   : vm->heap_bytes > 3 * floor
+                                                       ? COLLECT_BEHIND_NS
+                                                       : COLLECT_BUSY_NS);
   lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
   if (lua_pcall(vm->L, 0, 0, 0))
     slice_failed(vm);

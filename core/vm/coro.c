@@ -237,8 +237,7 @@ void pl__vm_tick(struct pl_vm *vm, double now, double monotonic) {
   vm->clock.monotonic = monotonic;
   while ((node = pl__heap_take_due(&vm->timers, monotonic))) {
     struct pl_coro *c = PL_LIST_ENTRY(node, struct pl_coro, timer);
-    pl__coro_ready(c, c->wait_due <= monotonic ? PL_WAKE_OK
-                                               : PL_WAKE_DEADLINE);
+    pl__coro_ready(c, c->wait_due <= monotonic ? PL_WAKE_OK : PL_WAKE_DEADLINE);
   }
 }
 
@@ -320,7 +319,9 @@ static void coro_failed(struct pl_coro *c, int status) {
       lua_type(c->co, -1) == LUA_TSTRING ? lua_tostring(c->co, -1) : NULL;
 
   pl__report(c->vm, PL_LEVEL_ERROR, c->req, "a coroutine of the runtime failed",
-             why ? why : status == LUA_ERRMEM ? "out of memory" : "unknown");
+             why                    ? why
+             : status == LUA_ERRMEM ? "out of memory"
+                                    : "unknown");
   if (c->is_task) {
     task_end(c);
   } else if (c->req) {

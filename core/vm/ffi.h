@@ -38,8 +38,8 @@ enum {
 };
 
 struct pl_abi {
-  uint32_t version;    /* PL_ABI_VERSION of the C half */
-  uint32_t req_bytes;  /* sizeof(struct pl_req) */
+  uint32_t version;   /* PL_ABI_VERSION of the C half */
+  uint32_t req_bytes; /* sizeof(struct pl_req) */
   uint32_t header_bytes;
   uint32_t param_bytes;
 };

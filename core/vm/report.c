@@ -48,9 +48,8 @@ void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft) {
     print_draft(draft);
 }
 
-void pl__report(struct pl_vm *vm, enum pl_level level,
-                const struct pl_req *req, const char *message,
-                const char *error) {
+void pl__report(struct pl_vm *vm, enum pl_level level, const struct pl_req *req,
+                const char *message, const char *error) {
   _Alignas(8) char memory[PL_VM_ERROR_BYTES + 1024];
   struct pl_record head = pl__report_head(vm, level, req);
   struct pl_record_draft draft;

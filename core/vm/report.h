@@ -10,9 +10,8 @@
 #include "vm/vm.h"
 
 /* A record with the field `error` (left out when it is ""). req may be NULL. */
-void pl__report(struct pl_vm *vm, enum pl_level level,
-                const struct pl_req *req, const char *message,
-                const char *error);
+void pl__report(struct pl_vm *vm, enum pl_level level, const struct pl_req *req,
+                const char *message, const char *error);
 /* The head of a record about `req` (NULL: about no request). */
 struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
                                  const struct pl_req *req);

@@ -90,8 +90,7 @@ void pl__vm_route(struct pl_vm *vm, struct pl_req *req) {
     req->route = s->not_found;
     break;
   case PL_ROUTE_NOT_ALLOWED:
-    req->route =
-        req->method == PL_METHOD_OPTIONS ? s->options : s->not_allowed;
+    req->route = req->method == PL_METHOD_OPTIONS ? s->options : s->not_allowed;
     break;
   }
   const struct pl_vm_route *r = &vm->routes[req->route];

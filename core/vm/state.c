@@ -85,8 +85,8 @@ static void vm_init_lists(struct pl_vm *vm) {
   pl__list_init(&vm->idle_runners);
   pl__list_init(&vm->idle_tasks);
   pl__list_init(&vm->free_coros);
-  pl__heap_init(&vm->timers, vm->options.slot_count + vm->options.tasks_max +
-                                 1024);
+  pl__heap_init(&vm->timers,
+                vm->options.slot_count + vm->options.tasks_max + 1024);
 }
 
 int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
@@ -158,10 +158,10 @@ struct boot_call {
   const char *name;
   const struct pl_vm_arg *args;
   uint32_t count;
-  uint32_t site;     /* the argument if there are no args; or the result */
-  struct pl_buf *out; /* for texts; NULL: the result is `site` */
-  uint32_t lines;     /* how many texts */
-  int failed;         /* appending them */
+  uint32_t site;        /* the argument if there are no args; or the result */
+  struct pl_buf *out;   /* for texts; NULL: the result is `site` */
+  uint32_t lines;       /* how many texts */
+  int failed;           /* appending them */
   struct pl_coro *task; /* of start_protected */
 };
 

@@ -46,17 +46,17 @@ struct pl_vm_value {
 
 /* Everything borrowed for the life of the VM, but what says copied. */
 struct pl_vm_options {
-  struct pl_vm_host host;     /* copied */
-  const char *lua_folder;     /* where perilune/init.lua lies, of ours */
-  const char *settings_json;  /* the app's settings, an object */
+  struct pl_vm_host host;           /* copied */
+  const char *lua_folder;           /* where perilune/init.lua lies, of ours */
+  const char *settings_json;        /* the app's settings, an object */
   const struct pl_vm_value *values; /* configuration; ends with key NULL */
-  struct pl_ring_writer *log; /* NULL: records go to stderr as text */
-  uint32_t worker;            /* index; UINT32_MAX in tools */
-  uint32_t slot_count;        /* requests at once: slots are 0 .. count - 1 */
-  uint32_t tasks_max;         /* per worker */
+  struct pl_ring_writer *log;       /* NULL: records go to stderr as text */
+  uint32_t worker;                  /* index; UINT32_MAX in tools */
+  uint32_t slot_count; /* requests at once: slots are 0 .. count - 1 */
+  uint32_t tasks_max;  /* per worker */
   uint32_t tasks_per_request_max;
-  double timeout_s;      /* deadline of a request, unless its route has one */
-  double body_max;       /* bytes, likewise */
+  double timeout_s; /* deadline of a request, unless its route has one */
+  double body_max;  /* bytes, likewise */
   uint64_t memory_bytes_max; /* allocation fails past it; 0: no limit */
   int log_level_min;         /* enum pl_level */
 };
@@ -70,7 +70,7 @@ struct pl_vm {
   struct lua_State *L;
   struct pl_vm_options options;
   struct pl_clock clock;
-  uint64_t heap_bytes; /* of the VM now, by its allocator */
+  uint64_t heap_bytes;       /* of the VM now, by its allocator */
   struct pl_reserve reserve; /* for making the state */
   /* coroutines */
   struct pl_coro *current; /* the one that runs; NULL: none */
@@ -85,7 +85,7 @@ struct pl_vm {
   uint32_t idle_count;       /* threads in both */
   struct pl_heap timers;
   struct pl_vm_slot *slots;
-  int loop_ref; /* registry: the runner's main function */
+  int loop_ref;    /* registry: the runner's main function */
   uint32_t budget; /* requests that may still be taken in this dispatch */
   int64_t budget_end_ns;
   /* apps */
@@ -95,13 +95,13 @@ struct pl_vm {
   uint32_t route_cap;
   uint32_t route_count;
   /* collector */
-  uint64_t live_bytes;  /* after the last cycle */
+  uint64_t live_bytes;      /* after the last cycle */
   uint64_t emergency_bytes; /* past it a handler collects as it runs */
-  uint64_t rest_bytes;    /* least heap since pl__vm_rest last collected */
-  int64_t collect_end_ns; /* of the present slice */
-  int collect_ref;      /* registry: pl__collector_slice */
-  bool collecting;      /* a cycle is under way */
-  bool resting;         /* pl__vm_rest has begun it */
+  uint64_t rest_bytes;      /* least heap since pl__vm_rest last collected */
+  int64_t collect_end_ns;   /* of the present slice */
+  int collect_ref;          /* registry: pl__collector_slice */
+  bool collecting;          /* a cycle is under way */
+  bool resting;             /* pl__vm_rest has begun it */
   bool emergency;
   bool closing;
 };

@@ -4,10 +4,10 @@
  * The owner here is a small one: requests wait in an array, and step() handles
  * them by their path, one step at a time, as a runner would.
  */
-#include "net/conn.h"
 #include "base/alloc.h"
 #include "base/err.h"
 #include "http/encode.h"
+#include "net/conn.h"
 #include "net/memory.h"
 
 #include <setjmp.h>
@@ -119,9 +119,8 @@ static void on_closed(void *arg, struct pl_conn *c) {
   k->conn = NULL;
 }
 
-static const struct pl_conn_events events = {on_head, on_request,  on_body,
-                                             on_writable, on_gone, on_end,
-                                             on_closed};
+static const struct pl_conn_events events = {
+    on_head, on_request, on_body, on_writable, on_gone, on_end, on_closed};
 
 static void end(struct client *k) {
   k->req = NULL;
@@ -278,9 +277,8 @@ static void open_net(struct fixture *f) {
   assert_true(f->section != MAP_FAILED);
   assert_int_equal(pl__slabs_init(&f->slabs, f->section, bytes, SLABS), 0);
   pl__buf_pool_init(&f->buffers);
-  assert_int_equal(pl__net_init(&f->net, &limits, &events, f, &f->slabs,
-                                &f->buffers, 7),
-                   0);
+  assert_int_equal(
+      pl__net_init(&f->net, &limits, &events, f, &f->slabs, &f->buffers, 7), 0);
   pl__http_env_init(&f->net.env, 0);
   f->net.now = 1000;
   f->body_max = 1e9;
@@ -477,11 +475,7 @@ static const struct {
      {"Connection: close", "/a"},
      1,
      1},
-    {"HTTP/1.0",
-     "GET /a HTTP/1.0\r\n\r\n",
-     {"Connection: close", "/a"},
-     1,
-     1},
+    {"HTTP/1.0", "GET /a HTTP/1.0\r\n\r\n", {"Connection: close", "/a"}, 1, 1},
     {"HTTP/1.0 kept alive",
      "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
      "GET /b HTTP/1.0\r\n\r\n",
@@ -591,7 +585,8 @@ static void starts_the_handler_once_a_small_body_is_there(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
 
-  send_text(f, k, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+  send_text(f, k,
+            "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
   send_text(f, k, "hell");
   assert_int_equal(f->head_count, 1);
   assert_int_equal(f->request_count, 0);
@@ -662,7 +657,8 @@ static void refuses_a_declared_body_over_the_limit(void **state) {
   struct client *k = &f->clients[0];
 
   f->body_max = 4;
-  send_text(f, k, "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+  send_text(f, k,
+            "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
   assert_sent(k, "HTTP/1.1 413 ");
   assert_sent(k, "Connection: close");
   assert_int_equal(f->request_count, 0);
@@ -670,8 +666,8 @@ static void refuses_a_declared_body_over_the_limit(void **state) {
   assert_int_equal(f->status, 413);
 }
 
-static void tells_the_handler_that_a_chunked_body_is_over_the_limit(
-    void **state) {
+static void
+tells_the_handler_that_a_chunked_body_is_over_the_limit(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
 
@@ -687,13 +683,14 @@ static void tells_the_handler_that_a_chunked_body_is_over_the_limit(
   assert_true(k->memory.shut);
 }
 
-static void discards_a_body_of_limited_size_after_an_early_answer(
-    void **state) {
+static void
+discards_a_body_of_limited_size_after_an_early_answer(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
 
-  send_text(f, k,
-            "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n");
+  send_text(
+      f, k,
+      "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n");
   assert_sent(k, "/early");
   send_bytes(f, k, big, 200000);
   send_text(f, k, "GET /b HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -705,8 +702,9 @@ static void closes_rather_than_discard_a_large_body(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
 
-  send_text(f, k,
-            "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\n");
+  send_text(
+      f, k,
+      "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\n");
   assert_sent(k, "/early");
   assert_true(k->memory.shut);
   assert_false(k->memory.closed); /* it lingers: the client may be sending */
@@ -828,8 +826,8 @@ static void sends_all_of_a_response_to_a_half_closed_client(void **state) {
   assert_null(k->conn);
 }
 
-static void ends_at_once_when_input_ends_behind_half_a_pipelined_request(
-    void **state) {
+static void
+ends_at_once_when_input_ends_behind_half_a_pipelined_request(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
 
@@ -844,8 +842,8 @@ static void ends_at_once_when_input_ends_behind_half_a_pipelined_request(
   assert_int_equal(count_of(k, "HTTP/1.1 "), 1);
 }
 
-static void fails_a_pipelined_body_when_input_has_ended_before_it(
-    void **state) {
+static void
+fails_a_pipelined_body_when_input_has_ended_before_it(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
 
@@ -875,8 +873,8 @@ static void starts_the_handler_before_all_of_a_chunked_body(void **state) {
   assert_int_equal(k->req->body.bytes, 3);
 }
 
-static void starts_the_handler_when_a_chunked_body_fills_the_slab(
-    void **state) {
+static void
+starts_the_handler_when_a_chunked_body_fills_the_slab(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
 
@@ -1028,8 +1026,8 @@ static void says_when_there_is_room_again_at_a_flush(void **state) {
 
 /* limits.output bytes may wait, of which not yet compacted ones have been
  * sent; a piece of 64 KiB fits all the same. */
-static void takes_a_piece_when_the_output_is_just_below_its_limit(
-    void **state) {
+static void
+takes_a_piece_when_the_output_is_just_below_its_limit(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
   struct pl_buf *out;
@@ -1218,8 +1216,8 @@ static void lingers_when_the_client_wanted_to_go_on(void **state) {
   assert_null(k->conn);
 }
 
-static void drains_idle_connections_at_once_and_others_behind_their_request(
-    void **state) {
+static void
+drains_idle_connections_at_once_and_others_behind_their_request(void **state) {
   struct fixture *f = *state;
   struct client *idle = &f->clients[0], *busy = connect_client(f, 1),
                 *half = connect_client(f, 2);

@@ -17,8 +17,8 @@ static int due_count;
 static bool again; /* on_due arms its deadline anew */
 
 static int set_up(void **state) {
-  double seconds[PL_DEADLINE_COUNT] = {[PL_DEADLINE_HEADER] = 10,
-                                       [PL_DEADLINE_IDLE] = 60};
+  double seconds[PL_DEADLINE_COUNT] = {
+      [PL_DEADLINE_HEADER] = 10, [PL_DEADLINE_IDLE] = 60};
 
   (void)state;
   pl__deadlines_init(&all, seconds);

@@ -2,8 +2,8 @@
  * limit, with no descriptors left, and connections over net/socket.c.
  */
 #define _GNU_SOURCE /* accept4, SOCK_NONBLOCK */
-#include "net/listener.h"
 #include "http/encode.h"
+#include "net/listener.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -69,9 +69,8 @@ static void on_closed(void *arg, struct pl_conn *c) {
   pl__listener_resume(&f->listener);
 }
 
-static const struct pl_conn_events events = {on_head, on_request, on_news,
-                                             on_news, on_news,    on_end,
-                                             on_closed};
+static const struct pl_conn_events events = {
+    on_head, on_request, on_news, on_news, on_news, on_end, on_closed};
 
 /* One turn of the loop, and what a worker would do after it. */
 static void turn(struct fixture *f) {
@@ -115,9 +114,8 @@ static int set_up(void **state) {
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   assert_int_equal(pl__slabs_init(&f->slabs, f->section, bytes, SLABS), 0);
   pl__buf_pool_init(&f->buffers);
-  assert_int_equal(pl__net_init(&f->net, &limits, &events, f, &f->slabs,
-                                &f->buffers, 7),
-                   0);
+  assert_int_equal(
+      pl__net_init(&f->net, &limits, &events, f, &f->slabs, &f->buffers, 7), 0);
   pl__http_env_init(&f->net.env, 0);
   f->net.now = 100;
   f->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -19,8 +19,8 @@
 struct drip {
   struct pl_transport transport;
   size_t share;
-  bool rest;   /* take nothing next time */
-  int fails;   /* this code, when not 0 */
+  bool rest; /* take nothing next time */
+  int fails; /* this code, when not 0 */
   int calls;
   size_t bytes;
   char text[4096];

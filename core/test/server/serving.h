@@ -115,8 +115,8 @@ static inline int serving_open(struct serving *s) {
   if (failed)
     return failed;
   pl__inject_init(&s->inject, &s->dispatch);
-  failed = pl__vm_load(&s->dispatch.vm, s->config.app_file, 20, &s->site,
-                       s->err);
+  failed =
+      pl__vm_load(&s->dispatch.vm, s->config.app_file, 20, &s->site, s->err);
   if (!failed)
     failed = pl__vm_start(&s->dispatch.vm, s->site, s->err);
   if (failed)

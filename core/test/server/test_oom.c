@@ -27,7 +27,8 @@ static const char app[] =
     "    for i = 1, 10 do out:write(('x'):rep(5000)) end\n"
     "  end)\n"
     "end)\n"
-    "app:get('/query', function(c) return c:query('b') .. #c:queries('a') end)\n"
+    "app:get('/query', function(c) return c:query('b') .. #c:queries('a') "
+    "end)\n"
     "app:get('/cookie', function(c)\n"
     "  c:set_cookie('seen', 'yes', { max_age = 60 })\n"
     "  return c:cookie('b')\n"
@@ -123,8 +124,8 @@ static bool is_over(struct serving *s, int conn) {
   bool closed;
   struct pl_slice sent = pl__inject_peek(&s->inject, conn, &closed);
 
-  return closed || (sent.bytes && !s->dispatch.running &&
-                    !s->dispatch.queue_count);
+  return closed ||
+         (sent.bytes && !s->dispatch.running && !s->dispatch.queue_count);
 }
 
 /* One request with the n-th allocation failing. True: one did. */
