@@ -1,6 +1,10 @@
 --- What the core calls: loads an app, runs its loop, serves the launcher's
 --- commands. The first of our modules that a VM loads.
 
+-- An app with hundreds of routes has a trace or more of each: with the stock limits (1,000 traces,
+-- 512 KiB of machine code) all of them would be flushed again and again.
+require("jit.opt").start("maxtrace=8000", "maxrecord=16000", "maxmcode=40960")
+
 local wait = require("perilune.wait")
 wait.install()
 

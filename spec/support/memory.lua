@@ -24,6 +24,14 @@ function M.rss(pid)
   return kib(pid, "status", "VmRSS") * 1024
 end
 
+--- Whether those figures tell what the server holds: a sanitizer keeps what is
+--- freed for a while.
+---@param pid integer
+---@return boolean
+function M.is_plain(pid)
+  return not process.slurp(("/proc/%d/maps"):format(pid)):find("libasan", 1, true)
+end
+
 --- How many descriptors it has open.
 ---@param pid integer
 ---@return integer count

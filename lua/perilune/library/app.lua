@@ -1,0 +1,104 @@
+---@meta _
+--- The app: what `P.app` and `app:group` return.
+-- luacheck: no unused
+
+--- Calls `next(c)` once, or answers: by a value that is not nil, or by a
+--- responder. Behind `next(c)` the answer is known and headers can be set.
+---@alias perilune.Middleware fun(c: perilune.Context, next: fun(c: perilune.Context): any): any
+
+--- Gets the context and the parameters of the pattern, in their order: <int>
+--- as a number, all others as strings. Returns body, status, headers.
+---@alias perilune.Handler fun(c: perilune.Context, ...): any, integer?, table<string, any>?
+
+---@class perilune.RouteOptions
+---@field timeout? number|string|false deadline of its requests, in place of timeouts.handler
+---@field body_max? integer|string largest body in bytes, or "10M", in place of limits.body
+---@field name? string unique; for `perilune routes --json`
+
+--- What an app and its groups have in common. All return themselves, so that
+--- calls can be chained. Wrong use raises at the line of the call; so does any
+--- call once the app has been loaded.
+---@class perilune.Scope
+local Scope = {}
+
+--- Registers the handler of GET, and of HEAD where that has none of its own.
+---@param pattern string "/notes/:id<int>"; types int, uuid, slug; "/files/*path" takes the rest
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:get(pattern, ...) end
+
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:post(pattern, ...) end
+
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:put(pattern, ...) end
+
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:patch(pattern, ...) end
+
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:delete(pattern, ...) end
+
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:head(pattern, ...) end
+
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:options(pattern, ...) end
+
+--- Registers a handler for all methods that have none of their own for the pattern.
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:any(pattern, ...) end
+
+--- Registers a handler for several methods.
+---@param methods string[]|string { "GET", "POST" }
+---@param pattern string as for `get`
+---@param ... perilune.RouteOptions|perilune.Middleware|perilune.Handler the handler comes last
+---@return self
+function Scope:route(methods, pattern, ...) end
+
+--- Registers middleware for all routes of the app or group, whether they come
+--- before or after; with a prefix such as "/admin/*" for "/admin" and all below.
+---@param ... string|perilune.Middleware
+---@return self
+function Scope:use(...) end
+
+--- A group of routes under a prefix, with middleware of its own.
+---@param prefix string "/api"
+---@param ... perilune.Middleware
+---@return perilune.Scope group
+function Scope:group(prefix, ...) end
+
+--- Puts another app under a prefix, with its middleware, on_error and not_found.
+---@param prefix string "/v1"
+---@param app perilune.App
+---@return self
+function Scope:mount(prefix, app) end
+
+---@class perilune.App: perilune.Scope
+---@field title string?
+local App = {}
+
+--- Answers for handlers that raised; what the server itself refuses (a
+--- malformed body, a deadline) doesn't come here. The error is in the log already.
+---@param fn fun(c: perilune.Context, err: any): any, integer?, table<string, any>?
+---@return perilune.App
+function App:on_error(fn) end
+
+--- Answers for paths that no route matches.
+---@param fn fun(c: perilune.Context): any, integer?, table<string, any>?
+---@return perilune.App
+function App:not_found(fn) end
