@@ -8,6 +8,7 @@
 #include "vm/bind_json.h"
 #include "vm/cdef.h"
 #include "vm/coro.h"
+#include "vm/json_reply.h"
 #include "vm/report.h"
 #include "vm/site.h"
 
@@ -307,6 +308,7 @@ static const luaL_Reg core_functions[] = {
     {"next", core_next},
     {"request", core_request},
     {"spawn", core_spawn},
+    {"reply_json", pl__json_reply},
     {"site_new", core_site_new},
     {"site_add", core_site_add},
     {"site_route", core_site_route},

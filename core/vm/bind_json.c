@@ -568,7 +568,7 @@ static bool push_value(struct reader *r) {
 
 static const char array_mt_key; /* its address is the registry's key */
 
-static void push_array_mt(lua_State *L) {
+void pl__json_push_array_mt(lua_State *L) {
   lua_pushlightuserdata(L, (void *)(uintptr_t)&array_mt_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
 }
@@ -584,7 +584,7 @@ int pl__json_push(lua_State *L, const char *at, size_t bytes, char *err,
   r.end = begin + bytes;
   r.fault = NULL;
   r.depth = 0;
-  push_array_mt(L);
+  pl__json_push_array_mt(L);
   r.array_mt = lua_gettop(L);
 
   if (bytes > PL_JSON_TEXT_BYTES_MAX)
@@ -845,7 +845,7 @@ static const luaL_Reg functions[] = {
 
 int pl__json_open(lua_State *L) {
   pl__decimal_init();
-  push_array_mt(L);
+  pl__json_push_array_mt(L);
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
     lua_newtable(L);

@@ -62,6 +62,9 @@ int pl__json_push(struct lua_State *L, const char *at, size_t bytes, char *err,
  * Returns 1.  Called again in the same state it gives the same array_mt. */
 int pl__json_open(struct lua_State *L);
 
+/* Pushes the metatable of arrays.  Needs pl__json_open in this state before. */
+void pl__json_push_array_mt(struct lua_State *L);
+
 /* What is being encoded: where to write, and which containers are open.  Lua
  * owns it (lua/perilune/json.lua repeats the struct) and keeps `at` alive. */
 struct pl_json_out {

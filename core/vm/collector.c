@@ -5,6 +5,8 @@
  * after requests, and longer ones when the loop would block, until the cycle is
  * complete.  A handler that allocates far past that in one go gets LuaJIT's own
  * incremental collector back until the next slice (vm/state.c, vm_alloc).
+ * One that has met the limit all the same leaves a heap full of garbage in
+ * which no other handler could work: that is collected whole, at once.
  *
  * LUA_GCSTEP silently restarts a stopped collector: stop it after every step.
  * Steps run protected: LuaJIT raises errors of finalizers out of them, and its
@@ -19,9 +21,18 @@
 #define COLLECT_STEP_KIB 8
 #define COLLECT_BUSY_NS 20000
 #define COLLECT_BEHIND_NS 200000 /* once the heap has tripled */
+/* Then also a share of what was allocated since the last slice, or garbage
+ * would come faster than it goes, and each cycle take that for live; at most so
+ * long. */
+#define COLLECT_BEHIND_SHARE 2
+#define COLLECT_MOST_NS 5000000
 #define COLLECT_IDLE_NS 1000000
 #define COLLECT_BYTES_MIN (4u << 20)      /* below it nothing is collected */
 #define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
+#define COLLECT_WHOLE INT64_MAX /* as collect_end_ns: to the end, from anew */
+/* Least share of the limit that has come since the last cycle for a whole one:
+ * where all is live, it would be tried in vain again and again. */
+#define COLLECT_RELIEF_SHARE 8
 
 void pl__vm_collect_begin(struct pl_vm *vm) {
   uint64_t floor =
@@ -37,6 +48,10 @@ void pl__vm_collect_begin(struct pl_vm *vm) {
 int pl__collector_slice(lua_State *L) {
   struct pl_vm *vm = pl__vm_running;
 
+  if (vm->collect_end_ns == COLLECT_WHOLE) {
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    return 0;
+  }
   do {
     if (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
       vm->collecting = false;
@@ -54,6 +69,22 @@ static void slice_failed(struct pl_vm *vm) {
 
   pl__report(vm, PL_LEVEL_ERROR, NULL, "a finalizer failed", why);
   lua_pop(vm->L, 1);
+}
+
+void pl__vm_relieve(struct pl_vm *vm) {
+  uint64_t share = vm->options.memory_bytes_max / COLLECT_RELIEF_SHARE;
+
+  vm->starved = false;
+  if (vm->heap_bytes < vm->live_bytes + share)
+    return;
+  pl__vm_running = vm; /* finalizers are Lua as well */
+  vm->collect_end_ns = COLLECT_WHOLE;
+  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
+  if (lua_pcall(vm->L, 0, 0, 0))
+    slice_failed(vm);
+  lua_gc(vm->L, LUA_GCSTOP, 0);
+  vm->collecting = vm->emergency = false;
+  pl__vm_collect_begin(vm);
 }
 
 void pl__vm_collect(struct pl_vm *vm, bool idle) {

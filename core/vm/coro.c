@@ -57,21 +57,40 @@ static struct pl_coro *coro_new_struct(struct pl_vm *vm) {
   return c;
 }
 
+/* Threads are kept alive by an array of our own, `index + 1` -> thread.  Not by
+ * references in the registry: when memory runs out while LuaJIT makes that
+ * larger, it loses what was in it.  This array is never made larger; a new one
+ * takes its place. */
+static void anchors_grow(lua_State *L, struct pl_vm *vm) {
+  lua_createtable(L, (int)vm->coro_cap, 0);
+  for (int i = 1; i <= (int)vm->anchor_cap; i++) {
+    lua_rawgeti(L, -2, i);
+    lua_rawseti(L, -2, i);
+  }
+  lua_replace(L, -2);
+  lua_pushvalue(L, -1);
+  lua_rawseti(L, LUA_REGISTRYINDEX, vm->anchors_ref);
+  vm->anchor_cap = vm->coro_cap;
+}
+
 /* Runs protected: lua_newthread raises when there is no memory. */
 static int new_thread(lua_State *L) {
   struct pl_coro *c = lua_touserdata(L, 1);
 
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->vm->anchors_ref);
+  if (c->index >= c->vm->anchor_cap)
+    anchors_grow(L, c->vm);
   c->co = lua_newthread(L);
-  c->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_rawseti(L, -2, (int)c->index + 1);
   return 0;
 }
 
-/* Likewise: a reference that is given back may need a node in the registry. */
-static int free_thread(lua_State *L) {
-  const struct pl_coro *c = lua_touserdata(L, 1);
-
-  luaL_unref(L, LUA_REGISTRYINDEX, c->ref);
-  return 0;
+/* Cannot raise: the array has that element. */
+static void free_thread(lua_State *L, const struct pl_coro *c) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->vm->anchors_ref);
+  lua_pushnil(L);
+  lua_rawseti(L, -2, (int)c->index + 1);
+  lua_pop(L, 1);
 }
 
 /* Where errors of the two are caught: in the coroutine that runs, if any. */
@@ -114,12 +133,10 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
 
 void pl__coro_drop(struct pl_coro *c) {
   struct pl_vm *vm = c->vm;
-  lua_State *L = state_of(vm);
 
   pl__heap_remove(&vm->timers, &c->timer);
   pl__list_remove(&c->link);
-  if (lua_cpcall(L, free_thread, c))
-    lua_pop(L, 1); /* the thread stays until the VM closes */
+  free_thread(state_of(vm), c);
   c->co = NULL;
   c->in_use = false;
   c->generation++;
@@ -258,7 +275,7 @@ static void coro_end_request(struct pl_coro *c) {
 }
 
 static bool budget_is_spent(struct pl_vm *vm) {
-  if (vm->budget == 0)
+  if (vm->budget == 0 || vm->starved)
     return true;
   vm->budget--;
   return vm->budget % DISPATCH_CLOCK_EVERY == 0 &&
@@ -334,7 +351,8 @@ static void coro_failed(struct pl_coro *c, int status) {
   pl__coro_drop(c);
 }
 
-static void coro_resume(struct pl_coro *c) {
+/* False: it has failed. */
+static bool coro_resume(struct pl_coro *c) {
   struct pl_vm *vm = c->vm;
   int args = c->start_args, status;
 
@@ -349,7 +367,7 @@ static void coro_resume(struct pl_coro *c) {
   vm->current = NULL;
   if (status == LUA_YIELD) {
     if (c->wait != PL_WAIT_NONE || !pl__list_is_empty(&c->link))
-      return; /* parked, or made ready already */
+      return true; /* parked, or made ready already */
     if (!c->is_task && !c->req)
       pl__coro_give(c); /* a runner with nothing to do */
     else
@@ -361,7 +379,15 @@ static void coro_resume(struct pl_coro *c) {
     pl__coro_give(c);
   } else {
     coro_failed(c, status);
+    return false;
   }
+  return true;
+}
+
+/* What one handler has filled must not fail those that come after it. */
+static void relieve(struct pl_vm *vm) {
+  if (vm->starved)
+    pl__vm_relieve(vm);
 }
 
 /* Resumes those that are ready now; what becomes ready meanwhile waits for the
@@ -372,16 +398,18 @@ static void run_ready(struct pl_vm *vm) {
   pl__list_init(&batch);
   while ((link = pl__list_take_front(&vm->ready)))
     pl__list_push_back(&batch, link);
-  while ((link = pl__list_take_front(&batch)))
+  while ((link = pl__list_take_front(&batch))) {
     coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
+    relieve(vm);
+  }
 }
 
-/* There is no memory for a runner: answers what waits without one. */
+/* There can be no runner: answers what waits without one. */
 static void refuse_requests(struct pl_vm *vm) {
   struct pl_vm_host *host = &vm->options.host;
   struct pl_req *req;
 
-  pl__report(vm, PL_LEVEL_ERROR, NULL, "no memory for a runner", "");
+  pl__report(vm, PL_LEVEL_ERROR, NULL, "requests are refused: no runner", "");
   pl__vm_running = vm;
   while ((req = host->next(host->arg))) {
     req->flags |= PL_REQ_CLOSE;
@@ -403,12 +431,15 @@ bool pl__vm_dispatch(struct pl_vm *vm) {
       return true;
     if (!vm->options.host.has_next(vm->options.host.arg))
       break;
+    relieve(vm);
     c = pl__coro_take(vm, false);
-    if (!c) {
+    uint32_t before = vm->budget;
+    /* One that fails before it has taken a request is not tried again at once:
+     * that might not end. */
+    if (!c || (!coro_resume(c) && vm->budget == before)) {
       refuse_requests(vm);
       break;
     }
-    coro_resume(c);
   }
   return pl__vm_is_ready(vm);
 }

@@ -33,7 +33,6 @@ struct pl_coro {
   double wait_due;           /* of the wait itself; HUGE_VAL: no time */
   uint32_t index;
   uint32_t generation; /* raised at each reuse: ids stay unique */
-  int ref;             /* registry: keeps the thread alive */
   int injected;        /* the connection of PL_WAIT_INJECTED */
   int start_args;      /* >= 0: not started, so many arguments on its stack */
   uint8_t wait;        /* enum pl_wait */

@@ -30,8 +30,10 @@ static void *vm_alloc(void *ud, void *at, size_t old_bytes, size_t new_bytes) {
     old_bytes = 0;
   if (new_bytes > old_bytes && !vm->closing) {
     uint64_t after = vm->heap_bytes + (new_bytes - old_bytes);
-    if (vm->options.memory_bytes_max && after > vm->options.memory_bytes_max)
+    if (vm->options.memory_bytes_max && after > vm->options.memory_bytes_max) {
+      vm->starved = true;
       return NULL;
+    }
     if (after > vm->emergency_bytes && !vm->emergency && vm->L) {
       vm->emergency = true;
       lua_gc(vm->L, LUA_GCRESTART, 0); /* only lowers a threshold */
@@ -67,6 +69,7 @@ static int open_protected(lua_State *L) {
   struct pl_vm *vm = lua_touserdata(L, 1);
 
   luaL_openlibs(L);
+  luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
   set_path(L, vm->options.lua_folder);
   pl__bind_core(L);
   lua_getglobal(L, "require");
@@ -74,6 +77,8 @@ static int open_protected(lua_State *L) {
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "loop");
   vm->loop_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_newtable(L);
+  vm->anchors_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushcfunction(L, pl__collector_slice);
   vm->collect_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_setfield(L, LUA_REGISTRYINDEX, "perilune.boot");
@@ -118,6 +123,7 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
     pl__vm_close(vm);
     return failed == LUA_ERRMEM ? PL_ENOMEM : PL_ESCRIPT;
   }
+  luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
   pl__vm_collect_begin(vm);
   return 0;
 

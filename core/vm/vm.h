@@ -85,8 +85,10 @@ struct pl_vm {
   uint32_t idle_count;       /* threads in both */
   struct pl_heap timers;
   struct pl_vm_slot *slots;
-  int loop_ref;    /* registry: the runner's main function */
-  uint32_t budget; /* requests that may still be taken in this dispatch */
+  int loop_ref;        /* registry: the runner's main function */
+  int anchors_ref;     /* registry: the array that keeps threads alive */
+  uint32_t anchor_cap; /* how many it has room for */
+  uint32_t budget;     /* requests that may still be taken in this dispatch */
   int64_t budget_end_ns;
   /* apps */
   struct pl_vm_site *sites;
@@ -95,14 +97,17 @@ struct pl_vm {
   uint32_t route_cap;
   uint32_t route_count;
   /* collector */
-  uint64_t live_bytes;      /* after the last cycle */
-  uint64_t emergency_bytes; /* past it a handler collects as it runs */
-  uint64_t rest_bytes;      /* least heap since pl__vm_rest last collected */
-  int64_t collect_end_ns;   /* of the present slice */
-  int collect_ref;          /* registry: pl__collector_slice */
-  bool collecting;          /* a cycle is under way */
-  bool resting;             /* pl__vm_rest has begun it */
+  uint64_t live_bytes;         /* after the last cycle */
+  uint64_t emergency_bytes;    /* past it a handler collects as it runs */
+  uint64_t rest_bytes;         /* least heap since pl__vm_rest last collected */
+  uint64_t sliced_bytes;       /* of the heap, when the last slice ended */
+  uint64_t collect_owed_bytes; /* to be stepped over in the present one */
+  int64_t collect_end_ns;      /* of the present slice */
+  int collect_ref;             /* registry: pl__collector_slice */
+  bool collecting;             /* a cycle is under way */
+  bool resting;                /* pl__vm_rest has begun it */
   bool emergency;
+  bool starved; /* has met its limit since the last pl__vm_relieve */
   bool closing;
 };
 
@@ -158,6 +163,9 @@ bool pl__vm_is_ready(const struct pl_vm *vm);
 void pl__vm_collect_begin(struct pl_vm *vm);
 /* Collects: a slice after requests, a longer one when the loop would block. */
 void pl__vm_collect(struct pl_vm *vm, bool idle);
+/* After a handler has met the limit, between two coroutines: collects all of
+ * its garbage. Takes up to a second for a heap of 512 MiB. */
+void pl__vm_relieve(struct pl_vm *vm);
 /* For once a second while no handler runs: begins a cycle, for pl__vm_collect
  * to go on with, if a burst has left garbage worth one. */
 void pl__vm_rest(struct pl_vm *vm);

@@ -17,6 +17,7 @@
 --- that calls the function stays interpreted.
 
 local body = require("perilune.body")
+local clock = require("perilune.clock")
 local cookie = require("perilune.cookie")
 local core = require("perilune.core")
 local ffi = require("perilune.ffi")
@@ -25,7 +26,6 @@ local respond = require("perilune.respond")
 
 local C = ffi.C
 local band = require("bit").band
-local clock = C.pl_clock()
 local text_buffer = require("ffi").typeof("char[64]")
 local text_of = require("ffi").string
 local error, rawget, rawset, tostring, type = error, rawget, rawset, tostring, type
@@ -375,7 +375,7 @@ end
 --- Seconds until the deadline of the request; 0 when it is over.
 ---@return number
 function Methods:time_left()
-  local left = live(self).deadline - clock.monotonic
+  local left = live(self).deadline - clock.monotonic()
   return left > 0 and left or 0
 end
 

@@ -16,6 +16,7 @@ local wait = require("perilune.wait")
 
 local C = ffi.C
 local encode = json.encode
+local reply_json = require("perilune.core").reply_json
 local pause, suspend = wait.pause, wait.suspend
 local band = require("bit").band
 local cast = require("ffi").cast
@@ -245,6 +246,12 @@ function M.finish(c)
     local status = c._req.status
     kind(c, body, status == 0 and 200 or status)
     return c
+  end
+  local req = c._req
+  local status = req.status
+  if reply_json(body, status == 0 and 200 or status, kind or JSON) then -- plain and small
+    c._body = SENT
+    return (c._left or req.task_count ~= 0) and c or nil
   end
   c._body, c._type = encoding[body], kind or JSON
   return sending[c]

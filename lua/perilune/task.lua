@@ -8,6 +8,7 @@
 --- While the app loads nothing can run: P.detach and P.every then only
 --- register, and boot.lua starts what was registered when the worker serves.
 
+local clock = require("perilune.clock")
 local core = require("perilune.core")
 local ffi = require("perilune.ffi")
 local problem = require("perilune.problem")
@@ -16,7 +17,7 @@ local units = require("perilune.units")
 local wait = require("perilune.wait")
 
 local C = ffi.C
-local clock = C.pl_clock()
+local core_clock = C.pl_clock()
 local pause = wait.pause
 local error, pcall, select, type = error, pcall, select, type
 local unpack, xpcall = unpack, xpcall
@@ -48,6 +49,9 @@ function M.sleep(seconds)
     error("P.sleep takes a number of seconds or a text such as \"250ms\"", 2)
   end
   wait.check(2)
+  if time > 0 then -- from now on, not from the tick's beginning, where the core counts
+    time = time + clock.since_tick()
+  end
   C.pl_wait_timer(time)
   pause()
 end
@@ -55,14 +59,12 @@ end
 --- Seconds since the epoch, read once per tick of the loop.
 ---@return number
 function M.now()
-  return clock.now
+  return core_clock.now
 end
 
 --- Seconds of a clock that is never set; only differences mean something.
----@return number
-function M.monotonic()
-  return clock.monotonic
-end
+---@type fun(): number
+M.monotonic = clock.monotonic
 
 --- Runs `fn(...)`. It is not interrupted by other handlers of the worker until
 --- it returns or waits; the deadline still holds.
