@@ -22,8 +22,8 @@ build/%/.built: build/%/build.ninja FORCE
 setup-%:
 	@.ci/setup run $(filter-out run,$*)
 
-run: setup-run ## install what is missing, build, serve APP (apps/hello)
-	@$(MAKE) --no-print-directory build/release/.built
+run: setup-run build/release/build.ninja ## install what is missing, build, serve APP (apps/hello)
+	@cmake --build --preset release --target perilune
 	@exec build/release/bin/perilune run $(APP) $(ARGS)
 
 build: setup-run ## the launcher: build/release/bin/perilune

@@ -14,7 +14,6 @@
 
 #define TOOL_SLABS 1024u /* connections that a spec can have busy at once */
 #define TOOL_OUTPUT_BYTES_MAX 16777216u
-#define TOOL_CHECK_S 60 /* loading may take so long */
 
 struct tool {
   struct pl_fabric fabric;
@@ -104,8 +103,9 @@ static int tool_call(struct tool *t, const char *name,
   int failed;
 
   pl__buf_init(&out, NULL, TOOL_OUTPUT_BYTES_MAX);
-  failed = pl__vm_call_tool(&t->dispatch.vm, name, args, count, TOOL_CHECK_S,
-                            &out, lines, err);
+  failed =
+      pl__vm_call_tool(&t->dispatch.vm, name, args, count,
+                       t->dispatch.config->vm_load_timeout_s, &out, lines, err);
   if (failed)
     pl__error_set(error, failed, "%s", err);
   else if (out.bytes)
@@ -207,8 +207,10 @@ int pl__tool_request(const struct pl_config *config,
                      struct pl_error *error) {
   struct tool *t = tool_open(config, output, output_arg, error);
   static const char *const none[] = {NULL};
+  char err[PL_VM_ERROR_BYTES], site_text[16];
+  uint32_t site;
   struct pl_vm_arg args[] = {
-      text_arg(config->app_file),
+      {0},
       text_arg(request->method),
       text_arg(request->target),
       {.list = request->header_count ? request->headers : none,
@@ -220,6 +222,14 @@ int pl__tool_request(const struct pl_config *config,
 
   if (!t)
     return error->code;
+  failed = pl__vm_load(&t->dispatch.vm, config->app_file,
+                       config->vm_load_timeout_s, &site, err);
+  if (failed) {
+    tool_close(t);
+    return pl__error_set(error, failed, "%s", err);
+  }
+  snprintf(site_text, sizeof site_text, "%u", site);
+  args[0] = text_arg(site_text);
   if (request->show_head)
     args[5] = text_arg("head");
   failed = tool_run(t, "request", args, 6, &code, error);

@@ -29,6 +29,10 @@ static void touch(struct pl_req *req) { host()->touch(host()->arg, req); }
 
 int pl_res_field(struct pl_req *req, const char *name, uint32_t name_bytes,
                  const char *value, uint32_t value_bytes, int append) {
+  if (append < 0) {
+    pl__extra_remove(req, pl__slice(name, name_bytes));
+    return 0;
+  }
   return pl__extra_set(req, pl__slice(name, name_bytes),
                        pl__slice(value, value_bytes), append);
 }

@@ -21,11 +21,12 @@
 #define COLLECT_STEP_KIB 8
 #define COLLECT_BUSY_NS 20000
 #define COLLECT_BEHIND_NS 200000 /* once the heap has tripled */
-/* Then also a share of what was allocated since the last slice, or garbage
- * would come faster than it goes, and each cycle take that for live; at most so
- * long. */
-#define COLLECT_BEHIND_SHARE 2
-#define COLLECT_MOST_NS 5000000
+/* A slice also steps over a multiple of what was allocated since the last one.
+ * What comes while a cycle sweeps counts as live at its end, and the next one
+ * begins at twice that: by time alone, with handlers that make much garbage,
+ * each cycle would begin later than the one before it. At most so long. */
+#define COLLECT_OWED_SHARE 2
+#define COLLECT_OWED_NS 5000000
 #define COLLECT_IDLE_NS 1000000
 #define COLLECT_BYTES_MIN (4u << 20)      /* below it nothing is collected */
 #define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
@@ -47,18 +48,23 @@ void pl__vm_collect_begin(struct pl_vm *vm) {
 
 int pl__collector_slice(lua_State *L) {
   struct pl_vm *vm = pl__vm_running;
+  uint64_t owed = vm->collect_owed_bytes, step = COLLECT_STEP_KIB << 10;
+  int64_t most_ns = 0, now = 0;
 
   if (vm->collect_end_ns == COLLECT_WHOLE) {
     lua_gc(L, LUA_GCCOLLECT, 0);
     return 0;
   }
+  most_ns = vm->collect_end_ns + COLLECT_OWED_NS;
   do {
     if (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
       vm->collecting = false;
       pl__vm_collect_begin(vm);
       break;
     }
-  } while (pl__clock_monotonic_ns() < vm->collect_end_ns);
+    owed -= owed < step ? owed : step;
+    now = pl__clock_monotonic_ns();
+  } while (now < vm->collect_end_ns || (owed && now < most_ns));
   return 0;
 }
 
@@ -91,23 +97,32 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
   uint64_t floor =
       vm->live_bytes > COLLECT_BYTES_MIN ? vm->live_bytes : COLLECT_BYTES_MIN;
 
+  if (vm->starved)
+    pl__vm_relieve(vm);
   if (vm->emergency) {
     vm->emergency = false;
     vm->collecting = true;
     lua_gc(vm->L, LUA_GCSTOP, 0);
   }
-  if (!vm->collecting && vm->heap_bytes < 2 * floor)
+  if (!vm->collecting && vm->heap_bytes < 2 * floor) {
+    vm->sliced_bytes = vm->heap_bytes;
     return;
+  }
   vm->collecting = true;
   pl__vm_running = vm; /* finalizers are Lua as well */
   vm->collect_end_ns = pl__clock_monotonic_ns() + (idle ? COLLECT_IDLE_NS
                                                    : vm->heap_bytes > 3 * floor
                                                        ? COLLECT_BEHIND_NS
                                                        : COLLECT_BUSY_NS);
+  vm->collect_owed_bytes =
+      vm->heap_bytes > vm->sliced_bytes
+          ? (vm->heap_bytes - vm->sliced_bytes) * COLLECT_OWED_SHARE
+          : 0;
   lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
   if (lua_pcall(vm->L, 0, 0, 0))
     slice_failed(vm);
   lua_gc(vm->L, LUA_GCSTOP, 0);
+  vm->sliced_bytes = vm->heap_bytes;
 }
 
 /* A cycle that ends in the midst of a burst takes what the burst holds for

@@ -399,8 +399,8 @@ static void run_ready(struct pl_vm *vm) {
   while ((link = pl__list_take_front(&vm->ready)))
     pl__list_push_back(&batch, link);
   while ((link = pl__list_take_front(&batch))) {
-    coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
     relieve(vm);
+    coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
   }
 }
 

@@ -75,7 +75,8 @@ int pl_body_poll(struct pl_req *req);
 /* Consumes the first `bytes` of req->body; reading goes on. */
 void pl_body_take(struct pl_req *req, uint32_t bytes);
 
-/* Sets a response field (append: beside those of that name).  0, PL_EINVAL
+/* Sets a response field (append 1: beside those of that name; -1: removes those
+ * of that name, and the value says nothing).  0, PL_EINVAL
  * (-20002: a name that is no token, CR, LF, NUL or another control character
  * in the value), PL_ECONFLICT (-20004: the server owns that field: framing),
  * PL_EFULL (-20001). */

@@ -2,6 +2,7 @@
 #include "vm/site.h"
 #include "base/alloc.h"
 #include "base/err.h"
+#include "fabric/record.h"
 #include "http/router.h"
 
 #define SITE_ROUTES_MAX (PL_LIMIT_ROUTES * 4)
@@ -78,6 +79,12 @@ struct pl_slice pl__vm_route_pattern(const struct pl_vm *vm, uint32_t route) {
   if (route >= vm->route_count || !vm->routes[route].pattern)
     return PL_SLICE("");
   return pl__slice(vm->routes[route].pattern, vm->routes[route].pattern_bytes);
+}
+
+uint32_t pl__vm_route_in_log(const struct pl_vm *vm, const struct pl_req *req) {
+  if (req->route && pl__vm_route_pattern(vm, req->route).bytes)
+    return req->route;
+  return PL_RECORD_NO_ROUTE;
 }
 
 void pl__vm_route(struct pl_vm *vm, struct pl_req *req) {

@@ -182,5 +182,8 @@ void pl__vm_cancel_detached(struct pl_vm *vm);
 
 /* The pattern of a route ("" when there is none): "GET /notes/:id". */
 struct pl_slice pl__vm_route_pattern(const struct pl_vm *vm, uint32_t route);
+/* The route of a request for its records: PL_RECORD_NO_ROUTE when none matched,
+ * although something of the app's has answered (not_found, 405). */
+uint32_t pl__vm_route_in_log(const struct pl_vm *vm, const struct pl_req *req);
 
 #endif /* PL_VM_VM_H */

@@ -64,9 +64,14 @@ function M.use_folder(folder)
   package.path = ours .. rest
 end
 
---- A message as "file:line: what", for errors that have no place at their beginning.
+--- A message as "file:line: what", for errors that have no place at their beginning. What is
+--- wrong with a module has its place in the module: `require` puts its caller's before it.
 local function placed(file, err)
   local text = runner.message(err)
+  local inner = text:match("^[^\n]-error loading module '[^\n]*' from file '[^\n]*':%s*(.*)$")
+  if inner and inner:find("^[^\n:]+:%d+: ") then
+    return inner
+  end
   if text:find("^[^\n:]+:%d+: ") then
     return text
   end
@@ -144,6 +149,9 @@ end
 function M.start(site)
   local list = jobs[site]
   jobs[site] = nil
+  if core.worker() >= 0 then
+    require("perilune.interning").grow()
+  end
   if list then
     task.start(list, core.worker() == 0)
   end
@@ -225,17 +233,16 @@ end
 --- One request without a server, in a task. Writes the body, before it the
 --- head if asked to, and ends the tool with the status as its code; below 100:
 --- there is no response, and a message has said why.
----@param path string of the app
+---@param site string number of the app that was loaded
 ---@param method string
 ---@param target string
 ---@param headers string[] "Name: value"
 ---@param body string?
 ---@param show_head string? "head": status and headers too
-function M.request(path, method, target, headers, body, show_head)
+function M.request(site, method, target, headers, body, show_head)
   local ok, err = xpcall(function()
     local inject = require("perilune.inject")
-    local site = M.load(path)
-    local connection = inject.open(site)
+    local connection = inject.open(tonumber(site))
     connection:send(inject.request(method:upper(), target, headers, body))
     local response = connection:response(method:upper())
     if not response then

@@ -232,6 +232,7 @@ function Methods:query(name)
   elseif index == -2 then
     return too_many("query parameters")
   end
+  return nil -- and not nothing: tostring(c:query("x")) is fine
 end
 
 --- All values of a query parameter, in their order.
@@ -312,6 +313,7 @@ function Methods:cookie(name)
   elseif index == -2 then
     return too_many("cookies")
   end
+  return nil
 end
 
 local function whole_body(c, req)
@@ -485,6 +487,7 @@ end
 function Methods:problem(status, detail, extra)
   local req = live(self)
   respond.status(req, status, 2)
+  respond.remove(req, "content-type") -- of what would have been answered
   self._body, self._type = problem.document(status, detail, extra), respond.PROBLEM
   return self
 end

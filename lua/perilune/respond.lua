@@ -258,11 +258,37 @@ function M.finish(c)
 end
 jit.off(M.finish)
 
---- Answers with a problem document, whatever was set before.
+--- Fields that tell of a body, or how long to keep it.
+local OF_BODY = {
+  "accept-ranges", "cache-control", "content-disposition", "content-encoding",
+  "content-language", "content-location", "content-range", "content-type", "etag", "expires",
+  "last-modified",
+}
+
+--- Removes a response field that has been set, if it has.
+---@param req ffi.cdata*
+---@param name string
+function M.remove(req, name)
+  if req.extra ~= nil then
+    C.pl_res_field(req, name, #name, "", 0, -1)
+  end
+end
+
+--- Removes what a handler has said of a body that is not sent, as it failed: what is sent in
+--- its place is no gzip, and nothing to be cached. Cookies and the like stay.
+---@param req ffi.cdata*
+function M.remove_of_body(req)
+  for i = 1, #OF_BODY do
+    M.remove(req, OF_BODY[i])
+  end
+end
+
+--- Answers with a problem document, whatever was said of another body before.
 ---@param req ffi.cdata*
 ---@param status integer
 ---@param detail? string
 function M.problem(req, status, detail)
+  M.remove_of_body(req)
   detail = detail or ""
   return C.pl_res_problem(req, status, detail, #detail)
 end
@@ -272,6 +298,8 @@ end
 ---@class perilune.Out
 ---@field _req ffi.cdata*
 ---@field _serial number
+---@field _status integer|false of a head that waits for the first piece; false: it is out
+---@field _type string its media type
 local Out = {}
 Out.__index = Out
 
@@ -281,6 +309,25 @@ local function out_request(out)
     error("context used after its request ended", 3)
   end
   return req
+end
+
+local function begin(req, status, kind)
+  local code = C.pl_res_begin(req, status, kind, #kind)
+  if code == EGONE then
+    error(problem.GONE, 0)
+  elseif code ~= 0 then
+    error(("the response could not be begun (%d)"):format(code), 0)
+  end
+end
+
+--- Begins the response, if that has not been done: until there is a piece, an
+--- error can still be answered with a problem.
+local function begin_once(out, req)
+  local status = out._status
+  if status then
+    out._status = false
+    begin(req, status, out._type)
+  end
 end
 
 local function write_piece(req, at, count)
@@ -319,28 +366,20 @@ function Out:write(bytes)
     error(("out:write takes a string, not a %s"):format(type(bytes)), 2)
   end
   if bytes ~= "" then
+    begin_once(self, req)
     write(req, bytes)
   end
   return self
 end
 
---- Hands what was written to the socket now.
+--- Hands what was written to the socket now; if that is nothing, the head alone.
 function Out:flush()
-  if C.pl_res_flush(out_request(self)) == EGONE then
+  local req = out_request(self)
+  begin_once(self, req)
+  if C.pl_res_flush(req) == EGONE then
     error(problem.GONE, 0)
   end
   return self
-end
-
-local function begin(c, status, kind)
-  local req = c._req
-  local code = C.pl_res_begin(req, status, kind, #kind)
-  if code == EGONE then
-    error(problem.GONE, 0)
-  elseif code ~= 0 then
-    error(("the response could not be begun (%d)"):format(code), 0)
-  end
-  return req
 end
 
 local function finish(req)
@@ -355,11 +394,14 @@ end
 ---@param job table { fn, count, type, ... }
 ---@param status integer
 function M.send_stream(c, job, status)
-  local req = begin(c, status, job.type)
+  local req = c._req
+  local out = setmetatable({
+    _req = req, _serial = c._serial, _status = status, _type = job.type,
+  }, Out)
   if req.method ~= M.HEAD then
-    local out = setmetatable({ _req = req, _serial = c._serial }, Out)
     job.fn(out, unpack(job, 1, job.count))
   end
+  begin_once(out, req)
   finish(req)
 end
 
@@ -411,9 +453,10 @@ end
 ---@param job table { fn, count, ... }
 function M.send_events(c, job, status)
   field(c._req, "cache-control", "no-cache", 0)
-  local req = begin(c, status, "text/event-stream")
+  local req = c._req
+  begin(req, status, "text/event-stream")
   if req.method ~= M.HEAD then
-    local out = setmetatable({ _req = req, _serial = c._serial }, Events)
+    local out = setmetatable({ _req = req, _serial = c._serial, _status = false }, Events)
     C.pl_res_flush(req)
     job.fn(out, unpack(job, 1, job.count))
   end

@@ -100,7 +100,8 @@ end
 function M.trim(text)
   local lines = {}
   for line in text:gmatch("[^\n]+") do
-    if line:find("perilune/runner.lua:", 1, true) or line:find("perilune/task.lua:", 1, true) then
+    if line:find("perilune/runner.lua:", 1, true) or line:find("perilune/task.lua:", 1, true)
+      or line:find("perilune/boot.lua:", 1, true) then
       break -- the frames further out are always the same
     end
     if not line:find("^%s*stack traceback:") then
@@ -214,6 +215,7 @@ local function fail(state, failure)
     return plain(req, 500)
   end
   req.status = 0
+  respond.remove_of_body(req)
   if not route.on_error then
     return plain(req, 500)
   end

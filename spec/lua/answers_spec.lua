@@ -83,6 +83,14 @@ describe("responders", function()
       detail = "bad", errors = { "x" } }, r:json())
   end)
 
+  it("make problem documents whatever media type was set before", function()
+    local r = answer(function(c)
+      c:set("content-type", "text/html")
+      return c:problem(404)
+    end)
+    assert.equal("application/problem+json", r.headers["content-type"])
+  end)
+
   it("set, add and replace headers", function()
     local r = answer(function(c)
       c:set("X-A", "1"):set("x-a", "2"):add("x-b", "1"):add("x-b", "2")
@@ -237,6 +245,43 @@ describe("errors of handlers", function()
       assert.equal(500, answer(function() error(value) end, { allow_error = true }).status)
     end
     assert.equal(500, answer(function() error() end, { allow_error = true }).status)
+  end)
+
+  it("in a stream that has sent nothing are a 500 problem", function()
+    local app = P.app()
+    app:get("/", function(c)
+      return c:stream(function(out)
+        out:write("")
+        error("early")
+      end)
+    end)
+    local r = test.app(app):get("/", { allow_error = true })
+    assert.equal(500, r.status)
+    assert.equal("application/problem+json", r.headers["content-type"])
+  end)
+
+  it("keep cookies and the like, but nothing that was said of the body", function()
+    local function fails(c)
+      c:set("content-type", "text/css")
+      c:set("content-encoding", "gzip")
+      c:set("cache-control", "public, max-age=3600")
+      c:set("etag", '"1"')
+      c:set("access-control-allow-origin", "*")
+      error("on purpose")
+    end
+    local plain, own = P.app(), P.app()
+    plain:get("/", fails)
+    own:get("/", fails)
+    own:on_error(function(c) return c:problem(500) end)
+    for _, app in ipairs({ plain, own }) do
+      local r = test.app(app):get("/", { allow_error = true })
+      assert.equal(500, r.status)
+      assert.equal("application/problem+json", r.headers["content-type"])
+      assert.equal("*", r.headers["access-control-allow-origin"])
+      for _, name in ipairs({ "content-encoding", "cache-control", "etag" }) do
+        assert.is_nil(r.headers[name])
+      end
+    end
   end)
 
   it("behind the head break the response off", function()

@@ -55,6 +55,17 @@ describe("loading an app", function()
     end)
   end)
 
+  it("fails with file:line of the module where a module has a syntax error", function()
+    with_files({ ["app.lua"] = "\nrequire('wrong')", ["wrong.lua"] = "\n\nx = = 1" },
+      function(folder)
+        local ok, err = pcall(boot.load, folder)
+        assert.is_false(ok)
+        assert.equal(1, (err:find(folder .. "/wrong.lua:3: unexpected symbol", 1, true)), err)
+        assert.is_truthy(err:find(folder .. "/app.lua:2: in main chunk", 1, true), err)
+        assert.is_nil(err:find("boot.lua", 1, true), err)
+      end)
+  end)
+
   for what, case in pairs({
     ["a syntax error"] = { "local x = = 1", "app.lua:1: unexpected symbol" },
     ["an error at the top level"] = { "\n\nerror('top')", "app.lua:3: top" },

@@ -47,6 +47,14 @@ describe("the context reads", function()
     assert.same({ "1", "two", true }, got)
   end)
 
+  it("nil, and not nothing, where there is none", function()
+    local got = reading(function(c)
+      return { tostring(c:query("x")), tostring(c:header("x")), tostring(c:cookie("x")),
+        tostring(c:param("x")) }
+    end, { path = "/" })
+    assert.same({ "nil", "nil", "nil", "nil" }, got)
+  end)
+
   it("where the request comes from and how", function()
     local got = reading(function(c)
       return { c.remote_addr, c.scheme, c.http_version, c.tier, c.tenant == nil }

@@ -172,6 +172,30 @@ describe("the configuration key", function()
     assert.is_truthy(server:wait_log("not enough memory"))
   end)
 
+  it("vm.memory_hard is the affair of the handler that meets it, not of those after it", function()
+    local server = serve({ "vm.memory_hard=256M", "vm.memory_soft=32M" })
+    for _ = 1, 3 do
+      assert.equal(500, ask(server, "/hoard-tables").status)
+      for i = 1, 20 do
+        assert.equal(200, ask(server, "/echo/" .. i).status)
+      end
+    end
+  end)
+
+  it("vm.load_timeout ends an app that does not finish loading in tools, too", function()
+    local folder = process.folder({ ["app.lua"] = "while true do end" })
+    for _, args in ipairs({ { "check", folder }, { "routes", folder },
+      { "request", "GET", "/", "--app", folder } }) do
+      local from = posix.now()
+      args[#args + 1] = "--set"
+      args[#args + 1] = "vm.load_timeout=300ms"
+      local r = process.run(args)
+      assert.equal(65, r.code)
+      assert.matches("app%.lua:1: loading took longer", r.out .. r.err)
+      assert.is_true(posix.now() - from < 3)
+    end
+  end)
+
   it("vm.stuck_timeout replaces a worker that no longer turns", function()
     local server = serve({ "vm.stuck_timeout=500ms" })
     ask(server, "/text")

@@ -65,6 +65,16 @@ describe("the log", function()
     assert.is_number(r.duration_ms)
   end)
 
+  it("names no route of a request that none has matched", function()
+    local server = serve()
+    assert(sockets.ask(server.port, "GET", "/nowhere"))
+    assert(sockets.ask(server.port, "DELETE", "/text"))
+    assert.equal(0, server:stop())
+    for _, target in ipairs({ "/nowhere", "/text" }) do
+      assert.is_nil(find(records(server:log()), "target", target).route)
+    end
+  end)
+
   it("has the records of handlers, with the id of their request", function()
     local server = serve()
     assert(sockets.ask(server.port, "POST", "/log", "", 'a "quoted" line\nand \0 another'))

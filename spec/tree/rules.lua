@@ -157,6 +157,7 @@ local function include_fault(room, file, quote, header)
   if only then
     return not (only[room] or only[file]) and header .. " is not for " .. room or nil
   end
+  header = gsub(header, "^test/", "") -- what tests of a room share is the room's
   local target = quote == '"' and (match(header, "^(%w+)/") or "?")
   if target and target ~= room and not (BELOW[room] and BELOW[room][target]) then
     return room .. " may not include " .. header
@@ -281,7 +282,8 @@ function M.documented(path, text)
 end
 
 -- What a C library, a linker or libFuzzer calls by name.
-local FOREIGN_NAMES = set "main LLVMFuzzerTestOneInput LLVMFuzzerInitialize"
+local FOREIGN_NAMES = set [[main LLVMFuzzerTestOneInput LLVMFuzzerInitialize
+  __lsan_do_recoverable_leak_check __lsan_default_suppressions]]
 
 --- The prefix tells the reach: what a C file does not keep static begins with
 --- `pl_` or `pl__`.

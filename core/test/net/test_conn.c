@@ -296,7 +296,7 @@ static struct client *connect_client(struct fixture *f, uint32_t i) {
 }
 
 static int set_up(void **state) {
-  struct fixture *f = calloc(1, sizeof *f);
+  struct fixture *f = pl__alloc_zero(sizeof *f);
 
   for (uint32_t i = 0; i < sizeof big; i++)
     big[i] = (char)('a' + i % 26);
@@ -345,7 +345,7 @@ static int tear_down(void **state) {
   pl__net_deinit(&f->net);
   pl__slabs_deinit(&f->slabs);
   pl__buf_pool_deinit(&f->buffers);
-  free(f);
+  pl__free(f);
   return 0;
 }
 
@@ -371,7 +371,7 @@ static void pass(struct fixture *f, double seconds) {
 
 /* What was sent so far, as a string; the caller's to free. */
 static char *sent(const struct client *k) {
-  char *text = malloc(k->memory.out.bytes + 1);
+  char *text = pl__alloc(k->memory.out.bytes + 1);
 
   assert_non_null(text);
   if (k->memory.out.bytes)
@@ -389,7 +389,7 @@ static uint32_t count_of(const struct client *k, const char *what) {
 
   for (char *at = text; (at = strstr(at, what)); at += strlen(what))
     n++;
-  free(text);
+  pl__free(text);
   return n;
 }
 
@@ -398,7 +398,7 @@ static void assert_sent(const struct client *k, const char *what) {
 
   if (!strstr(text, what))
     fail_msg("%.600s\ndoes not contain %s", text, what);
-  free(text);
+  pl__free(text);
 }
 
 static void forget(struct client *k) {
@@ -573,9 +573,9 @@ static void answers_alike_however_the_bytes_come(void **state) {
       if (strcmp(whole, parts) != 0)
         fail_msg("%s, by %zu bytes:\n%.900s\nwhole:\n%.900s", cases[i].name,
                  pieces[p], parts, whole);
-      free(parts);
+      pl__free(parts);
     }
-    free(whole);
+    pl__free(whole);
   }
 }
 

@@ -2,6 +2,7 @@
  * limit, with no descriptors left, and connections over net/socket.c.
  */
 #define _GNU_SOURCE /* accept4, SOCK_NONBLOCK */
+#include "base/alloc.h"
 #include "http/encode.h"
 #include "net/listener.h"
 
@@ -100,7 +101,7 @@ static void turns(struct fixture *f, int count) {
 }
 
 static int set_up(void **state) {
-  struct fixture *f = calloc(1, sizeof *f);
+  struct fixture *f = pl__alloc_zero(sizeof *f);
   struct pl_net_limits limits = {.seconds = {10, 10, 60, 10, 2},
                                  .output_bytes = 4000000,
                                  .parser = {8192, 32768, 100},
@@ -146,7 +147,7 @@ static int tear_down(void **state) {
   pl__net_deinit(&f->net);
   pl__slabs_deinit(&f->slabs);
   pl__buf_pool_deinit(&f->buffers);
-  free(f);
+  pl__free(f);
   return 0;
 }
 
@@ -258,7 +259,7 @@ static void notices_a_reset_while_idle(void **state) {
 
 static void sends_more_than_a_socket_takes_at_once(void **state) {
   struct fixture *f = *state;
-  char *text = malloc(4000000);
+  char *text = pl__alloc(4000000);
   int bytes = 65536, fd, end;
   size_t n;
 
@@ -273,7 +274,7 @@ static void sends_more_than_a_socket_takes_at_once(void **state) {
   assert_true(n > 2900000);
   assert_int_equal(end, 0);
   close(fd);
-  free(text);
+  pl__free(text);
 }
 
 static void lingers_so_that_a_refusal_can_be_read(void **state) {

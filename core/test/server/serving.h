@@ -65,7 +65,7 @@ static inline void serving_write(const struct serving *s, const char *name,
  * ends with NULL. */
 static inline struct serving *serving_new(const char *app,
                                           const char *const *overrides) {
-  struct serving *s = calloc(1, sizeof *s);
+  struct serving *s = pl__alloc_zero(sizeof *s);
   struct pl_config_input input = {.overrides = overrides};
   char err[PL_CONFIG_ERROR_BYTES];
 
@@ -94,7 +94,7 @@ static inline void serving_free(struct serving *s) {
   snprintf(path, sizeof path, "%s/app.lua", s->folder);
   unlink(path);
   rmdir(s->folder);
-  free(s);
+  pl__free(s);
 }
 
 /* Opens and loads; on failure nothing is left open and s->err says why. */

@@ -189,6 +189,16 @@ app:get("/hoard", function()
   return "kept"
 end)
 
+-- The same in tables, which a collector has to look at one by one.
+app:get("/hoard-tables", function()
+  local hoard = {}
+  for i = 1, 1e9 do
+    hoard[i] = { i }
+  end
+  kept = #hoard
+  return "kept"
+end)
+
 app:post("/log", function(c)
   P.log.info(c:body(), { answer = 42 })
 end)
