@@ -59,6 +59,25 @@ static int core_request(lua_State *L) {
   return 1;
 }
 
+/* core.decode_body(slot) -> value | nil, err: the body of the request in that
+ * slot as JSON, from where it lies: all of it must be there, and it stays. */
+static int core_decode_body(lua_State *L) {
+  struct pl_vm *vm = running(L);
+  uint32_t slot = (uint32_t)luaL_checkinteger(L, 1);
+  struct pl_coro *runner =
+      slot < vm->options.slot_count ? vm->slots[slot].runner : NULL;
+  char err[PL_JSON_ERROR_BYTES];
+
+  if (!runner || !runner->req)
+    return luaL_error(L, "there is no request in slot %d", (int)slot);
+  if (!pl__json_push(L, runner->req->body.at, runner->req->body.bytes, err,
+                     sizeof err))
+    return 1;
+  lua_pushnil(L);
+  lua_pushstring(L, err);
+  return 2;
+}
+
 /* --- tasks ------------------------------------------------------------- */
 
 static bool too_many_tasks(const struct pl_vm *vm, const struct pl_req *req) {
@@ -307,6 +326,7 @@ static int core_log(lua_State *L) {
 static const luaL_Reg core_functions[] = {
     {"next", core_next},
     {"request", core_request},
+    {"decode_body", core_decode_body},
     {"spawn", core_spawn},
     {"reply_json", pl__json_reply},
     {"site_new", core_site_new},

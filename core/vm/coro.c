@@ -18,6 +18,9 @@
 #define DISPATCH_NS_MAX (5 * PL_NS_PER_MS)
 #define DISPATCH_CLOCK_EVERY 64u /* requests between looks at the clock */
 #define CORO_INDEX_BITS 24       /* of an id; the rest is the generation */
+/* Waits that end badly before a coroutine is given up. The error can be caught,
+ * and whoever does that in a loop would go on for ever, and never park. */
+#define CORO_REFUSALS_MAX 100u
 
 _Thread_local struct pl_vm *pl__vm_running;
 
@@ -126,6 +129,7 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
   c->is_task = is_task;
   c->in_use = true;
   c->cancelled = c->has_event = false;
+  c->refusals = 0;
   c->wait = PL_WAIT_NONE;
   c->req = NULL;
   return c;
@@ -186,6 +190,7 @@ struct pl_coro *pl__coro_find(struct pl_vm *vm, double id) {
 void pl__coro_ready(struct pl_coro *c, int code) {
   c->wait = PL_WAIT_NONE;
   c->wake = (uint8_t)code;
+  c->refusals += code != PL_WAKE_OK;
   pl__heap_remove(&c->vm->timers, &c->timer);
   pl__list_remove(&c->link);
   pl__list_push_back(&c->vm->ready, &c->link);
@@ -296,6 +301,7 @@ struct pl_req *pl__coro_next_request(struct pl_coro *c) {
   if (!req)
     return NULL;
   c->req = req;
+  c->refusals = 0;
   vm->slots[req->slot].runner = c;
   return req;
 }
@@ -329,6 +335,30 @@ static void orphan_tasks(struct pl_vm *vm, struct pl_req *req) {
   req->task_count = 0;
 }
 
+/* Ends what a coroutine works for, and drops its thread. Task objects of Lua
+ * that stand for it never end: who waits for one waits until its own deadline.
+ */
+static void coro_bury(struct pl_coro *c, uint32_t http_status) {
+  if (c->is_task) {
+    task_end(c);
+  } else if (c->req) {
+    struct pl_req *req = c->req;
+    orphan_tasks(c->vm, req);
+    if (!(req->flags & PL_REQ_HEAD_SENT))
+      pl_res_problem(req, http_status, "", 0);
+    coro_end_request(c);
+  }
+  pl__coro_drop(c);
+}
+
+/* It doesn't end although every wait does: it is never resumed again. */
+static void coro_give_up(struct pl_coro *c) {
+  pl__report(c->vm, PL_LEVEL_ERROR, c->req,
+             c->is_task ? "a task was given up" : "a handler was given up",
+             "it catches the error that ends its waits, and goes on");
+  coro_bury(c, 503);
+}
+
 /* The Lua around every coroutine of ours catches errors: this is one in that
  * Lua itself, or no memory even to handle one. */
 static void coro_failed(struct pl_coro *c, int status) {
@@ -339,16 +369,7 @@ static void coro_failed(struct pl_coro *c, int status) {
              why                    ? why
              : status == LUA_ERRMEM ? "out of memory"
                                     : "unknown");
-  if (c->is_task) {
-    task_end(c);
-  } else if (c->req) {
-    struct pl_req *req = c->req;
-    orphan_tasks(c->vm, req);
-    if (!(req->flags & PL_REQ_HEAD_SENT))
-      pl_res_problem(req, 500, "", 0);
-    coro_end_request(c);
-  }
-  pl__coro_drop(c);
+  coro_bury(c, 500);
 }
 
 /* False: it has failed. */
@@ -366,6 +387,10 @@ static bool coro_resume(struct pl_coro *c) {
   status = lua_resume(c->co, args);
   vm->current = NULL;
   if (status == LUA_YIELD) {
+    if (c->refusals > CORO_REFUSALS_MAX) {
+      coro_give_up(c);
+      return true;
+    }
     if (c->wait != PL_WAIT_NONE || !pl__list_is_empty(&c->link))
       return true; /* parked, or made ready already */
     if (!c->is_task && !c->req)

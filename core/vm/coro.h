@@ -33,6 +33,7 @@ struct pl_coro {
   double wait_due;           /* of the wait itself; HUGE_VAL: no time */
   uint32_t index;
   uint32_t generation; /* raised at each reuse: ids stay unique */
+  uint32_t refusals;   /* waits that ended badly: deadline, gone, cancelled */
   int injected;        /* the connection of PL_WAIT_INJECTED */
   int start_args;      /* >= 0: not started, so many arguments on its stack */
   uint8_t wait;        /* enum pl_wait */

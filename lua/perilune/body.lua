@@ -13,6 +13,7 @@ local problem = require("perilune.problem")
 local wait = require("perilune.wait")
 
 local C = ffi.C
+local decode_body = require("perilune.core").decode_body
 local band = require("bit").band
 local text_of = require("ffi").string
 local pause = wait.pause
@@ -104,18 +105,40 @@ local function is_json(value)
   return kind == "application/json" or kind ~= nil and kind:find("^[^/]+/[^/]+%+json$") ~= nil
 end
 
---- Decodes a JSON body; raises 415 for another media type (also for none:
---- browsers let foreign pages send a body without one), 400 for malformed bytes.
----@param bytes string
+--- Raises 415 for another media type than JSON's (also for none: browsers let
+--- foreign pages send a body without one).
 ---@param content_type string?
----@return any value
-function M.json(bytes, content_type)
+function M.expect_json(content_type)
   if content_type ~= "application/json" and not is_json(content_type) then
     problem.raise(415, "the body of the request must be application/json")
   end
+end
+
+local function no_json(err)
+  problem.raise(400, "the body of the request is no JSON: " .. tostring(err))
+end
+
+--- Decodes a JSON body; raises 400 for malformed bytes.
+---@param bytes string
+---@return any value
+function M.json(bytes)
   local value, err = json.decode(bytes)
   if value == nil then
-    problem.raise(400, "the body of the request is no JSON: " .. tostring(err))
+    return no_json(err)
+  end
+  return value
+end
+
+--- The same for a body that is all there, from where it lies; nothing is taken.
+---@param req ffi.cdata*
+---@return any value nil when it isn't all there: read it first
+function M.json_in_place(req)
+  if band(req.flags, BODY_DONE) == 0 or req.body.bytes == 0 then
+    return nil
+  end
+  local value, err = decode_body(req.slot)
+  if value == nil then
+    return no_json(err)
   end
   return value
 end

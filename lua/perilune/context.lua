@@ -353,7 +353,14 @@ end
 function Methods:json(value, status)
   local req = live(self)
   if value == nil then
-    return body.json(whole_body(self, req), header(req, "content-type"))
+    body.expect_json(header(req, "content-type"))
+    if not (self._left and self._left.body) then
+      local here = body.json_in_place(req)
+      if here ~= nil then
+        return here
+      end
+    end
+    return body.json(whole_body(self, req))
   end
   if type(value) ~= "table" then
     error(("c:json answers with a table, not a %s"):format(type(value)), 2)

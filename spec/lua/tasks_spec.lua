@@ -169,6 +169,38 @@ describe("tasks", function()
     assert.same({ true, "cancelled" }, r:json())
   end)
 
+  it("that catch their cancellation again and again are given up, and so are handlers", function()
+    local app, rounds = P.app(), 0
+    local function stubborn()
+      while true do
+        rounds = rounds + 1
+        pcall(P.sleep, 10)
+      end
+    end
+    app:get("/task", function()
+      P.spawn(stubborn)
+      return "answered"
+    end)
+    app:get("/handler", { timeout = "50ms" }, stubborn)
+    app:get("/stream", { timeout = "50ms" }, function(c)
+      return c:stream(function(out)
+        out:write("begun")
+        stubborn()
+      end)
+    end)
+    local api = test.app(app)
+    assert.equal("answered", api:get("/task").body)
+    assert.equal(503, api:get("/handler").status)
+    local raw, closed = api:raw("GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert.is_nil(raw:find("\r\n0\r\n", 1, true))
+    assert.is_true(closed)
+    api:advance(1)
+    local before = rounds
+    api:advance(1)
+    assert.equal(before, rounds)
+    assert.is_true(rounds > 3 and rounds < 1000, rounds)
+  end)
+
   it("have a cap per request", function()
     local r = run(function()
       local count = 0
