@@ -1,11 +1,11 @@
 -- A JSON API over notes, kept in memory: the app to copy.
 --
---   GET    /                    what is here
---   GET    /api/notes           all notes; ?q=text filters
---   POST   /api/notes           makes one                    201, 422
---   GET    /api/notes/:id<int>  one note                     404
---   PUT    /api/notes/:id<int>  replaces title and text      404, 422
---   DELETE /api/notes/:id<int>  removes it                   204, 404
+--   GET    /                what is here
+--   GET    /notes           all notes; ?q=text filters
+--   POST   /notes           makes one                    201, 422
+--   GET    /notes/:id<int>  one note                     404
+--   PUT    /notes/:id<int>  replaces title and text      404, 422
+--   DELETE /notes/:id<int>  removes it                   204, 404
 --
 -- Reading is free. Writing needs the token of `settings.token`, if there is one:
 --
@@ -38,28 +38,28 @@ end
 app:use(timing)
 
 app:get("/", function()
-  return { title = app.title, notes = "/api/notes" }
+  return { title = app.title, notes = "/notes" }
 end)
 
-local api = app:group("/api", only_with_token)
+local api = app:group("/notes", only_with_token)
 
-api:get("/notes", function(c)
+api:get("/", function(c)
   return P.json.array(notes.all(c:query("q")))
 end)
 
-api:post("/notes", { body_max = "64K" }, function(c)
+api:post("/", { body_max = "64K" }, function(c)
   local note, errors = notes.add(c:json())
   if not note then
     return c:problem(422, "the note is not valid", { errors = errors })
   end
-  return note, 201, { location = "/api/notes/" .. note.id }
+  return note, 201, { location = "/notes/" .. note.id }
 end)
 
-api:get("/notes/:id<int>", function(c, id)
+api:get("/:id<int>", function(c, id)
   return notes.get(id) or c:problem(404, "no note " .. id)
 end)
 
-api:put("/notes/:id<int>", { body_max = "64K" }, function(c, id)
+api:put("/:id<int>", { body_max = "64K" }, function(c, id)
   local note, errors = notes.replace(id, c:json())
   if note then
     return note
@@ -69,7 +69,7 @@ api:put("/notes/:id<int>", { body_max = "64K" }, function(c, id)
   return c:problem(404, "no note " .. id)
 end)
 
-api:delete("/notes/:id<int>", function(c, id)
+api:delete("/:id<int>", function(c, id)
   if not notes.remove(id) then
     return c:problem(404, "no note " .. id)
   end

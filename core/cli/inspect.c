@@ -20,15 +20,25 @@ static int with_server(struct arguments *a, bool app_needed, server_fn fn) {
   return pl__cli_failed(&error);
 }
 
-static int check(pl_server *server, struct arguments *a,
-                 struct pl_error *error) {
-  (void)a;
-  return pl_server_check(server, error);
-}
-
+/* A fault of the configuration is what was asked for: a result, as
+ * file:line: what, and not a message about a command that failed. */
 int pl__cli_check(const struct command *c, struct arguments *a) {
+  pl_server *server;
+  struct pl_error error;
+
   (void)c;
-  return with_server(a, true, check);
+  if (!a->options.app)
+    a->options.app = ".";
+  if (pl_server_new(&a->options, &server, &error)) {
+    if (error.code == PL_ERROR_CONFIG) {
+      puts(error.text);
+      error.text[0] = '\0';
+    }
+    return pl__cli_failed(&error);
+  }
+  pl_server_check(server, &error);
+  pl_server_free(server);
+  return pl__cli_failed(&error);
 }
 
 static int routes(pl_server *server, struct arguments *a,

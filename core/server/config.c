@@ -33,7 +33,8 @@ struct resolve {
   const struct pl_config_input *in;
   struct pl_config *c;
   struct pl_config_file *file;
-  char *err; /* PL_CONFIG_ERROR_BYTES */
+  char *err;            /* PL_CONFIG_ERROR_BYTES */
+  uint32_t file_faults; /* told in err, a line each */
 };
 
 __attribute__((format(printf, 2, 3))) static int
@@ -300,9 +301,8 @@ static bool type_fits(const struct pl_key *key, enum pl_config_file_type type,
   return false;
 }
 
-static int file_on_value(void *arg, const char *name,
-                         enum pl_config_file_type type, const char *text) {
-  struct resolve *r = arg;
+static int file_take_value(struct resolve *r, const char *name,
+                           enum pl_config_file_type type, const char *text) {
   struct pl_config_origin origin = {.source = PL_SOURCE_FILE};
   const struct pl_key *key = pl__key_find(name, strlen(name));
   char source[PL_CONFIG_PATH_BYTES + 16];
@@ -319,6 +319,25 @@ static int file_on_value(void *arg, const char *name,
   if (!type_fits(key, type, text))
     return value_refused(r, key, source, text);
   return value_set(r, key, text, origin, source);
+}
+
+/* A fault does not end the visit: whoever mends a file wants to see all. */
+static int file_on_value(void *arg, const char *name,
+                         enum pl_config_file_type type, const char *text) {
+  struct resolve *r = arg;
+  char before[PL_CONFIG_ERROR_BYTES] = "", now[PL_CONFIG_ERROR_BYTES];
+  int status;
+
+  if (r->file_faults)
+    memcpy(before, r->err, sizeof(before));
+  status = file_take_value(r, name, type, text);
+  if (status != PL_ECONFIG)
+    return status;
+  if (r->file_faults++) {
+    memcpy(now, r->err, sizeof(now));
+    config_fail(r->err, "%.700s\n%.300s", before, now);
+  }
+  return 0;
 }
 
 /* The file that was named, or the one beside the app if it is there. */
@@ -368,6 +387,8 @@ static int file_apply(struct resolve *r) {
         pl__config_file_visit(r->file, file_on_value, r, what, sizeof(what));
     if (status && what[0])
       config_fail(r->err, "%s: %.900s", r->c->file, what);
+    if (!status && r->file_faults)
+      status = PL_ECONFIG;
   }
   return status;
 }

@@ -151,6 +151,9 @@ function M.start(site)
   jobs[site] = nil
   if core.worker() >= 0 then
     require("perilune.interning").grow()
+    os.exit = function() -- luacheck: ignore 122
+      error("os.exit would end a worker with all requests it has: raise an error instead", 2)
+    end
   end
   if list then
     task.start(list, core.worker() == 0)

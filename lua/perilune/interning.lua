@@ -9,16 +9,15 @@ local PEAK = 66000 -- past 65,536 the table has 131,072 places
 local KEPT = 33000 -- above a quarter of these: it doesn't shrink
 
 ---@class perilune.interning
-local M = {}
-
-local kept = {}
+---@field kept string[] what keeps the table large
+local M = { kept = {} }
 
 --- Grows the table. Takes some milliseconds and 1.5 MB; once is enough.
 function M.grow()
   for i = 1, PEAK do
     local s = "\1" .. i
     if i <= KEPT then
-      kept[i] = s
+      M.kept[i] = s
     end
   end
 end

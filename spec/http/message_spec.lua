@@ -1,5 +1,6 @@
 -- What requests and responses look like (RFC 9110, RFC 9112 3, 6, 7).
 
+local P = require("perilune")
 local process = require("spec.support.process")
 local ways = require("spec.support.ways")
 
@@ -106,11 +107,14 @@ describe("the wire", function()
       assert.matches("^%a%a%a, %d%d %a%a%a %d%d%d%d %d%d:%d%d:%d%d GMT$", r.headers.date)
       local day, month, year, hour, minute, second = r.headers.date:match(
         ", (%d+) (%a+) (%d+) (%d+):(%d+):(%d+)")
-      local now = os.date("!*t")
-      local stamp = os.time({ year = year, month = now.month, day = day, hour = hour,
-        min = minute, sec = second })
-      assert.equal(os.date("!%b"), month)
-      assert.is_true(math.abs(os.time(now) - stamp) <= 2)
+      local stamp = { day = day, year = year, hour = hour, min = minute, sec = second }
+      local function is_near(now) -- within 2 seconds
+        local date = os.date("!*t", now)
+        stamp.month = date.month
+        return os.date("!%b", now) == month and math.abs(os.time(date) - os.time(stamp)) <= 2
+      end
+      -- Without a socket it is this process's clock, which other specs may have moved.
+      assert.is_true(is_near(os.time()) or is_near(math.floor(P.now())))
     end, SOCKET)
 
     wire.fact("says what kind and how long the body is", function(talk)

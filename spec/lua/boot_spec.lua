@@ -152,7 +152,7 @@ describe("perilune routes", function()
   it("lists method, pattern, the handler's place and the middleware", function()
     local text = boot.routes("apps/notes")
     assert.matches("METHOD%s+PATTERN%s+HANDLER%s+MIDDLEWARE\n", text)
-    assert.matches("GET%s+/api/notes/:id<int>%s+apps/notes/app.lua:%d+%s+apps/notes/app.lua:%d+ ",
+    assert.matches("GET%s+/notes/:id<int>%s+apps/notes/app.lua:%d+%s+apps/notes/app.lua:%d+ ",
       text)
   end)
 

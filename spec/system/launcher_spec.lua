@@ -205,13 +205,16 @@ describe("perilune", function()
       assert.matches("app%.lua:2: ", r.out)
     end)
 
-    it("finds unknown keys of the configuration, with file:line, and exits with 78", function()
+    it("finds all unknown keys of the configuration, with file:line, and exits with 78", function()
       local folder = process.folder({
-        ["app.lua"] = APP, ["config.lua"] = "return {\n worker = 2 }",
+        ["app.lua"] = APP,
+        ["config.lua"] = "return {\n worker = 2,\n timeouts = { handlr = 3 } }",
       })
       local r = process.run({ "check", folder })
       assert.equal(78, r.code)
-      assert.matches("config%.lua:2: unknown key worker, did you mean workers%?", r.err)
+      assert.matches("config%.lua:2: unknown key worker, did you mean workers%?\n", r.out)
+      assert.matches("config%.lua:3: unknown key timeouts%.handlr, did you mean timeouts%.handler%?",
+        r.out)
     end)
   end)
 

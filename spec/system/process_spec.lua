@@ -12,6 +12,7 @@ app:get("/log-and-die", function()
   ffi.C.kill(ffi.C.getpid(), 9)
 end)
 app:get("/hang", function() ffi.C.sleep(60) end)
+app:get("/exit", function() os.exit(3) end)
 return app
 ]]
 
@@ -53,6 +54,14 @@ describe("a server", function()
     end)
     assert.is_number(second)
     assert.is_truthy(s:wait_log("worker 0 was ended by signal 9"))
+  end)
+
+  it("takes os.exit in a handler for an error of that handler", function()
+    local s = server()
+    local first = pid_of_worker(s.port)
+    assert.equal(500, wire.ask(s.port, "GET", "/exit").status)
+    assert.is_truthy(s:wait_log("os.exit would end a worker"))
+    assert.equal(first, pid_of_worker(s.port))
   end)
 
   it("refuses nobody while its only worker is killed again and again", function()

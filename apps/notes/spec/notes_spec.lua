@@ -8,21 +8,21 @@ describe("notes", function()
   end)
 
   local function add(title, text)
-    return api:post("/api/notes", { json = { title = title, text = text } })
+    return api:post("/notes", { json = { title = title, text = text } })
   end
 
   it("says where the notes are", function()
-    assert.equal("/api/notes", api:get("/"):json().notes)
+    assert.equal("/notes", api:get("/"):json().notes)
   end)
 
   it("begins with an empty list", function()
-    assert.equal("[]", api:get("/api/notes").body)
+    assert.equal("[]", api:get("/notes").body)
   end)
 
   it("makes a note and tells its place", function()
     local r = add("milk", "two litres")
     assert.equal(201, r.status)
-    assert.equal("/api/notes/1", r.headers.location)
+    assert.equal("/notes/1", r.headers.location)
     assert.same({ id = 1, title = "milk", text = "two litres" }, r:json())
     assert.same(r:json(), api:get(r.headers.location):json())
   end)
@@ -31,22 +31,22 @@ describe("notes", function()
     add("milk")
     add("bread", "with milk")
     add("salt")
-    local r = api:get("/api/notes", { query = { q = "milk" } })
+    local r = api:get("/notes", { query = { q = "milk" } })
     assert.equal(2, #r:json())
   end)
 
   it("replaces a note", function()
     add("milk")
-    local r = api:put("/api/notes/1", { json = { title = "oat milk" } })
+    local r = api:put("/notes/1", { json = { title = "oat milk" } })
     assert.equal(200, r.status)
-    assert.equal("oat milk", api:get("/api/notes/1"):json().title)
+    assert.equal("oat milk", api:get("/notes/1"):json().title)
   end)
 
   it("removes a note, once", function()
     add("milk")
-    assert.equal(204, api:delete("/api/notes/1").status)
-    assert.equal(404, api:delete("/api/notes/1").status)
-    assert.equal(404, api:get("/api/notes/1").status)
+    assert.equal(204, api:delete("/notes/1").status)
+    assert.equal(404, api:delete("/notes/1").status)
+    assert.equal(404, api:get("/notes/1").status)
   end)
 
   it("refuses a note without a title and points to it", function()
@@ -57,7 +57,7 @@ describe("notes", function()
   end)
 
   it("refuses a body that is no JSON", function()
-    local r = api:post("/api/notes", {
+    local r = api:post("/notes", {
       body = "{", headers = { ["content-type"] = "application/json" },
     })
     assert.equal(400, r.status)
@@ -69,11 +69,11 @@ describe("notes", function()
   end)
 
   it("has no note with an id that is no number", function()
-    assert.equal(404, api:get("/api/notes/milk").status)
+    assert.equal(404, api:get("/notes/milk").status)
   end)
 
   it("allows reading and making on the list only", function()
-    local r = api:delete("/api/notes")
+    local r = api:delete("/notes")
     assert.equal(405, r.status)
     assert.equal("GET, HEAD, OPTIONS, POST", r.headers.allow)
   end)
@@ -88,7 +88,7 @@ describe("notes", function()
     end)
 
     it("lets anyone read", function()
-      assert.equal(200, api:get("/api/notes").status)
+      assert.equal(200, api:get("/notes").status)
     end)
 
     it("lets nobody write without it", function()
@@ -98,7 +98,7 @@ describe("notes", function()
     end)
 
     it("lets those write who have it", function()
-      local r = api:post("/api/notes", {
+      local r = api:post("/notes", {
         json = { title = "milk" }, headers = { authorization = "Bearer secret" },
       })
       assert.equal(201, r.status)
