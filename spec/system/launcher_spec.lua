@@ -213,8 +213,8 @@ describe("perilune", function()
       local r = process.run({ "check", folder })
       assert.equal(78, r.code)
       assert.matches("config%.lua:2: unknown key worker, did you mean workers%?\n", r.out)
-      assert.matches("config%.lua:3: unknown key timeouts%.handlr, did you mean timeouts%.handler%?",
-        r.out)
+      assert.matches(
+        "config%.lua:3: unknown key timeouts%.handlr, did you mean timeouts%.handler%?", r.out)
     end)
   end)
 
