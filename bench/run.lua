@@ -28,6 +28,8 @@ scenarios: plain plain16 api body big idle (default: all)
   --seconds S       length of one measurement (default 4)
   --peers a,b       perilune baseline nginx h2o h2o-mruby go node fastify (default: all)
   --access          instead of peers: Perilune with its access log on against off, in pairs
+  --discard         with --access: the log goes to /dev/null, so that the price is Perilune's alone,
+                    without the kernel's for a file's pages; lines are not counted
   --json FILE       write all samples and medians
   --svg FILE        write the picture
   --perilune FILE   the launcher (default build/release/bin/perilune)
@@ -56,7 +58,8 @@ local function number_option(name, text, low, high)
 end
 
 local FLAGS = {
-  ["--access"] = "access", ["--no-pin"] = "no_pin", ["--help"] = "help", ["-h"] = "help",
+  ["--access"] = "access", ["--discard"] = "discard", ["--no-pin"] = "no_pin",
+  ["--help"] = "help", ["-h"] = "help",
 }
 local VALUES = {
   ["--rounds"] = "rounds", ["--seconds"] = "seconds", ["--peers"] = "peers", ["--json"] = "json",
@@ -337,10 +340,10 @@ local function print_price(scenario, samples, on, off)
   print(text:format(scenario.name, #cpu, statistics.median(cpu), statistics.median(rate)))
 end
 
-local function access_once(setting, scenario, rounds)
+local function access_once(setting, scenario, rounds, discard)
   local peer = peers.find("perilune")
   local servers, err, started = start_all(setting, scenario, {
-    { peer = peer, access_log = true, name = "log on" },
+    { peer = peer, access_log = discard and "/dev/null" or true, name = "log on" },
     { peer = peer, access_log = false, name = "log off" },
   })
   if not servers then
@@ -358,6 +361,9 @@ local function access_once(setting, scenario, rounds)
   local result = result_of(scenario, servers, samples)
   report.print(result)
   print_price(scenario, samples, on, off)
+  if discard then
+    return result
+  end
   -- The log also holds the answers to the checks and to what wrk left unread at its end.
   local lines = count_lines(on.access_log)
   print(("%d requests measured, %d lines in the log: %s"):format(on.requests, lines,
@@ -369,7 +375,7 @@ end
 local function compare_access(setting, opts)
   local results = {}
   for _, scenario in ipairs(opts.scenarios) do
-    local result, err = access_once(setting, scenario, opts.rounds)
+    local result, err = access_once(setting, scenario, opts.rounds, opts.discard)
     if not result then
       return nil, err
     end

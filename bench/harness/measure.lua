@@ -50,7 +50,7 @@ end
 --- Starts a server and waits until it answers.
 ---@param setting perilune.bench.Setting
 ---@param peer perilune.bench.Peer
----@param access_log boolean
+---@param access_log boolean|string true: a file in the server's folder; a string: that file
 ---@param name? string default: the peer's
 ---@return perilune.bench.Server? server
 ---@return string? err with what the server said
@@ -59,7 +59,7 @@ function M.start(setting, peer, access_log, name)
   setting.port = setting.port + 1
   server.folder = ("%s/%s-%d"):format(setting.folder, peer.name, server.port)
   process.make_folder(server.folder)
-  server.access_log = access_log and server.folder .. "/access.log" or nil
+  server.access_log = access_log == true and server.folder .. "/access.log" or access_log or nil
 
   local argv, env = peer.start(setting.place, server)
   server.pid = process.start({

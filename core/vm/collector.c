@@ -28,7 +28,8 @@
 #define COLLECT_OWED_SHARE 2
 #define COLLECT_OWED_NS 5000000
 #define COLLECT_IDLE_NS 1000000
-#define COLLECT_BYTES_MIN (4u << 20)      /* below it nothing is collected */
+#define COLLECT_BYTES_MIN                                                      \
+  (16u << 20) /* below twice that, nothing is collected */
 #define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
 #define COLLECT_WHOLE INT64_MAX /* as collect_end_ns: to the end, from anew */
 /* Least share of the limit that has come since the last cycle for a whole one:
