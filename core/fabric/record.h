@@ -43,8 +43,8 @@ struct pl_access {
   int64_t time_ns; /* realtime, when it was answered; 0: now, coarsely */
   uint64_t request_id;
   uint64_t duration_ns;
-  uint64_t bytes_in;  /* received: head and body */
-  uint64_t bytes_out; /* sent: head and body */
+  uint64_t bytes_in;  /* received, of the body */
+  uint64_t bytes_out; /* sent, of the body */
   uint32_t route;     /* or PL_RECORD_NO_ROUTE */
   uint16_t worker;
   uint16_t status;
