@@ -332,15 +332,6 @@ int pl__encode_chunk(struct pl_buf *out, struct pl_slice bytes) {
   return 0;
 }
 
-int pl__encode_chunk_open(struct pl_buf *out, uint64_t bytes) {
-  char line[18];
-  return pl__buf_append(out, line, put_size(line, bytes));
-}
-
-int pl__encode_chunk_close(struct pl_buf *out) {
-  return pl__buf_append(out, "\r\n", 2);
-}
-
 int pl__encode_chunk_last(struct pl_buf *out) {
   return pl__buf_append(out, "0\r\n\r\n", 5);
 }

@@ -62,9 +62,6 @@ int pl__encode_reply(struct pl_req *req, uint16_t status, struct pl_slice type,
 
 /* One chunk (nothing for an empty one, which would end the body). */
 int pl__encode_chunk(struct pl_buf *out, struct pl_slice bytes);
-/* The same around bytes that are not copied: the size line, and the CRLF. */
-int pl__encode_chunk_open(struct pl_buf *out, uint64_t bytes);
-int pl__encode_chunk_close(struct pl_buf *out);
 /* The end of a chunked body. */
 int pl__encode_chunk_last(struct pl_buf *out);
 

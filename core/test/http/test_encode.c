@@ -127,13 +127,10 @@ static void sends_a_body_of_unknown_length_in_chunks(void **state) {
   assert_int_equal(pl__encode_chunk(&out, PL_SLICE("hello")), 0);
   assert_int_equal(pl__encode_chunk(&out, PL_SLICE("")), 0);
   assert_int_equal(pl__encode_chunk(&out, PL_SLICE("0123456789abcdefg")), 0);
-  assert_int_equal(pl__encode_chunk_open(&out, 0x123456789abcdef0), 0);
-  assert_int_equal(pl__encode_chunk_close(&out), 0);
   assert_int_equal(pl__encode_chunk_last(&out), 0);
-  assert_bytes(&out,
-               "HTTP/1.1 200 OK\r\n" FIELDS "Content-Type: text/plain\r\n"
-               "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-               "11\r\n0123456789abcdefg\r\n123456789abcdef0\r\n\r\n0\r\n\r\n");
+  assert_bytes(&out, "HTTP/1.1 200 OK\r\n" FIELDS "Content-Type: text/plain\r\n"
+                     "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+                     "11\r\n0123456789abcdefg\r\n0\r\n\r\n");
   assert_true(req.flags & PL_REQ_OUT_CHUNKED);
   assert_false(req.flags & (PL_REQ_DONE | PL_REQ_CLOSE));
 }
