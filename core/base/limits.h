@@ -45,4 +45,9 @@
 #define PL_LIMIT_LOG_TARGET_BYTES 1024u   /* target in an access record */
 #define PL_LIMIT_LOG_BATCH_BYTES 65536u   /* formatted before it is written */
 
+/* C stack that coroutines resumed inside each other may take: some 1,500 of
+ * them. LuaJIT itself sets no limit, and one that is preempted has to be left
+ * and entered again through all of them. */
+#define PL_LIMIT_NESTING_BYTES (128u << 10)
+
 #endif /* PL_BASE_LIMITS_H */

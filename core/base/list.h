@@ -70,4 +70,13 @@ static inline struct pl_list *pl__list_take_front(struct pl_list *head) {
   return link;
 }
 
+/* Takes the last link out; NULL when the list is empty. */
+static inline struct pl_list *pl__list_take_back(struct pl_list *head) {
+  struct pl_list *link = head->prev;
+  if (link == head)
+    return NULL;
+  pl__list_remove(link);
+  return link;
+}
+
 #endif /* PL_BASE_LIST_H */

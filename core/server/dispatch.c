@@ -264,7 +264,8 @@ static struct pl_vm_host host_for(struct pl_dispatch *d) {
 
 /* --- opening ----------------------------------------------------------- */
 
-static int open_vm(struct pl_dispatch *d, char *err) {
+static int open_vm(struct pl_dispatch *d,
+                   const struct pl_dispatch_options *wanted, char *err) {
   const struct pl_config *config = d->config;
   char folder[PL_CONFIG_PATH_BYTES];
   struct pl_vm_options options = {
@@ -279,7 +280,14 @@ static int open_vm(struct pl_dispatch *d, char *err) {
       .tasks_per_request_max = (uint32_t)config->limit_tasks,
       .timeout_s = config->timeout_handler_s,
       .body_max = (double)config->limit_body_bytes,
+      /* A tool is one task, which holds everything: nobody else could be. */
+      .memory_bytes_soft =
+          d->worker == UINT32_MAX ? 0 : config->vm_memory_soft_bytes,
       .memory_bytes_max = config->vm_memory_hard_bytes,
+      .slice_s =
+          config->vm_preempt == PL_VM_PREEMPT_OFF ? 0 : config->vm_slice_s,
+      .flights = wanted->flights,
+      .quarantine = wanted->quarantine,
       .log_level_min = (int)config->log_level,
   };
   int failed;
@@ -365,7 +373,7 @@ int pl__dispatch_open(struct pl_dispatch *d,
     goto fail_net;
   pl__http_env_init(&d->net.env,
                     pl__clock_realtime_ns() / (int64_t)PL_NS_PER_S);
-  failed = open_vm(d, err);
+  failed = open_vm(d, options, err);
   if (failed)
     goto fail_vm;
   pl__dispatch_tick(d);

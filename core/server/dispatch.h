@@ -18,7 +18,9 @@
 #include "vm/vm.h"
 
 struct pl_config;
+struct pl_flights;
 struct pl_inject;
+struct pl_quarantine;
 
 #define PL_DISPATCH_VALUES_MAX 80 /* configuration keys that Lua can read */
 
@@ -27,10 +29,12 @@ struct pl_dispatch_options {
   void *slabs;                    /* the section, page-aligned */
   uint32_t slab_count;            /* slabs of pl__net_slab_bytes */
   uint32_t slab_bytes;
-  struct pl_ring *log;      /* NULL: a tool, records go to stderr */
-  int log_wake_fd;          /* of its reader */
-  uint32_t worker;          /* index; UINT32_MAX: a tool */
-  struct pl_inject *inject; /* tools; NULL: none */
+  struct pl_ring *log;              /* NULL: a tool, records go to stderr */
+  int log_wake_fd;                  /* of its reader */
+  uint32_t worker;                  /* index; UINT32_MAX: a tool */
+  struct pl_flights *flights;       /* NULL: nobody looks */
+  struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
+  struct pl_inject *inject;         /* tools; NULL: none */
   /* Tools: text for the user. */
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);
   void *output_arg;

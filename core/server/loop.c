@@ -3,6 +3,7 @@
 #include "base/clock.h"
 
 #include <math.h>
+#include <signal.h>
 
 /* A poll that took longer had nothing to do: there is time to collect. */
 #define LOOP_IDLE_S 0.0005
@@ -66,6 +67,8 @@ int pl__loop_open(struct pl_loop *l, struct pl_dispatch *d) {
 
   if (failed)
     return failed;
+  /* Ticks of preemption (vm/preempt.h) need not wake a loop that sleeps. */
+  uv_loop_configure(&l->uv, UV_LOOP_BLOCK_SIGNAL, SIGPROF);
   l->dispatch = d;
   l->was_idle = false;
   l->before_turn = NULL;

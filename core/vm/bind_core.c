@@ -36,17 +36,54 @@ static struct pl_slice check_slice(lua_State *L, int arg) {
 
 /* --- the hot one ------------------------------------------------------- */
 
-/* core.next() -> slot, route, serial | nothing */
+/* core.next() -> slot, route, serial [, code] | nothing; with a code the
+ * request has lost its runner to it, and must be ended */
 static int core_next(lua_State *L) {
   struct pl_coro *c = pl__vm_running->current;
-  struct pl_req *req = pl__coro_next_request(c);
+  int inherited;
+  struct pl_req *req = pl__coro_next_request(c, &inherited);
 
   if (!req)
     return 0;
   lua_pushinteger(L, (lua_Integer)req->slot);
   lua_pushinteger(L, (lua_Integer)req->route);
   lua_pushnumber(L, req->serial);
-  return 3;
+  if (!inherited)
+    return 3;
+  lua_pushinteger(L, inherited);
+  return 4;
+}
+
+/* core.passing() -> whether the coroutine that has just yielded was preempted */
+static int core_passing(lua_State *L) {
+  lua_pushboolean(L, running(L)->preempt.passing);
+  return 1;
+}
+
+/* core.passed(): here it cannot be passed on, and is resumed at once */
+static int core_passed(lua_State *L) {
+  running(L)->preempt.passing = false;
+  return 0;
+}
+
+/* core.has_stack() -> whether the C stack has room for another coroutine that
+ * is resumed by one that runs: LuaJIT does not look */
+static int core_has_stack(lua_State *L) {
+  char here;
+
+  lua_pushboolean(L, (uintptr_t)&here > running(L)->stack_floor);
+  return 1;
+}
+
+/* core.stopped_at() -> "file:line" where the running coroutine was when an error
+ * was raised in it to end it | nothing: none was */
+static int core_stopped_at(lua_State *L) {
+  struct pl_vm *vm = running(L);
+
+  if (!vm->current || !vm->current->raises)
+    return 0;
+  lua_pushstring(L, vm->stopped_at);
+  return 1;
 }
 
 /* core.request() -> the request of the running coroutine, as light userdata */
@@ -325,6 +362,10 @@ static int core_log(lua_State *L) {
 
 static const luaL_Reg core_functions[] = {
     {"next", core_next},
+    {"passing", core_passing},
+    {"passed", core_passed},
+    {"stopped_at", core_stopped_at},
+    {"has_stack", core_has_stack},
     {"request", core_request},
     {"decode_body", core_decode_body},
     {"spawn", core_spawn},

@@ -103,6 +103,38 @@ void pl_cancel_tasks(struct pl_req *req) {
   pl__coro_cancel(PL_LIST_ENTRY(link, struct pl_coro, task_link));
 }
 
+void pl_hold(void) {
+  struct pl_coro *c = current();
+
+  if (c)
+    c->holds++;
+}
+
+void pl_release(void) {
+  struct pl_coro *c = current();
+
+  if (c && c->holds)
+    c->holds--;
+}
+
+void pl_settle(void) {
+  struct pl_coro *c = current();
+
+  if (!c)
+    return;
+  if (c->is_condemned)
+    pl__shed_begin_again(c->vm);
+  c->is_settled = true;
+  c->is_condemned = false;
+  c->holds = 0;
+}
+
 void pl_req_set_timeout(struct pl_req *req, double seconds) {
+  struct pl_coro *c = current();
+
+  if (c) {
+    c->is_settled = false;
+    c->raises = 0;
+  }
   req->deadline = pl__vm_running->clock.monotonic + seconds;
 }

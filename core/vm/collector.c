@@ -13,6 +13,7 @@
  * own when there is no memory to shrink the table of strings.
  */
 #include "base/clock.h"
+#include "fabric/flights.h"
 #include "vm/coro.h"
 #include "vm/report.h"
 
@@ -28,6 +29,7 @@
 #define COLLECT_OWED_SHARE 2
 #define COLLECT_OWED_NS 5000000
 #define COLLECT_IDLE_NS 1000000
+#define COLLECT_SHED_NS 5000000 /* while somebody waits to be failed */
 #define COLLECT_BYTES_MIN                                                      \
   (16u << 20) /* below twice that, nothing is collected */
 #define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
@@ -45,6 +47,7 @@ void pl__vm_collect_begin(struct pl_vm *vm) {
   vm->emergency_bytes = 4 * floor;
   if (most && vm->emergency_bytes > most / 4 * 3)
     vm->emergency_bytes = most / 4 * 3;
+  pl__shed_set(vm);
 }
 
 int pl__collector_slice(lua_State *L) {
@@ -69,6 +72,11 @@ int pl__collector_slice(lua_State *L) {
   return 0;
 }
 
+static void note_phase(struct pl_vm *vm, enum pl_phase phase) {
+  if (vm->options.flights)
+    pl__flight_run(vm->options.flights, PL_FLIGHT_NONE, phase);
+}
+
 /* What a finalizer has raised; the next slice goes on behind it. */
 static void slice_failed(struct pl_vm *vm) {
   const char *why =
@@ -78,20 +86,45 @@ static void slice_failed(struct pl_vm *vm) {
   lua_pop(vm->L, 1);
 }
 
+/* A cycle is complete: what it has left decides whether somebody is failed. */
+static void shed_cycle_done(struct pl_vm *vm) {
+  if (!vm->is_shedding)
+    return;
+  if (vm->heap_bytes <= pl__shed_soft_bytes(vm))
+    vm->is_shedding = false;
+  else if (--vm->shed_cycles > 0)
+    vm->collecting = true;
+  else
+    pl__shed_decide(vm);
+}
+
 void pl__vm_relieve(struct pl_vm *vm) {
   uint64_t share = vm->options.memory_bytes_max / COLLECT_RELIEF_SHARE;
 
   vm->starved = false;
-  if (vm->heap_bytes < vm->live_bytes + share)
+  if (vm->heap_bytes < vm->live_bytes + share &&
+      vm->heap_bytes <= vm->shed_bytes)
     return;
   pl__vm_running = vm; /* finalizers are Lua as well */
   vm->collect_end_ns = COLLECT_WHOLE;
+  note_phase(vm, PL_PHASE_COLLECT);
   lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
   if (lua_pcall(vm->L, 0, 0, 0))
     slice_failed(vm);
+  note_phase(vm, PL_PHASE_CORE);
   lua_gc(vm->L, LUA_GCSTOP, 0);
   vm->collecting = vm->emergency = false;
   pl__vm_collect_begin(vm);
+  vm->shed_cycles = 1;
+  shed_cycle_done(vm);
+}
+
+static int64_t slice_ns(const struct pl_vm *vm, uint64_t floor, bool idle) {
+  if (vm->is_shedding)
+    return COLLECT_SHED_NS;
+  if (idle)
+    return COLLECT_IDLE_NS;
+  return vm->heap_bytes > 3 * floor ? COLLECT_BEHIND_NS : COLLECT_BUSY_NS;
 }
 
 void pl__vm_collect(struct pl_vm *vm, bool idle) {
@@ -100,6 +133,8 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
 
   if (vm->starved)
     pl__vm_relieve(vm);
+  if (vm->heap_bytes > vm->shed_bytes)
+    pl__vm_shed(vm);
   if (vm->emergency) {
     vm->emergency = false;
     vm->collecting = true;
@@ -111,19 +146,20 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
   }
   vm->collecting = true;
   pl__vm_running = vm; /* finalizers are Lua as well */
-  vm->collect_end_ns = pl__clock_monotonic_ns() + (idle ? COLLECT_IDLE_NS
-                                                   : vm->heap_bytes > 3 * floor
-                                                       ? COLLECT_BEHIND_NS
-                                                       : COLLECT_BUSY_NS);
+  vm->collect_end_ns = pl__clock_monotonic_ns() + slice_ns(vm, floor, idle);
   vm->collect_owed_bytes =
       vm->heap_bytes > vm->sliced_bytes
           ? (vm->heap_bytes - vm->sliced_bytes) * COLLECT_OWED_SHARE
           : 0;
+  note_phase(vm, PL_PHASE_COLLECT);
   lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
   if (lua_pcall(vm->L, 0, 0, 0))
     slice_failed(vm);
+  note_phase(vm, PL_PHASE_CORE);
   lua_gc(vm->L, LUA_GCSTOP, 0);
   vm->sliced_bytes = vm->heap_bytes;
+  if (!vm->collecting)
+    shed_cycle_done(vm);
 }
 
 /* A cycle that ends in the midst of a burst takes what the burst holds for

@@ -1,11 +1,8 @@
-/* vm/coro.c - see coro.h and vm.h. */
+/* vm/coro.c - the threads of a VM, and what they wait for; see coro.h. */
 #include "vm/coro.h"
 #include "base/alloc.h"
-#include "base/check.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "fabric/record.h"
-#include "vm/report.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -13,14 +10,7 @@
 
 /* Threads that are kept for later; a burst's others go back to the collector. */
 #define CORO_IDLE_MAX 512u
-/* Requests, and time, of one dispatch: then the loop looks at its sockets. */
-#define DISPATCH_REQUEST_MAX 4096u
-#define DISPATCH_NS_MAX (5 * PL_NS_PER_MS)
-#define DISPATCH_CLOCK_EVERY 64u /* requests between looks at the clock */
-#define CORO_INDEX_BITS 24       /* of an id; the rest is the generation */
-/* Waits that end badly before a coroutine is given up. The error can be caught,
- * and whoever does that in a loop would go on for ever, and never park. */
-#define CORO_REFUSALS_MAX 100u
+#define CORO_INDEX_BITS 24 /* of an id; the rest is the generation */
 
 _Thread_local struct pl_vm *pl__vm_running;
 
@@ -129,10 +119,19 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
   c->is_task = is_task;
   c->in_use = true;
   c->cancelled = c->has_event = false;
-  c->refusals = 0;
+  c->is_parked = c->is_abandoned = false;
+  c->inherited = PL_WAKE_OK;
   c->wait = PL_WAIT_NONE;
   c->req = NULL;
+  pl__coro_begin(c);
   return c;
+}
+
+void pl__coro_begin(struct pl_coro *c) {
+  c->refusals = c->raises = c->holds = 0;
+  c->raise_after_ns = c->computed_ns = 0;
+  c->held_bytes = 0;
+  c->is_condemned = c->is_settled = false;
 }
 
 void pl__coro_drop(struct pl_coro *c) {
@@ -191,6 +190,8 @@ void pl__coro_ready(struct pl_coro *c, int code) {
   c->wait = PL_WAIT_NONE;
   c->wake = (uint8_t)code;
   c->refusals += code != PL_WAKE_OK;
+  if (code == PL_WAKE_DEADLINE && c->req && !c->is_task)
+    c->req->flags |= PL_REQ_OVERDUE;
   pl__heap_remove(&c->vm->timers, &c->timer);
   pl__list_remove(&c->link);
   pl__list_push_back(&c->vm->ready, &c->link);
@@ -201,9 +202,7 @@ void pl__coro_wake(struct pl_coro *c, int code) {
     pl__coro_ready(c, code);
 }
 
-/* A wait that was registered but not yielded for, as an error came between,
- * must not end a later one. */
-static void coro_forget_wait(struct pl_coro *c) {
+void pl__coro_forget_wait(struct pl_coro *c) {
   c->wait = PL_WAIT_NONE;
   pl__heap_remove(&c->vm->timers, &c->timer);
   pl__list_remove(&c->link);
@@ -219,11 +218,16 @@ static bool is_sending_rest(const struct pl_coro *c, enum pl_wait wait) {
 void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due) {
   struct pl_req *req = c->req;
 
-  coro_forget_wait(c);
+  pl__coro_forget_wait(c);
+  c->computed_ns = 0;
   c->wait_due = due;
   if (req)
     req->flags |= PL_REQ_WAITED;
   if (wait != PL_WAIT_TASKS && !is_sending_rest(c, wait)) {
+    if (c->is_condemned) {
+      pl__coro_ready(c, PL_WAKE_MEMORY);
+      return;
+    }
     if (c->cancelled) {
       pl__coro_ready(c, PL_WAKE_CANCELLED);
       return;
@@ -238,6 +242,12 @@ void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due) {
   c->wait = (uint8_t)wait;
   if (due < HUGE_VAL && pl__heap_push(&c->vm->timers, &c->timer, due))
     pl__coro_ready(c, PL_WAKE_CANCELLED); /* no memory to wait with */
+}
+
+void pl__coro_condemn(struct pl_coro *c) {
+  c->is_condemned = true;
+  if (c->wait != PL_WAIT_TASKS && !is_sending_rest(c, c->wait))
+    pl__coro_wake(c, PL_WAKE_MEMORY);
 }
 
 void pl__coro_cancel(struct pl_coro *c) {
@@ -257,6 +267,7 @@ void pl__vm_tick(struct pl_vm *vm, double now, double monotonic) {
 
   vm->clock.now = now;
   vm->clock.monotonic = monotonic;
+  vm->tick_ns = pl__clock_monotonic_ns();
   while ((node = pl__heap_take_due(&vm->timers, monotonic))) {
     struct pl_coro *c = PL_LIST_ENTRY(node, struct pl_coro, timer);
     pl__coro_ready(c, c->wait_due <= monotonic ? PL_WAKE_OK : PL_WAKE_DEADLINE);
@@ -264,207 +275,6 @@ void pl__vm_tick(struct pl_vm *vm, double now, double monotonic) {
 }
 
 bool pl__vm_is_ready(const struct pl_vm *vm) {
-  return !pl__list_is_empty(&vm->ready);
-}
-
-/* --- requests ---------------------------------------------------------- */
-
-static void coro_end_request(struct pl_coro *c) {
-  struct pl_vm *vm = c->vm;
-  struct pl_req *req = c->req;
-
-  c->req = NULL;
-  coro_forget_wait(c);
-  vm->slots[req->slot].runner = NULL;
-  vm->options.host.end(vm->options.host.arg, req);
-}
-
-static bool budget_is_spent(struct pl_vm *vm) {
-  if (vm->budget == 0 || vm->starved)
-    return true;
-  vm->budget--;
-  return vm->budget % DISPATCH_CLOCK_EVERY == 0 &&
-         pl__clock_monotonic_ns() > vm->budget_end_ns;
-}
-
-struct pl_req *pl__coro_next_request(struct pl_coro *c) {
-  struct pl_vm *vm = c->vm;
-  struct pl_req *req;
-
-  if (c->req)
-    coro_end_request(c);
-  if (budget_is_spent(vm)) {
-    vm->budget = 0;
-    return NULL;
-  }
-  req = vm->options.host.next(vm->options.host.arg);
-  if (!req)
-    return NULL;
-  c->req = req;
-  c->refusals = 0;
-  vm->slots[req->slot].runner = c;
-  return req;
-}
-
-/* --- running ----------------------------------------------------------- */
-
-static void task_end(struct pl_coro *c) {
-  struct pl_vm *vm = c->vm;
-  struct pl_req *req = c->req;
-
-  vm->task_count--;
-  c->req = NULL;
-  if (!req)
-    return;
-  pl__list_remove(&c->task_link);
-  req->task_count--;
-  struct pl_coro *runner = vm->slots[req->slot].runner;
-  if (req->task_count == 0 && runner && runner->wait == PL_WAIT_TASKS)
-    pl__coro_wake(runner, PL_WAKE_OK);
-}
-
-/* The runner is gone before the tasks of its request: they go on without. */
-static void orphan_tasks(struct pl_vm *vm, struct pl_req *req) {
-  struct pl_list *link, *tasks = &vm->slots[req->slot].tasks;
-
-  while ((link = pl__list_take_front(tasks))) {
-    struct pl_coro *c = PL_LIST_ENTRY(link, struct pl_coro, task_link);
-    c->req = NULL;
-    pl__coro_cancel(c);
-  }
-  req->task_count = 0;
-}
-
-/* Ends what a coroutine works for, and drops its thread. Task objects of Lua
- * that stand for it never end: who waits for one waits until its own deadline.
- */
-static void coro_bury(struct pl_coro *c, uint32_t http_status) {
-  if (c->is_task) {
-    task_end(c);
-  } else if (c->req) {
-    struct pl_req *req = c->req;
-    orphan_tasks(c->vm, req);
-    if (!(req->flags & PL_REQ_HEAD_SENT))
-      pl_res_problem(req, http_status, "", 0);
-    coro_end_request(c);
-  }
-  pl__coro_drop(c);
-}
-
-/* It doesn't end although every wait does: it is never resumed again. */
-static void coro_give_up(struct pl_coro *c) {
-  pl__report(c->vm, PL_LEVEL_ERROR, c->req,
-             c->is_task ? "a task was given up" : "a handler was given up",
-             "it catches the error that ends its waits, and goes on");
-  coro_bury(c, 503);
-}
-
-/* The Lua around every coroutine of ours catches errors: this is one in that
- * Lua itself, or no memory even to handle one. */
-static void coro_failed(struct pl_coro *c, int status) {
-  const char *why =
-      lua_type(c->co, -1) == LUA_TSTRING ? lua_tostring(c->co, -1) : NULL;
-
-  pl__report(c->vm, PL_LEVEL_ERROR, c->req, "a coroutine of the runtime failed",
-             why                    ? why
-             : status == LUA_ERRMEM ? "out of memory"
-                                    : "unknown");
-  coro_bury(c, 500);
-}
-
-/* False: it has failed. */
-static bool coro_resume(struct pl_coro *c) {
-  struct pl_vm *vm = c->vm;
-  int args = c->start_args, status;
-
-  if (args < 0) {
-    lua_pushinteger(c->co, c->wake);
-    args = 1;
-  }
-  c->start_args = -1;
-  vm->current = c;
-  pl__vm_running = vm;
-  status = lua_resume(c->co, args);
-  vm->current = NULL;
-  if (status == LUA_YIELD) {
-    if (c->refusals > CORO_REFUSALS_MAX) {
-      coro_give_up(c);
-      return true;
-    }
-    if (c->wait != PL_WAIT_NONE || !pl__list_is_empty(&c->link))
-      return true; /* parked, or made ready already */
-    if (!c->is_task && !c->req)
-      pl__coro_give(c); /* a runner with nothing to do */
-    else
-      pl__coro_ready(c, PL_WAKE_OK); /* a yield of the user's own */
-  } else if (status == 0) {
-    lua_settop(c->co, 0);
-    if (c->is_task)
-      task_end(c);
-    pl__coro_give(c);
-  } else {
-    coro_failed(c, status);
-    return false;
-  }
-  return true;
-}
-
-/* What one handler has filled must not fail those that come after it. */
-static void relieve(struct pl_vm *vm) {
-  if (vm->starved)
-    pl__vm_relieve(vm);
-}
-
-/* Resumes those that are ready now; what becomes ready meanwhile waits for the
- * next dispatch, so that none can keep the loop from its sockets. */
-static void run_ready(struct pl_vm *vm) {
-  struct pl_list batch, *link;
-
-  pl__list_init(&batch);
-  while ((link = pl__list_take_front(&vm->ready)))
-    pl__list_push_back(&batch, link);
-  while ((link = pl__list_take_front(&batch))) {
-    relieve(vm);
-    coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
-  }
-}
-
-/* There can be no runner: answers what waits without one. */
-static void refuse_requests(struct pl_vm *vm) {
-  struct pl_vm_host *host = &vm->options.host;
-  struct pl_req *req;
-
-  pl__report(vm, PL_LEVEL_ERROR, NULL, "requests are refused: no runner", "");
-  pl__vm_running = vm;
-  while ((req = host->next(host->arg))) {
-    req->flags |= PL_REQ_CLOSE;
-    pl_res_problem(req, 503, "", 0); /* should it fail, the end closes */
-    host->end(host->arg, req);
-  }
-}
-
-bool pl__vm_dispatch(struct pl_vm *vm) {
-  run_ready(vm);
-  vm->budget = DISPATCH_REQUEST_MAX;
-  vm->budget_end_ns = pl__clock_monotonic_ns() + DISPATCH_NS_MAX;
-  /* A runner that parks with requests left in the queue leaves them to the
-   * next one. */
-  for (;;) {
-    struct pl_coro *c;
-
-    if (vm->budget == 0)
-      return true;
-    if (!vm->options.host.has_next(vm->options.host.arg))
-      break;
-    relieve(vm);
-    c = pl__coro_take(vm, false);
-    uint32_t before = vm->budget;
-    /* One that fails before it has taken a request is not tried again at once:
-     * that might not end. */
-    if (!c || (!coro_resume(c) && vm->budget == before)) {
-      refuse_requests(vm);
-      break;
-    }
-  }
-  return pl__vm_is_ready(vm);
+  return !pl__list_is_empty(&vm->ready) || !pl__list_is_empty(&vm->parked) ||
+         vm->is_shedding;
 }

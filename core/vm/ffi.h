@@ -2,7 +2,7 @@
  *
  * In compiled code such a call costs a few nanoseconds and does not leave the
  * trace.  Each function is one step that leaves nothing half done: handlers
- * may be interrupted between any two of them.  None blocks.  Those that wait
+ * are interrupted between any two of them.  None blocks.  Those that wait
  * only register the wait of the running coroutine; Lua then yields, and is
  * resumed with one of PL_WAKE_*.
  *
@@ -22,12 +22,13 @@
 
 /* cdef: begin */
 enum {
-  PL_ABI_VERSION = 1, /* raised when a struct or a function below changes */
+  PL_ABI_VERSION = 2, /* raised when a struct or a function below changes */
 
   PL_WAKE_OK = 0,        /* what was waited for has happened */
   PL_WAKE_DEADLINE = 1,  /* the deadline of the request is over */
   PL_WAKE_GONE = 2,      /* the client is gone */
   PL_WAKE_CANCELLED = 3, /* the task was cancelled */
+  PL_WAKE_MEMORY = 4,    /* it is failed: the VM holds too much memory */
 
   PL_BODY_WAIT = 0,   /* nothing there yet: pl_wait_body, then again */
   PL_BODY_BYTES = 1,  /* req->body has one byte or more */
@@ -133,6 +134,13 @@ int pl_cancel(double id);
 void pl_cancel_tasks(struct pl_req *req); /* all tasks of the request */
 /* Sets the deadline of the running request: seconds from now. */
 void pl_req_set_timeout(struct pl_req *req, double seconds);
+/* Between the two the running coroutine is not preempted; errors that end it
+ * are raised all the same.  They nest.  What waits in between lets others run. */
+void pl_hold(void);
+void pl_release(void);
+/* What the running coroutine was for has ended, well or badly; what follows is
+ * tidying up, and no error is raised in it until pl_req_set_timeout. */
+void pl_settle(void);
 /* cdef: end */
 
 #pragma GCC visibility pop

@@ -1,7 +1,11 @@
 /* vm/report.c - see report.h. */
+#define _GNU_SOURCE /* memmem */
 #include "vm/report.h"
+#include "vm/coro.h"
 
+#include <lua.h>
 #include <stdio.h>
+#include <string.h>
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -39,6 +43,60 @@ static void print_draft(const struct pl_record_draft *draft) {
   while (pl__record_field(&view, &field) == 1)
     print_field(&field);
   fputc('\n', stderr);
+}
+
+/* Where the Lua of ours begins that lies around every handler and task. */
+static const char *const around[] = {"perilune/runner.lua:",
+                                     "perilune/task.lua:"};
+
+static bool is_around(const char *line, size_t bytes) {
+  for (size_t i = 0; i < sizeof around / sizeof *around; i++)
+    if (memmem(line, bytes, around[i], strlen(around[i])))
+      return true;
+  return false;
+}
+
+struct pl_slice pl__report_trim(struct pl_slice t) {
+  static const char heading[] = "stack traceback:\n";
+  size_t heading_bytes = sizeof heading - 1;
+  uint32_t end = 0;
+
+  if (t.bytes >= heading_bytes && !memcmp(t.at, heading, heading_bytes))
+    t = pl__slice(t.at + heading_bytes, t.bytes - heading_bytes);
+  while (end < t.bytes) {
+    const char *line = t.at + end;
+    const char *stop = memchr(line, '\n', t.bytes - end);
+    size_t bytes = stop ? (size_t)(stop - line) : t.bytes - end;
+    if (is_around(line, bytes))
+      break;
+    end += (uint32_t)bytes + (stop ? 1 : 0);
+  }
+  while (end > 0 && t.at[end - 1] == '\n')
+    end--;
+  return pl__slice(t.at, end);
+}
+
+size_t pl__vm_traceback_unsafe(struct pl_vm *vm, char *out, size_t bytes) {
+  struct lua_State *L = vm->current ? vm->current->co : vm->L;
+  size_t used = 0;
+  lua_Debug at;
+
+  for (int level = 0; L && level < PL_REPORT_FRAMES_MAX && used + 1 < bytes &&
+                      lua_getstack(L, level, &at);
+       level++) {
+    int n;
+    if (!lua_getinfo(L, "Sl", &at))
+      break;
+    n = at.currentline >= 0
+            ? snprintf(out + used, bytes - used, "%s:%d\n", at.short_src,
+                       at.currentline)
+            : snprintf(out + used, bytes - used, "[%s]\n", at.what);
+    if (n < 0 || (size_t)n >= bytes - used)
+      break;
+    used += (size_t)n;
+  }
+  out[used] = '\0';
+  return used;
 }
 
 void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft) {

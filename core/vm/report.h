@@ -9,12 +9,16 @@
 #include "fabric/record.h"
 #include "vm/vm.h"
 
+#define PL_REPORT_FRAMES_MAX 64 /* of the traceback of a crashed process */
+
 /* A record with the field `error` (left out when it is ""). req may be NULL. */
 void pl__report(struct pl_vm *vm, enum pl_level level, const struct pl_req *req,
                 const char *message, const char *error);
 /* The head of a record about `req` (NULL: about no request). */
 struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
                                  const struct pl_req *req);
+/* A traceback of Lua without its heading and our own frames at its end. */
+struct pl_slice pl__report_trim(struct pl_slice traceback);
 /* Hands a finished draft over. */
 void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft);
 

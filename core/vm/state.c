@@ -8,9 +8,11 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/limits.h"
 #include "fabric/record.h"
 #include "vm/bind.h"
 #include "vm/coro.h"
+#include "vm/report.h"
 #include "vm/site.h"
 
 #include <lauxlib.h>
@@ -77,6 +79,8 @@ static int open_protected(lua_State *L) {
   lua_call(L, 1, 1);
   lua_getfield(L, -1, "loop");
   vm->loop_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  lua_getfield(L, -1, "tags");
+  vm->tags_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
   vm->anchors_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushcfunction(L, pl__collector_slice);
@@ -87,6 +91,7 @@ static int open_protected(lua_State *L) {
 
 static void vm_init_lists(struct pl_vm *vm) {
   pl__list_init(&vm->ready);
+  pl__list_init(&vm->parked);
   pl__list_init(&vm->idle_runners);
   pl__list_init(&vm->idle_tasks);
   pl__list_init(&vm->free_coros);
@@ -101,6 +106,7 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
   memset(vm, 0, sizeof *vm);
   vm->options = *options;
   vm->emergency_bytes = UINT64_MAX;
+  vm->shed_bytes = UINT64_MAX;
   vm->clock.monotonic = pl__clock_monotonic_s();
   vm->clock.now = (double)pl__clock_realtime_ns() / PL_NS_PER_S;
   vm_init_lists(vm);
@@ -135,6 +141,7 @@ fail_reserve:
 }
 
 void pl__vm_close(struct pl_vm *vm) {
+  pl__preempt_stop(vm);
   vm->closing = true;
   pl__vm_running = vm; /* finalizers */
   if (vm->L)
@@ -243,6 +250,7 @@ static int call_boot(struct pl_vm *vm, struct boot_call *call, double seconds,
   lua_State *L = vm->L;
   int status;
 
+  vm->stack_floor = (uintptr_t)&status - PL_LIMIT_NESTING_BYTES;
   load_end_ns = pl__clock_monotonic_ns() + (int64_t)(seconds * PL_NS_PER_S);
   pl__vm_running = vm;
   luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
@@ -282,10 +290,25 @@ int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
   return 0;
 }
 
+/* A VM that cannot be preempted serves as well: another one of the process is,
+ * or the kernel has no timer left. */
+static void start_preemption(struct pl_vm *vm) {
+  int failed = vm->options.slice_s > 0 ? pl__preempt_start(vm) : 0;
+  char text[80];
+
+  if (!failed || failed == PL_EFULL)
+    return;
+  snprintf(text, sizeof text, "timer: error %d", -failed);
+  pl__report(vm, PL_LEVEL_WARN, NULL, "handlers are not preempted", text);
+}
+
 int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
   struct boot_call call = {.name = "start", .site = site};
+  int failed = call_boot(vm, &call, 60, err);
 
-  return call_boot(vm, &call, 60, err);
+  if (!failed)
+    start_preemption(vm);
+  return failed;
 }
 
 /* --- tools ------------------------------------------------------------- */
@@ -317,6 +340,7 @@ int pl__vm_start_tool(struct pl_vm *vm, const char *name,
   c->start_args = (int)count;
   vm->task_count++;
   pl__coro_ready(c, PL_WAKE_OK);
+  start_preemption(vm);
   return 0;
 }
 

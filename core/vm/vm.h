@@ -12,6 +12,9 @@
  *                                     dispatch          timer, body, room,
  *                                                       tasks, pl_wake, gone
  *
+ * One that computes for too long is parked as well, wherever it is: see run.c
+ * for whose turn it is then, and preempt.h for how.
+ *
  * Knows no sockets and no loop (vm/host.h), no configuration file, no log but
  * the worker's ring.  One thread.
  */
@@ -23,6 +26,7 @@
 #include "http/request.h"
 #include "vm/ffi.h"
 #include "vm/host.h"
+#include "vm/preempt.h"
 #include "vm/reserve.h"
 
 #include <stdbool.h>
@@ -30,6 +34,8 @@
 #include <stdint.h>
 
 struct lua_State;
+struct pl_flights;
+struct pl_quarantine;
 struct pl_ring_writer;
 struct pl_coro;
 struct pl_vm_site;
@@ -57,14 +63,31 @@ struct pl_vm_options {
   uint32_t tasks_per_request_max;
   double timeout_s; /* deadline of a request, unless its route has one */
   double body_max;  /* bytes, likewise */
-  uint64_t memory_bytes_max; /* allocation fails past it; 0: no limit */
-  int log_level_min;         /* enum pl_level */
+  uint64_t memory_bytes_soft; /* past it a handler is failed; 0: no limit */
+  uint64_t memory_bytes_max;  /* allocation fails past it; 0: no limit */
+  double slice_s;             /* of a coroutine; 0: no preemption */
+  int log_level_min;          /* enum pl_level */
+  struct pl_flights *flights; /* NULL: nobody looks */
+  struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
 };
 
 struct pl_vm_slot {
   struct pl_coro *runner; /* that handles the request in this slot */
   struct pl_list tasks;   /* that belong to it */
+  int64_t held_bytes;     /* what the heap has grown by under all of them */
+  bool is_probe;          /* let out of quarantine, to try its route */
 };
+
+/* What has happened to coroutines since the VM was opened. */
+struct pl_vm_counts {
+  uint64_t preempted; /* slices that were used up */
+  uint64_t overdue;   /* stopped at their deadline while they computed */
+  uint64_t condemned; /* failed for memory's sake */
+  uint64_t abandoned; /* would not end */
+  uint64_t long_runs; /* requests and tasks that computed for a second */
+};
+
+#define PL_VM_PLACE_BYTES 128
 
 struct pl_vm {
   struct lua_State *L;
@@ -79,6 +102,7 @@ struct pl_vm {
   uint32_t coro_cap;
   uint32_t task_count; /* live tasks */
   struct pl_list ready;
+  struct pl_list parked; /* preempted; the first had its slice longest ago */
   struct pl_list idle_runners;
   struct pl_list idle_tasks; /* threads that can be used again */
   struct pl_list free_coros; /* structs without a thread */
@@ -90,6 +114,15 @@ struct pl_vm {
   uint32_t anchor_cap; /* how many it has room for */
   uint32_t budget;     /* requests that may still be taken in this dispatch */
   int64_t budget_end_ns;
+  int64_t tick_ns;  /* monotonic, when clock.monotonic was read */
+  uint32_t stretch; /* raised whenever something else begins to run */
+  bool has_parked;  /* somebody was preempted in this dispatch */
+  bool owes_parked; /* nobody who was preempted went on in the last one */
+  struct pl_preempt preempt;
+  struct pl_vm_counts counts;
+  uintptr_t stack_floor; /* the C stack below it is kept free of Lua */
+  int tags_ref;          /* registry: errors by PL_WAKE_* */
+  char stopped_at[PL_VM_PLACE_BYTES]; /* file:line of the last stop */
   /* apps */
   struct pl_vm_site *sites;
   uint32_t site_count;
@@ -99,11 +132,16 @@ struct pl_vm {
   /* collector */
   uint64_t live_bytes;         /* after the last cycle */
   uint64_t emergency_bytes;    /* past it a handler collects as it runs */
+  uint64_t shed_bytes;         /* past it somebody is failed */
+  uint64_t charged_bytes;      /* of the heap, when the one who runs began */
   uint64_t rest_bytes;         /* least heap since pl__vm_rest last collected */
   uint64_t sliced_bytes;       /* of the heap, when the last slice ended */
   uint64_t collect_owed_bytes; /* to be stepped over in the present one */
   int64_t collect_end_ns;      /* of the present slice */
   int collect_ref;             /* registry: pl__collector_slice */
+  uint64_t shed_from_bytes;    /* the heap when shedding began */
+  uint32_t shed_cycles;        /* to go before somebody is failed */
+  bool is_shedding;            /* the preempted wait until it is decided */
   bool collecting;             /* a cycle is under way */
   bool resting;                /* pl__vm_rest has begun it */
   bool emergency;
@@ -123,7 +161,8 @@ void pl__vm_close(struct pl_vm *vm);
  * 0; PL_ESCRIPT with "file:line: what" and a traceback in err. */
 int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
                 uint32_t *site, char *err);
-/* Starts the app's timers and detached tasks. As pl__vm_load. */
+/* Starts the app's timers and detached tasks, and preemption: the VM serves on
+ * this thread from now on. As pl__vm_load. */
 int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err);
 
 /* One argument for a function of boot: text, or with `list` an array. */
@@ -134,7 +173,8 @@ struct pl_vm_arg {
   size_t list_count;
 };
 
-/* Starts boot.NAME(args...) as a task, which ends by core.exit: tools.
+/* Starts boot.NAME(args...) as a task, which ends by core.exit, and
+ * preemption, as pl__vm_start: tools.
  * 0 or PL_ENOMEM with a text in err. */
 int pl__vm_start_tool(struct pl_vm *vm, const char *name,
                       const struct pl_vm_arg *args, uint32_t count, char *err);
@@ -157,7 +197,7 @@ bool pl__vm_dispatch(struct pl_vm *vm);
 double pl__vm_due(const struct pl_vm *vm);
 /* Sets the clocks, and makes ready what is due by then. */
 void pl__vm_tick(struct pl_vm *vm, double now, double monotonic);
-/* Whether any coroutine is ready to run. */
+/* Whether any coroutine is ready to run, or is to be failed soon. */
 bool pl__vm_is_ready(const struct pl_vm *vm);
 /* Sets the collector's goals by what the heap holds now. */
 void pl__vm_collect_begin(struct pl_vm *vm);
@@ -169,6 +209,15 @@ void pl__vm_relieve(struct pl_vm *vm);
 /* For once a second while no handler runs: begins a cycle, for pl__vm_collect
  * to go on with, if a burst has left garbage worth one. */
 void pl__vm_rest(struct pl_vm *vm);
+
+/* The heap is past memory_bytes_soft: collects, and if that doesn't help fails
+ * the handler that holds the most; see shed.c. Between two coroutines. */
+void pl__vm_shed(struct pl_vm *vm);
+
+/* Where the Lua that runs now is, a line per frame, into `out`; returns the
+ * bytes. For a crashed process only: reads a VM in whatever state it is in, so
+ * it may fault. Allocates nothing. */
+size_t pl__vm_traceback_unsafe(struct pl_vm *vm, char *out, size_t bytes);
 
 /* News about a request that a runner has. */
 void pl__vm_on_body(struct pl_vm *vm, struct pl_req *req);

@@ -65,22 +65,24 @@ function M.chunk(req)
   end
 end
 
---- What is left of the body, all of it. Takes it from the core: the caller
---- keeps it.
+--- What is left of the body, all of it, which goes to `record.body` too. Takes
+--- it from the core; a body that is all there is recorded first: of two tasks of
+--- a request that ask for it at the same time, one finds it in the core, or else
+--- in the record.
 ---@param req ffi.cdata*
+---@param record table
 ---@return string bytes
-function M.whole(req)
+function M.whole(req, record)
   if not more(req) then
-    return ""
+    record.body = record.body or ""
+    return record.body
   end
   local body = req.body
   if band(req.flags, BODY_DONE) ~= 0 then
     local bytes = text_of(body.at, body.bytes)
+    record.body = record.body or bytes
     C.pl_body_take(req, #bytes)
-    if not more(req) then
-      return bytes
-    end
-    return bytes .. M.whole(req)
+    return record.body
   end
   local parts = buffer.new()
   repeat
@@ -88,7 +90,8 @@ function M.whole(req)
     parts:putcdata(req.body.at, count)
     C.pl_body_take(req, count)
   until not more(req)
-  return parts:tostring()
+  record.body = parts:tostring()
+  return record.body
 end
 
 --- The media type of a Content-Type value, lower case, without parameters.
@@ -137,10 +140,12 @@ function M.json_in_place(req)
     return nil
   end
   local value, err = decode_body(req.slot)
-  if value == nil then
-    return no_json(err)
+  if value ~= nil then
+    return value
+  elseif req.body.bytes == 0 then
+    return nil -- a task of the request has taken it meanwhile
   end
-  return value
+  return no_json(err)
 end
 
 --- Decodes a form, urlencoded or multipart; raises 415 for another media type,

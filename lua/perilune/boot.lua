@@ -20,6 +20,11 @@ local M = {}
 --- The main function of runners.
 M.loop = runner.loop
 
+--- What the core raises in code that must end.
+M.tags = require("perilune.problem").by_code
+
+require("perilune.hooks").install()
+
 ---@class perilune.Place
 ---@field file string the file to load
 ---@field folder string its folder, no slash at the end; absolute if the path was

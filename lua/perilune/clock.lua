@@ -26,23 +26,29 @@ local CLOCK_MONOTONIC = 1
 local ahead_s = 0
 
 --- Seconds; never less than the core's own clock says.
+---
+--- The core's clock is read first: a tick may come between any two lines here,
+--- and one that came behind the kernel's answer would look like time that a spec
+--- has moved.
 ---@return number
 function M.monotonic()
+  local tick = core_clock.monotonic
   local time = new_time() -- not kept: between call and read another one may call
   C.pl_time_get(CLOCK_MONOTONIC, time)
-  local now = tonumber(time.s) + tonumber(time.ns) * 1e-9 + ahead_s
-  local tick = core_clock.monotonic
+  local real = tonumber(time.s) + tonumber(time.ns) * 1e-9
+  local now = real + ahead_s
   if tick > now then
-    ahead_s = ahead_s + (tick - now)
+    ahead_s = tick - real
     now = tick
   end
   return now
 end
 
---- Seconds since the core has read its clock.
+--- Seconds since the core has read its clock; never negative.
 ---@return number
 function M.since_tick()
-  return M.monotonic() - core_clock.monotonic
+  local tick = core_clock.monotonic -- first, as above
+  return M.monotonic() - tick
 end
 
 return M

@@ -318,9 +318,13 @@ end
 -- Publishing ------------------------------------------------------------------------
 
 local function admit(route, site, folder)
-  local id = #M.handlers + 1
+  local entry = M.entry(M.generate(route))
+  table.insert(M.handlers, entry) -- one step: under `perilune test` others may publish as well
+  local id = #M.handlers
+  while M.handlers[id] ~= entry do
+    id = id - 1
+  end
   route.site, route.folder, route.id = site, folder, id
-  M.handlers[id] = M.entry(M.generate(route))
   context.routes[id] = route
   return id
 end

@@ -26,6 +26,7 @@ local respond = require("perilune.respond")
 
 local C = ffi.C
 local band = require("bit").band
+local insert = table.insert
 local text_buffer = require("ffi").typeof("char[64]")
 local text_of = require("ffi").string
 local error, rawget, rawset, tostring, type = error, rawget, rawset, tostring, type
@@ -80,12 +81,19 @@ end
 --- that was read. Reachable from the slot too, as an error drops the context.
 local function leavings(c)
   local record = c._left
-  if not record then
-    local req = c._req
-    record = { serial = c._serial, data = false, defers = false, body = false }
-    late[req.slot] = record
-    c._left = record
+  if record then
+    return record
   end
+  local req = c._req
+  local fresh = { serial = c._serial, data = {}, defers = false, body = false }
+  late[req.slot] = late[req.slot] or false -- makes room: below, nothing may raise
+  C.pl_hold() -- tasks of the request may come here at the same time
+  record = c._left or fresh
+  c._left = record
+  if req.serial == record.serial then
+    late[req.slot] = record
+  end
+  C.pl_release()
   return record
 end
 
@@ -180,12 +188,7 @@ function readers.route(req)
 end
 
 function readers.data(_, c)
-  local record = leavings(c)
-  local data = record.data
-  if not data then
-    data = {}
-    record.data = data
-  end
+  local data = leavings(c).data
   return data
 end
 
@@ -321,9 +324,7 @@ local function whole_body(c, req)
   if record and record.body then
     return record.body
   end
-  local bytes = body.whole(req)
-  leavings(c).body = bytes
-  return bytes
+  return body.whole(req, leavings(c))
 end
 
 --- The whole body; waits for all of it. Asked again, the same string.
@@ -564,12 +565,12 @@ function Methods:defer(fn, ...)
     error("c:defer takes a function and its arguments", 2)
   end
   local record = leavings(self)
-  local defers = record.defers
-  if not defers then
-    defers = {}
-    record.defers = defers
-  end
-  defers[#defers + 1] = { fn = fn, count = select("#", ...), ... }
+  local fresh = record.defers or {}
+  C.pl_hold() -- as in leavings
+  local defers = record.defers or fresh
+  record.defers = defers
+  C.pl_release()
+  insert(defers, { fn = fn, count = select("#", ...), ... })
 end
 
 rawset(M, "STALE", STALE)

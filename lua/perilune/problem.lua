@@ -9,15 +9,18 @@
 ---   deadline   a wait ends at the request's deadline    503
 ---   gone       the client has gone away                 nothing
 ---   cancelled  the task (or its request) was cancelled  nothing
+---   memory     the VM holds too much, most of it here   503
 ---
---- User code may catch them with pcall; the core then ends the next wait the
---- same way, so a handler does not outlive its deadline by catching.
+--- The last four are raised out of waits, and out of code that computes, between
+--- any two of its steps. User code may catch them with pcall; the next wait ends
+--- the same way, and what computes on gets the error again, until the core
+--- leaves it where it is: no handler outlives its deadline by catching.
 
 ---@class perilune.problem
 local M = {}
 
 ---@class perilune.Tag
----@field kind "problem"|"deadline"|"gone"|"cancelled"
+---@field kind "problem"|"deadline"|"gone"|"cancelled"|"memory"
 ---@field message string
 ---@field status integer? of the answer
 ---@field detail string? of the answer
@@ -98,7 +101,14 @@ M.DEADLINE = setmetatable({
   kind = "deadline", status = 503, message = "the deadline of the request is over",
   detail = "the request took too long",
 }, Tag)
+M.MEMORY = setmetatable({
+  kind = "memory", status = 503, message = "the server is short of memory",
+  detail = "the server is short of memory",
+}, Tag)
 M.GONE = setmetatable({ kind = "gone", message = "the client is gone" }, Tag)
 M.CANCELLED = setmetatable({ kind = "cancelled", message = "the task was cancelled" }, Tag)
+
+--- By the codes of the core, PL_WAKE_*.
+M.by_code = { [1] = M.DEADLINE, [2] = M.GONE, [3] = M.CANCELLED, [4] = M.MEMORY }
 
 return M

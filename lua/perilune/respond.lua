@@ -32,7 +32,7 @@ local PROBLEM = "application/problem+json"
 
 local SENT = true -- stands for a body that has been encoded
 local PIECE_BYTES_MAX = 65536 -- of one pl_res_write
-local HEAD_SENT = 32 -- PL_REQ_HEAD_SENT
+local HEAD_SENT, OVERDUE = 32, 4096 -- PL_REQ_*
 local EFULL, EINVAL, ECONFLICT, EGONE = -20001, -20002, -20004, -20010
 
 --- What writing a finished answer may take: the handler's deadline no longer
@@ -208,6 +208,9 @@ local send = M.send
 ---@return perilune.Context? c when there is something left to do for the runner
 function M.reply(c)
   local body, kind = c._body, c._type
+  if band(c._req.flags, OVERDUE) ~= 0 then -- the error of its deadline was caught
+    error(problem.DEADLINE, 0)
+  end
   if type(body) == "string" then
     if kind == false then
       kind = TEXT

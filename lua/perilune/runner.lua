@@ -53,12 +53,20 @@ M.observe = nil
 ---@field traceback string
 local Failure = {}
 
+--- The failure that `M.rethrown` has seen last: its error comes by again soon.
+local passing_by ---@type perilune.Failure|nil
+
 --- The handler of xpcall: keeps the traceback while there is one.
 ---@param err any
 ---@return perilune.Tag|perilune.Failure
 function M.describe(err)
   if problem.is(err) then
     return err
+  end
+  local known = passing_by
+  if known and rawequal(known.err, err) then
+    passing_by = nil
+    return known
   end
   return setmetatable({ err = err, traceback = debug.traceback("", 2) }, Failure)
 end
@@ -73,6 +81,19 @@ function M.failure(err)
     return err
   end
   return setmetatable({ err = err, traceback = "" }, Failure)
+end
+
+--- The error in what xpcall gave, to be raised again; its traceback is kept for whoever
+--- describes it next.
+---@param err any
+---@return any err
+function M.rethrown(err)
+  local failure = M.failure(err)
+  if problem.is(failure) then
+    return failure
+  end
+  passing_by = failure
+  return failure.err
 end
 
 --- A line for the log from what was raised.
@@ -142,6 +163,7 @@ end
 --- Ends what the handler has left: its tasks, then its deferred calls.
 ---@param req ffi.cdata*
 local function clean_up(req)
+  C.pl_settle()
   if req.task_count > 0 then
     C.pl_cancel_tasks(req)
     while req.task_count > 0 do
@@ -165,7 +187,7 @@ end
 
 local function serve(state)
   while true do
-    local slot, route, serial = next_request()
+    local slot, route, serial, code = next_request()
     if slot then
       local req = reqs[slot]
       if not req then
@@ -173,6 +195,9 @@ local function serve(state)
         reqs[slot] = req
       end
       state.req, state.route, state.serial = req, route, serial
+      if code then -- its first runner would not end, and was abandoned
+        error(problem.by_code[code], 0)
+      end
       local c = handlers[route][req] -- calls it, see compile.handlers
       if c and finish(c) then
         clean_up(req)
@@ -203,7 +228,10 @@ local function fail(state, failure)
     if failure.kind == "problem" then
       plain(req, failure.status, failure.detail)
     elseif failure.kind == "deadline" then
-      core.log("warn", "a handler passed its deadline", { pattern = route.pattern })
+      core.log("warn", "a handler passed its deadline",
+        { pattern = route.pattern, at = core.stopped_at() })
+      plain(req, failure.status, failure.detail)
+    elseif failure.kind == "memory" then -- the core has told why
       plain(req, failure.status, failure.detail)
     else
       plain(req, 503)
@@ -239,6 +267,7 @@ end
 local function recover(state, failure)
   local req = state.req
   local ok, second = xpcall(fail, describe, state, failure)
+  C.pl_settle()
   if not ok then
     if not problem.is(second) then
       second = M.failure(second)
@@ -256,11 +285,15 @@ function M.loop()
   while true do
     state.req = false
     local _, failure = xpcall(serve, describe, state)
+    if problem.is(failure) then -- no code of the app's will run before the deferred calls
+      C.pl_settle()
+    end
     failure = M.failure(failure)
     if not state.req then
       error(M.message(failure.err), 0) -- not of a request: the loop itself is broken
     end
     local ok, last = xpcall(recover, describe, state, failure)
+    C.pl_settle()
     if not ok and not problem.is(last) then
       M.report("the end of a request failed", M.failure(last), state.req.site)
     end

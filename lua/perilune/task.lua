@@ -66,13 +66,23 @@ end
 ---@type fun(): number
 M.monotonic = clock.monotonic
 
+local function release(ok, ...)
+  C.pl_release()
+  if not ok then
+    error(runner.rethrown(...), 0)
+  end
+  return ...
+end
+
 --- Runs `fn(...)`. It is not interrupted by other handlers of the worker until
 --- it returns or waits; the deadline still holds.
 function M.atomic(fn, ...)
-  return fn(...)
+  C.pl_hold()
+  return release(xpcall(fn, runner.describe, ...))
 end
 
 local function end_task(task, ok, ...)
+  C.pl_settle()
   if ok then
     task._results = { n = select("#", ...), ... }
   else
@@ -89,6 +99,7 @@ local function end_task(task, ok, ...)
     task._error = err
     task._results = { n = 2, nil, text }
   end
+  C.pl_hold()
   task._ok, task._done = ok, true
   if not ok and task._group then
     for _, other in ipairs(task._group) do
@@ -101,6 +112,7 @@ local function end_task(task, ok, ...)
       C.pl_wake(waiters[i])
     end
   end
+  C.pl_release()
 end
 
 local function main(task, fn, ...)
@@ -218,24 +230,34 @@ end
 
 local function forget(task, id)
   local waiters = task._waiters
+  C.pl_hold()
   for i = #waiters, 1, -1 do
     if waiters[i] == id then
       table.remove(waiters, i)
     end
   end
+  C.pl_release()
+end
+
+--- Registers the wait for its end; false when it has ended. Held: in between the
+--- task could end, and wake nobody.
+local function await_event(task, id)
+  local waits = false
+  C.pl_hold()
+  if not task._done then
+    task._waiters = task._waiters or {}
+    task._waiters[#task._waiters + 1] = id
+    C.pl_wait_event()
+    waits = true
+  end
+  C.pl_release()
+  return waits
 end
 
 local function await(task)
   wait.check(3)
-  while not task._done do
-    local id = C.pl_coro_id()
-    local waiters = task._waiters
-    if not waiters then
-      waiters = {}
-      task._waiters = waiters
-    end
-    waiters[#waiters + 1] = id
-    C.pl_wait_event()
+  local id = C.pl_coro_id()
+  while await_event(task, id) do
     local code = wait.suspend()
     forget(task, id)
     if code ~= 0 then

@@ -45,9 +45,18 @@ end
 local failures = {} -- site -> the errors of its handlers
 
 local function observe(site, message, traceback)
-  local list = failures[site] or {}
-  failures[site] = list
-  list[#list + 1] = message .. "\n" .. traceback
+  if not failures[site] then -- published without M.app
+    failures[site] = {}
+  end
+  table.insert(failures[site], message .. "\n" .. traceback) -- one step: others may fail as well
+end
+
+--- The errors so far; the list is empty then.
+---@return string[]
+local function take_failures(site)
+  local list = failures[site]
+  failures[site] = {}
+  return list
 end
 
 --- What one app of several in a VM can have of its own; the rest belongs to the
@@ -92,6 +101,13 @@ local function forget_modules(path)
   end
 end
 
+--- Nothing of other apps runs meanwhile: it could start no tasks.
+local function evaluate(place)
+  task.begin_loading()
+  local app, err, traceback = boot.evaluate(place)
+  return task.end_loading(), app, err, traceback
+end
+
 local function load_file(path)
   local place, missing = boot.locate(path)
   if not place then
@@ -103,9 +119,7 @@ local function load_file(path)
   for name in pairs(package.loaded) do
     before[name] = true
   end
-  task.begin_loading()
-  local app, err, traceback = boot.evaluate(place)
-  local jobs = task.end_loading()
+  local jobs, app, err, traceback = task.atomic(evaluate, place)
   for name in pairs(package.loaded) do
     if not before[name] and not name:find("^perilune") then
       brought[#brought + 1] = name
@@ -142,6 +156,7 @@ function M.app(app, opts)
     error(table.concat(faults, "\n"), 2)
   end
   core.site_limits(site, limits)
+  failures[site] = {}
   runner.observe = observe
   if jobs and opts.timers then
     task.start(jobs, true)
@@ -222,9 +237,8 @@ local function cookies_of(lines)
 end
 
 local function raise_failures(api, opts, level)
-  local list = failures[api._site]
-  failures[api._site] = nil
-  if list and not opts.allow_error then
+  local list = take_failures(api._site)
+  if #list > 0 and not opts.allow_error then
     error("an error in a handler:\n" .. table.concat(list, "\n"), level + 1)
   end
 end
@@ -242,7 +256,7 @@ function Api:request(method, path, opts)
       error(("a request has no option %q"):format(tostring(key)), 2)
     end
   end
-  failures[self._site] = nil
+  take_failures(self._site)
   local connection = inject.open(self._site, opts)
   connection:send(encode(method, path, opts))
   local response = connection:response(method)
@@ -291,7 +305,7 @@ function Api:raw(bytes, count)
   end
   local closed = connection.closed
   connection:close()
-  failures[self._site] = nil
+  take_failures(self._site)
   return table.concat(out), closed
 end
 
@@ -306,9 +320,7 @@ end
 --- the list.
 ---@return string[]
 function Api:errors()
-  local list = failures[self._site] or {}
-  failures[self._site] = nil
-  return list
+  return take_failures(self._site)
 end
 
 --- Moves the clocks and deadlines of this VM forward, and lets what became due run.

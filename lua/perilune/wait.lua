@@ -8,26 +8,30 @@
 --- outwards, and resume the inner coroutine with the code. Other yields are
 --- the user's and pass untouched.
 ---
---- While a user's coroutine waits, it looks as if it were running ("normal"):
---- nobody but its own root may resume it.
+--- A coroutine that is preempted yields as well, without a value, from wherever
+--- it is: `core.passing` tells such a yield from the user's own. It is passed on
+--- outwards in the same way; where it cannot be, because a C function is running
+--- further out (the comparator of a table.sort that resumes a coroutine), the
+--- inner one goes on at once.
+---
+--- While a user's coroutine waits, or is preempted, it looks as if it were running
+--- ("normal"): nobody but its own root may resume it.
 
+local core = require("perilune.core")
 local problem = require("perilune.problem")
 
 local raw_create, raw_resume = coroutine.create, coroutine.resume
 local raw_running, raw_status, raw_yield = coroutine.running, coroutine.status, coroutine.yield
 local is_yieldable = coroutine.isyieldable
 local error, type = error, type
+local has_stack, passed, passing = core.has_stack, core.passed, core.passing
 
 ---@class perilune.wait
 local M = {}
 
 local WAIT = setmetatable({}, { __tostring = function() return "perilune wait" end })
 
-local WAKE = {
-  [1] = problem.DEADLINE, -- PL_WAKE_DEADLINE
-  [2] = problem.GONE, -- PL_WAKE_GONE
-  [3] = problem.CANCELLED, -- PL_WAKE_CANCELLED
-}
+local WAKE = problem.by_code
 
 local roots = setmetatable({}, { __mode = "k" }) -- coroutines that the core resumes
 local waiting = setmetatable({}, { __mode = "k" }) -- users' coroutines inside a wait
@@ -83,12 +87,25 @@ local function settle(co, ok, mark, ...)
     waiting[co] = nil
     return settle(co, raw_resume(co, code))
   end
+  if mark == nil and passing() then
+    if is_yieldable() then
+      waiting[co] = true
+      raw_yield()
+      waiting[co] = nil
+    else
+      passed()
+    end
+    return settle(co, raw_resume(co))
+  end
   return ok, mark, ...
 end
 
 local function resume(co, ...)
   if waiting[co] then
     return false, "cannot resume a coroutine that waits"
+  end
+  if not has_stack() then -- LuaJIT would overrun the C stack
+    return false, "stack overflow (coroutines resumed inside each other)"
   end
   return settle(co, raw_resume(co, ...))
 end

@@ -12,6 +12,7 @@
 #include "base/limits.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -87,6 +88,28 @@ static void lies_at_the_same_address_in_a_forked_child(void **state) {
   assert_int_equal(status, 0);
   assert_ptr_equal(*pointer, (char *)at + 100);
   assert_string_equal(*pointer, "from the child");
+  pl__fabric_close(&f);
+}
+
+static void has_a_table_that_nobody_can_write_to(void **state) {
+  struct pl_fabric_section s = {"one", 1, 1, 1};
+  struct pl_fabric f;
+  char error[PL_FABRIC_ERROR_BYTES];
+  void *at;
+  int status;
+
+  (void)state;
+  assert_int_equal(pl__fabric_open(&f, &s, 1, error), 0);
+  pid_t pid = fork();
+  if (pid == 0) {
+    signal(SIGSEGV, SIG_DFL); /* not a sanitizer's */
+    *(volatile char *)f.base = 1;
+    _exit(0);
+  }
+  assert_int_equal(waitpid(pid, &status, 0), pid);
+  assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+  assert_int_equal(pl__fabric_find(&f, "one", 1, 1, &at, NULL), 0);
+  *(volatile char *)at = 1;
   pl__fabric_close(&f);
 }
 
@@ -191,6 +214,7 @@ int main(void) {
       cmocka_unit_test(finds_each_section_by_name),
       cmocka_unit_test(refuses_another_version_or_layout),
       cmocka_unit_test(lies_at_the_same_address_in_a_forked_child),
+      cmocka_unit_test(has_a_table_that_nobody_can_write_to),
       cmocka_unit_test(cannot_be_resized_by_anyone),
       cmocka_unit_test(punching_gives_memory_back_and_leaves_zeros),
       cmocka_unit_test(punching_other_memory_is_an_error),

@@ -17,7 +17,8 @@ static const char app[] =
     "  P.sleep(100) return 'never'\n"
     "end)\n"
     "app:get('/caught', { timeout = '1s' }, function()\n"
-    "  pcall(P.sleep, 100) pcall(P.sleep, 100) return 'late'\n"
+    "  pcall(P.sleep, 100) pcall(P.sleep, 100)\n"
+    "  seen[#seen + 1] = 'both' return 'late'\n"
     "end)\n"
     "app:get('/error', function() error('boom') end)\n"
     "app:get('/stale', function(c)\n"
@@ -141,7 +142,8 @@ static void ends_every_wait_behind_a_deadline_that_was_caught(void **state) {
   int conn = serving_connect(s, GET("/caught"));
 
   pass(s, 1.3);
-  assert_holds(serving_sent(s, conn), "late");
+  assert_holds(serving_sent(s, conn), "HTTP/1.1 503 ");
+  assert_holds(serving_ask(s, GET("/seen")), "both");
 }
 
 static void answers_an_error_without_its_text(void **state) {

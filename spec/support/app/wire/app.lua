@@ -189,6 +189,11 @@ app:get("/hoard", function()
   return "kept"
 end)
 
+app:get("/huge", function()
+  kept = #("x"):rep(1e9)
+  return "kept"
+end)
+
 -- The same in tables, which a collector has to look at one by one.
 app:get("/hoard-tables", function()
   local hoard = {}

@@ -1,0 +1,83 @@
+/* fabric/flights.h - which requests a worker has in its hands, for those who
+ * must name them when it no longer can.
+ *
+ * A worker writes an entry before a handler runs, and frees it when the request
+ * has ended.  Entries are by slot, as the requests are.  `running` tells whose
+ * Lua is being run at this moment, which is who is to blame when the worker
+ * dies or stands still; a handler that waits is only a victim.  An entry that
+ * was freed keeps its route and id until the slot is used again, so that `last`
+ * names who was served last.
+ *
+ * One writer, the worker; any reader, also when the writer is dead.  Every
+ * field is one word, and since_ns is stored last (release): an entry that
+ * counts is complete.  The master zeroes the whole before it starts a worker.
+ */
+#ifndef PL_FABRIC_FLIGHTS_H
+#define PL_FABRIC_FLIGHTS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define PL_FLIGHTS_VERSION 1u
+
+/* Values of `running` and `last` that are no slot. */
+#define PL_FLIGHT_NONE 0u         /* no Lua is being run */
+#define PL_FLIGHT_TASK UINT32_MAX /* Lua that belongs to no request */
+
+enum pl_phase {
+  PL_PHASE_CORE,   /* sockets, parsing, writing, waiting */
+  PL_PHASE_LUA,    /* a handler, a task */
+  PL_PHASE_COLLECT /* the garbage collector, finalizers with it */
+};
+
+struct pl_flight {
+  _Atomic int64_t since_ns; /* monotonic; 0: not in flight */
+  _Atomic uint64_t request_id;
+  _Atomic uint32_t route;    /* as in records; PL_RECORD_NO_ROUTE: none */
+  _Atomic uint32_t is_probe; /* let through by a quarantine, to try */
+};
+
+struct pl_flights {
+  _Alignas(64) _Atomic uint32_t running; /* slot + 1, or PL_FLIGHT_* */
+  _Atomic uint32_t last;                 /* slot + 1 of who began last; or 0 */
+  _Atomic uint32_t phase;                /* enum pl_phase */
+  uint32_t slot_count;                   /* written by pl__flights_init */
+  _Alignas(64) struct pl_flight at[];    /* slot_count of them */
+};
+
+/* Bytes of a section for so many slots. */
+static inline uint64_t pl__flights_bytes(uint32_t slot_count) {
+  return sizeof(struct pl_flights) +
+         (uint64_t)slot_count * sizeof(struct pl_flight);
+}
+
+/* By the master, before each start of the worker: nothing is in flight. */
+void pl__flights_init(struct pl_flights *f, uint32_t slot_count);
+
+/* A handler is about to run for the request in `slot`. */
+static inline void pl__flight_begin(struct pl_flights *f, uint32_t slot,
+                                    uint64_t request_id, uint32_t route,
+                                    int64_t now_ns) {
+  struct pl_flight *e = &f->at[slot];
+
+  atomic_store_explicit(&e->request_id, request_id, memory_order_relaxed);
+  atomic_store_explicit(&e->route, route, memory_order_relaxed);
+  atomic_store_explicit(&e->is_probe, 0, memory_order_relaxed);
+  atomic_store_explicit(&e->since_ns, now_ns, memory_order_release);
+  atomic_store_explicit(&f->running, slot + 1, memory_order_release);
+  atomic_store_explicit(&f->last, slot + 1, memory_order_relaxed);
+}
+
+/* The request has ended. */
+static inline void pl__flight_end(struct pl_flights *f, uint32_t slot) {
+  atomic_store_explicit(&f->at[slot].since_ns, 0, memory_order_release);
+}
+
+/* What is being run from here on: slot + 1, or PL_FLIGHT_*. */
+static inline void pl__flight_run(struct pl_flights *f, uint32_t running,
+                                  enum pl_phase phase) {
+  atomic_store_explicit(&f->running, running, memory_order_release);
+  atomic_store_explicit(&f->phase, (uint32_t)phase, memory_order_relaxed);
+}
+
+#endif /* PL_FABRIC_FLIGHTS_H */

@@ -1,0 +1,211 @@
+/* vm/preempt.c - see preempt.h.
+ *
+ * Verified on LuaJIT 2.1.0-beta3 of Debian 12, with no patch: lua_sethook may
+ * be called from a signal handler, and the hook may yield.  What else one must
+ * know of LuaJIT:
+ *
+ *  - a hook that is set while LuaJIT's profiler runs its callback is lost, and
+ *    one that lands inside an update of the dispatch table may be: so every
+ *    tick arms again as long as there is a reason, and the tick itself, which
+ *    switches the table back and forth, heals it;
+ *  - CPU clocks of Linux advance with the kernel's ticks (4 ms at 250 Hz).
+ *    Slices below two of those are counted by the wall clock instead: finer,
+ *    and the timer runs on while the worker sleeps;
+ *  - stopping the profiler puts back the handler that was there before it: ours
+ *    must be, as a late signal would end the process otherwise. It stays.
+ */
+#define _GNU_SOURCE /* SIGEV_THREAD_ID, gettid */
+#include "vm/preempt.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "vm/coro.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <luajit.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+#define CPU_CLOCK_SLICE_NS_MIN (8 * PL_NS_PER_MS)
+#define TICKS_PER_SLICE 2
+#define RETRY_INSTRUCTIONS                                                     \
+  1000 /* until Lua is asked again where it can't yield */
+#define RETRIES_PER_TICK_MAX 16u
+
+/* The VM that is preempted. Set and cleared while no Lua runs; the handler runs
+ * on the VM's thread, but it is not thread-local: such a variable may have to
+ * be allocated on first use, which a handler must not do. */
+static struct pl_vm *volatile ticking;
+static struct sigaction luajit_action;
+
+static void on_hook(lua_State *L, lua_Debug *where);
+
+static bool is_over_slice(const struct pl_vm *vm, int64_t now) {
+  const struct pl_preempt *p = &vm->preempt;
+
+  return p->seen_stretch == vm->stretch &&
+         now - p->seen_ns >= p->slice_ns - p->tick_ns / 2;
+}
+
+/* In the signal handler: reads words, sets the hook, nothing else. */
+static void on_tick(int number, siginfo_t *info, void *context) {
+  struct pl_vm *vm = ticking;
+  int saved = errno;
+  int64_t now;
+
+  (void)info;
+  (void)context;
+  if (!vm || !vm->current)
+    return; /* the core's own time, or a finalizer between requests */
+  now = pl__clock_monotonic_ns();
+  if (vm->preempt.seen_stretch != vm->stretch) {
+    vm->preempt.seen_stretch = vm->stretch;
+    vm->preempt.seen_ns = now;
+  }
+  vm->preempt.retries = 0;
+  if (!vm->preempt.passing &&
+      (is_over_slice(vm, now) || pl__coro_is_over(vm->current, now) ||
+       vm->heap_bytes > vm->shed_bytes)) {
+    luajit_action.sa_handler(number);
+    lua_sethook(vm->L, on_hook, LUA_MASKCOUNT, 1);
+  }
+  errno = saved;
+}
+
+void pl__preempt_look(struct pl_vm *vm) {
+  if (vm->preempt.is_on)
+    lua_sethook(vm->L, on_hook, LUA_MASKCOUNT, 1);
+}
+
+/* Here it must not be parked: asks again in a moment, and at the next tick
+ * anyway.  Not for ever: while a hook is set, interpreted code runs slowly. */
+static void wait_for_a_chance(lua_State *L, struct pl_vm *vm) {
+  if (pl__shed_is_urgent(vm)) {
+    pl__shed_running(vm);
+    lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+  } else if (vm->preempt.retries++ < RETRIES_PER_TICK_MAX) {
+    lua_sethook(L, on_hook, LUA_MASKCOUNT, RETRY_INSTRUCTIONS);
+  }
+}
+
+/* At a bytecode of the coroutine L, which is the one that the core resumed, or
+ * one that user code made on top of it.  May yield or raise as its last act. */
+static void on_hook(lua_State *L, lua_Debug *where) {
+  struct pl_vm *vm = ticking;
+  struct pl_coro *c = vm ? vm->current : NULL;
+  int64_t now;
+
+  lua_sethook(L, NULL, 0, 0);
+  if (!c || vm->preempt.passing || pl__coro_is_waiting(c))
+    return;
+  now = pl__clock_monotonic_ns();
+  if (pl__coro_is_over(c, now)) {
+    switch (pl__coro_stop(c, L, where, now)) {
+    case PL_STOP_LATER:
+      return;
+    case PL_STOP_AT_ONCE: /* and again, as whatever catches this cannot wait */
+      lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+      lua_error(L);
+      return;
+    case PL_STOP_RAISE:
+      lua_error(L);
+      return;
+    case PL_STOP_PARK:
+      break;
+    }
+  } else {
+    if (vm->heap_bytes <= vm->shed_bytes && !is_over_slice(vm, now))
+      return;
+    if (c->holds || !lua_isyieldable(L)) {
+      wait_for_a_chance(L, vm);
+      return;
+    }
+    pl__coro_preempted(c, L, now - vm->preempt.seen_ns);
+  }
+  vm->preempt.passing = true;
+  lua_yield(L, 0);
+}
+
+static void on_sample(void *arg, lua_State *L, int samples, int vmstate) {
+  (void)arg;
+  (void)L;
+  (void)samples;
+  (void)vmstate;
+}
+
+/* --- switching on and off ---------------------------------------------- */
+
+static int timer_open(struct pl_preempt *p) {
+  clockid_t clock = p->slice_ns < CPU_CLOCK_SLICE_NS_MIN
+                        ? CLOCK_MONOTONIC
+                        : CLOCK_THREAD_CPUTIME_ID;
+  struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
+                           .sigev_signo = SIGPROF};
+  struct timespec tick = {.tv_sec = p->tick_ns / PL_NS_PER_S,
+                          .tv_nsec = p->tick_ns % PL_NS_PER_S};
+  struct itimerspec times = {.it_interval = tick, .it_value = tick};
+
+  event.sigev_notify_thread_id = gettid();
+  if (timer_create(clock, &event, &p->timer))
+    return -errno;
+  if (timer_settime(p->timer, 0, &times, NULL)) {
+    int code = errno;
+    timer_delete(p->timer);
+    return -code;
+  }
+  return 0;
+}
+
+/* LuaJIT's handler goes behind ours, and its timer, which counts the CPU time
+ * of all threads and interrupts any of them, is switched off. */
+static void profiler_start(lua_State *L, const struct sigaction *ours) {
+  struct itimerval none = {0};
+
+  sigaction(SIGPROF, ours, NULL); /* what stopping the profiler puts back */
+  luaJIT_profile_start(L, "li10", on_sample, NULL);
+  sigaction(SIGPROF, ours, &luajit_action);
+  setitimer(ITIMER_PROF, &none, NULL);
+}
+
+int pl__preempt_start(struct pl_vm *vm) {
+  struct pl_preempt *p = &vm->preempt;
+  struct sigaction ours = {.sa_sigaction = on_tick,
+                           .sa_flags = SA_RESTART | SA_SIGINFO};
+  sigset_t set;
+  int failed;
+
+  if (ticking)
+    return PL_EFULL;
+  memset(p, 0, sizeof *p);
+  p->slice_ns = (int64_t)(vm->options.slice_s * PL_NS_PER_S);
+  p->tick_ns = p->slice_ns / TICKS_PER_SLICE;
+  profiler_start(vm->L, &ours);
+  failed = timer_open(p);
+  if (failed) {
+    luaJIT_profile_stop(vm->L);
+    return failed;
+  }
+  sigemptyset(&set);
+  sigaddset(&set, SIGPROF);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+  p->is_on = true;
+  ticking = vm;
+  return 0;
+}
+
+void pl__preempt_stop(struct pl_vm *vm) {
+  if (!vm->preempt.is_on)
+    return;
+  ticking = NULL;
+  timer_delete(vm->preempt.timer);
+  luaJIT_profile_stop(vm->L);
+  lua_sethook(vm->L, NULL, 0, 0);
+  vm->preempt.is_on = false;
+}

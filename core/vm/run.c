@@ -1,0 +1,323 @@
+/* vm/run.c - whose turn it is: requests, the ready, those that were preempted.
+ *
+ *                    woken                    a slice is over (on_hook)
+ *   waits --> READY -----> RUNNING <-----------------------------+
+ *                            |  ^                                |
+ *                            |  +-- one per dispatch, in turns --+ PREEMPTED
+ *                            |
+ *                            +--> over: deadline, cancelled, too much memory:
+ *                                 an error is raised in it, again and again
+ *                                 until it ends.  One that catches them all
+ *                                 is left where it is and never resumed; a
+ *                                 runner's request goes to an heir, which
+ *                                 answers and runs what was deferred.
+ *
+ * Who was preempted has had a slice: those that are ready, and new requests,
+ * come first, and of the preempted only one goes on per dispatch.  A dispatch
+ * ends when somebody in it is preempted, so that what others have written goes
+ * out: a neighbour waits for one slice, seldom two.
+ */
+#include "base/clock.h"
+#include "base/limits.h"
+#include "fabric/flights.h"
+#include "fabric/quarantine.h"
+#include "http/encode.h"
+#include "vm/coro.h"
+#include "vm/report.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Requests, and time, of one dispatch: then the loop looks at its sockets. */
+#define DISPATCH_REQUEST_MAX 4096u
+#define DISPATCH_NS_MAX (5 * PL_NS_PER_MS)
+#define DISPATCH_CLOCK_EVERY 64u /* requests between looks at the clock */
+/* Waits that end badly before a coroutine is given up. The error can be caught,
+ * and whoever does that in a loop would go on for ever. */
+#define CORO_REFUSALS_MAX 100u
+
+/* --- requests ---------------------------------------------------------- */
+
+/* Ends the request of `c`; one that was let out of quarantine has passed. */
+void pl__coro_end_request(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  struct pl_req *req = c->req;
+  struct pl_vm_slot *slot = &vm->slots[req->slot];
+
+  c->req = NULL;
+  pl__coro_forget_wait(c);
+  slot->runner = NULL;
+  if (vm->options.flights)
+    pl__flight_end(vm->options.flights, req->slot);
+  if (slot->is_probe) {
+    slot->is_probe = false;
+    pl__quarantine_lift(vm->options.quarantine, pl__vm_route_in_log(vm, req));
+  }
+  vm->options.host.end(vm->options.host.arg, req);
+}
+
+static bool budget_is_spent(struct pl_vm *vm) {
+  if (vm->budget == 0 || vm->starved)
+    return true;
+  vm->budget--;
+  return vm->budget % DISPATCH_CLOCK_EVERY == 0 &&
+         pl__clock_monotonic_ns() > vm->budget_end_ns;
+}
+
+static void refuse(struct pl_vm *vm, struct pl_req *req, uint32_t left_s) {
+  struct pl_vm_host *host = &vm->options.host;
+  char text[16];
+  int bytes = snprintf(text, sizeof text, "%u", left_s);
+
+  pl_res_field(req, "Retry-After", 11, text, (uint32_t)bytes, 0);
+  if (pl_res_problem(req, 503, "", 0))
+    req->flags |= PL_REQ_CLOSE;
+  host->end(host->arg, req);
+}
+
+/* Whether the route's quarantine, if it is in one, lets the request run. */
+static bool is_admitted(struct pl_vm *vm, struct pl_req *req) {
+  struct pl_quarantine *q = vm->options.quarantine;
+  uint32_t route = pl__vm_route_in_log(vm, req);
+  int64_t now = pl__clock_monotonic_ns();
+
+  switch (pl__quarantine_admit(q, route, now)) {
+  case PL_QUARANTINE_REFUSED:
+    refuse(vm, req, pl__quarantine_left_s(q, route, now));
+    return false;
+  case PL_QUARANTINE_PROBE:
+    vm->slots[req->slot].is_probe = true;
+    return true;
+  default:
+    return true;
+  }
+}
+
+/* Written before the handler runs: who must name it may find us dead. */
+static void take_off(struct pl_vm *vm, const struct pl_req *req) {
+  struct pl_flights *f = vm->options.flights;
+
+  pl__flight_begin(f, req->slot, req->id, pl__vm_route_in_log(vm, req),
+                   (int64_t)(req->received * PL_NS_PER_S));
+  if (vm->slots[req->slot].is_probe)
+    atomic_store_explicit(&f->at[req->slot].is_probe, 1, memory_order_release);
+}
+
+static struct pl_req *next_admitted(struct pl_vm *vm) {
+  struct pl_vm_host *host = &vm->options.host;
+  struct pl_req *req;
+
+  do
+    req = host->next(host->arg);
+  while (req && vm->options.quarantine &&
+         !pl__quarantine_is_empty(vm->options.quarantine) &&
+         !is_admitted(vm, req));
+  return req;
+}
+
+struct pl_req *pl__coro_next_request(struct pl_coro *c, int *inherited) {
+  struct pl_vm *vm = c->vm;
+  struct pl_req *req;
+
+  *inherited = c->inherited;
+  if (c->inherited) {
+    c->inherited = PL_WAKE_OK;
+    return c->req;
+  }
+  if (c->req)
+    pl__coro_end_request(c);
+  if (budget_is_spent(vm)) {
+    vm->budget = 0;
+    return NULL;
+  }
+  req = next_admitted(vm);
+  if (!req)
+    return NULL;
+  pl__coro_begin(c);
+  c->req = req;
+  vm->stretch++;
+  vm->charged_bytes = vm->heap_bytes;
+  vm->slots[req->slot].held_bytes = 0;
+  vm->slots[req->slot].runner = c;
+  if (vm->options.flights)
+    take_off(vm, req);
+  return req;
+}
+
+/* --- running ----------------------------------------------------------- */
+
+void pl__coro_charge(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  int64_t grown = (int64_t)(vm->heap_bytes - vm->charged_bytes);
+
+  if (c->req)
+    vm->slots[c->req->slot].held_bytes += grown;
+  else
+    c->held_bytes += grown;
+  vm->charged_bytes = vm->heap_bytes;
+}
+
+static void note_running(struct pl_vm *vm, const struct pl_coro *c) {
+  struct pl_flights *f = vm->options.flights;
+
+  if (!f)
+    return;
+  if (!c)
+    pl__flight_run(f, PL_FLIGHT_NONE, PL_PHASE_CORE);
+  else
+    pl__flight_run(f, c->req ? c->req->slot + 1 : PL_FLIGHT_TASK, PL_PHASE_LUA);
+}
+
+static int run_lua(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  int args = c->start_args, status;
+
+  if (c->is_parked) {
+    args = 0;
+    if (pl__coro_is_over(c, pl__clock_monotonic_ns()))
+      pl__preempt_look(vm);
+  } else if (args < 0) {
+    lua_pushinteger(c->co, c->wake);
+    args = 1;
+  }
+  c->is_parked = false;
+  c->start_args = -1;
+  vm->stretch++;
+  vm->charged_bytes = vm->heap_bytes;
+  vm->stack_floor = (uintptr_t)&status - PL_LIMIT_NESTING_BYTES;
+  note_running(vm, c);
+  pl__vm_running = vm;
+  vm->current = c;
+  status = lua_resume(c->co, args);
+  vm->current = NULL;
+  note_running(vm, NULL);
+  pl__coro_charge(c);
+  return status;
+}
+
+/* What a coroutine that has yielded does next. */
+static void after_yield(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+
+  if (vm->preempt.passing) {
+    vm->preempt.passing = false;
+    vm->has_parked = true;
+    if (c->is_abandoned) {
+      pl__coro_abandon(c, "it catches the error that ends it, and goes on");
+      return;
+    }
+    c->is_parked = true;
+    pl__list_push_back(&vm->parked, &c->link);
+  } else if (c->refusals > CORO_REFUSALS_MAX) {
+    pl__coro_abandon(c,
+                     "it catches the error that ends its waits, and goes on");
+  } else if (pl__coro_is_waiting(c)) {
+    return;
+  } else if (!c->is_task && !c->req) {
+    pl__coro_give(c); /* a runner with nothing to do */
+  } else {
+    pl__coro_ready(c, PL_WAKE_OK); /* a yield of the user's own */
+  }
+}
+
+/* False: it has failed. */
+static bool coro_resume(struct pl_coro *c) {
+  int status = run_lua(c);
+
+  if (status == LUA_YIELD) {
+    after_yield(c);
+  } else if (status == 0) {
+    lua_settop(c->co, 0);
+    if (c->is_task)
+      pl__coro_end_task(c);
+    pl__coro_give(c);
+  } else {
+    pl__coro_failed(c, status);
+    return false;
+  }
+  return true;
+}
+
+/* What one handler has filled must not fail those that come after it. */
+static void relieve(struct pl_vm *vm) {
+  if (vm->starved)
+    pl__vm_relieve(vm);
+}
+
+/* Resumes those that are ready now; what becomes ready meanwhile waits for the
+ * next dispatch, so that none can keep the loop from its sockets. */
+static void run_ready(struct pl_vm *vm) {
+  struct pl_list batch, *link;
+
+  pl__list_init(&batch);
+  while ((link = pl__list_take_front(&vm->ready)))
+    pl__list_push_back(&batch, link);
+  while (!vm->has_parked && (link = pl__list_take_front(&batch))) {
+    relieve(vm);
+    coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
+  }
+  while ((link = pl__list_take_back(&batch)))
+    pl__list_push_front(&vm->ready, link);
+}
+
+/* There can be no runner: answers what waits without one. */
+static void refuse_requests(struct pl_vm *vm) {
+  struct pl_vm_host *host = &vm->options.host;
+  struct pl_req *req;
+
+  pl__report(vm, PL_LEVEL_ERROR, NULL, "requests are refused: no runner", "");
+  pl__vm_running = vm;
+  while ((req = host->next(host->arg))) {
+    req->flags |= PL_REQ_CLOSE;
+    pl_res_problem(req, 503, "", 0); /* should it fail, the end closes */
+    host->end(host->arg, req);
+  }
+}
+
+/* A runner that parks with requests left in the queue leaves them to the next
+ * one. */
+static void run_requests(struct pl_vm *vm) {
+  vm->budget = DISPATCH_REQUEST_MAX;
+  vm->budget_end_ns = pl__clock_monotonic_ns() + DISPATCH_NS_MAX;
+  while (!vm->has_parked && vm->budget &&
+         vm->options.host.has_next(vm->options.host.arg)) {
+    struct pl_coro *c;
+    uint32_t before;
+
+    relieve(vm);
+    c = pl__coro_take(vm, false);
+    before = vm->budget;
+    /* One that fails before it has taken a request is not tried again at once:
+     * that might not end. */
+    if (!c || (!coro_resume(c) && vm->budget == before)) {
+      refuse_requests(vm);
+      return;
+    }
+  }
+}
+
+/* One of those that were preempted, unless somebody has just had a slice: but
+ * then it is its turn next time. */
+static void run_parked(struct pl_vm *vm) {
+  struct pl_list *link;
+
+  if (vm->is_shedding || (vm->has_parked && !vm->owes_parked)) {
+    vm->owes_parked = true;
+    return;
+  }
+  vm->owes_parked = false;
+  link = pl__list_take_front(&vm->parked);
+  if (link)
+    coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));
+}
+
+bool pl__vm_dispatch(struct pl_vm *vm) {
+  vm->has_parked = false;
+  run_ready(vm);
+  run_requests(vm);
+  if (!pl__list_is_empty(&vm->parked))
+    run_parked(vm);
+  return vm->options.host.has_next(vm->options.host.arg) || pl__vm_is_ready(vm);
+}
