@@ -6,7 +6,8 @@ APP ?= apps/hello
 ARGS ?=
 SECONDS ?= 60
 
-.PHONY: all run build test lint format asan coverage fuzz bench install clean help
+.PHONY: all run build test lint format asan coverage fuzz bench soak install \
+  clean help
 all: build
 
 # Configures once; ninja does it again by itself when CMakeLists.txt changes.
@@ -58,6 +59,10 @@ fuzz: setup-fuzz ## run the fuzz targets, SECONDS (60) each
 bench: setup-bench ## measure against the peers; ARGS go to bench/run.lua
 	@$(MAKE) --no-print-directory build/release/.built
 	@luajit bench/run.lua $(ARGS)
+
+soak: setup-test ## under load and for long; ARGS: stress, spin or kill, options
+	@$(MAKE) --no-print-directory build/release/.built
+	@luajit bench/soak.lua $(ARGS)
 
 install: setup-run ## into PREFIX (/usr/local), below DESTDIR
 	@$(MAKE) --no-print-directory build/release/.built

@@ -26,7 +26,8 @@ scenarios: plain plain16 api body big idle (default: all)
 
   --rounds N        measurements of each server and scenario (default 5)
   --seconds S       length of one measurement (default 4)
-  --peers a,b       perilune baseline nginx h2o h2o-mruby go node fastify (default: all)
+  --peers a,b       perilune baseline nginx h2o h2o-mruby go node fastify (default: these), and
+                    perilune-nopreempt: with perilune, what preemption costs
   --access          instead of peers: Perilune with its access log on against off, in pairs
   --discard         with --access: the log goes to /dev/null, so that the price is Perilune's alone,
                     without the kernel's for a file's pages; lines are not counted
@@ -99,10 +100,13 @@ local function absolute(path)
 end
 
 local function choose_peers(names)
-  if not names then
-    return peers.list
-  end
   local chosen = {}
+  if not names then
+    for _, peer in ipairs(peers.list) do
+      table.insert(chosen, not peer.is_extra and peer or nil)
+    end
+    return chosen
+  end
   for name in names:gmatch("[^,]+") do
     table.insert(chosen, peers.find(name) or usage_error("unknown peer " .. name))
   end

@@ -1,4 +1,9 @@
 --- The notes: a store in memory, and what makes a note valid. Knows no HTTP.
+---
+--- Requests run side by side, and one can be interrupted between any two steps:
+--- what changes several variables is done in P.atomic.
+
+local P = require("perilune")
 
 local M = {}
 
@@ -31,6 +36,27 @@ local function faults(input)
   return #errors > 0 and errors or nil
 end
 
+-- Called in P.atomic.
+local function insert(note)
+  if count == NOTES_MAX then
+    return nil
+  end
+  last_id, count = last_id + 1, count + 1
+  note.id = last_id
+  by_id[note.id] = note
+  return note
+end
+
+-- Called in P.atomic.
+local function take_out(id)
+  if not by_id[id] then
+    return false
+  end
+  by_id[id] = nil
+  count = count - 1
+  return true
+end
+
 --- All notes in the order they were made; with `text`, those that contain it.
 ---@param text? string
 ---@return notes.Note[]
@@ -58,12 +84,11 @@ function M.add(input)
   local errors = faults(input)
   if errors then
     return nil, errors
-  elseif count == NOTES_MAX then
+  end
+  local note = P.atomic(insert, { title = input.title, text = input.text or "" })
+  if not note then
     return nil, { { pointer = "", detail = "there is no room for another note" } }
   end
-  last_id, count = last_id + 1, count + 1
-  local note = { id = last_id, title = input.title, text = input.text or "" }
-  by_id[note.id] = note
   return note
 end
 
@@ -80,19 +105,14 @@ function M.replace(id, input)
     return nil, errors
   end
   local note = { id = id, title = input.title, text = input.text or "" }
-  by_id[id] = note
+  by_id[id] = note -- one step
   return note
 end
 
 ---@param id integer
 ---@return boolean removed
 function M.remove(id)
-  if not by_id[id] then
-    return false
-  end
-  by_id[id] = nil
-  count = count - 1
-  return true
+  return P.atomic(take_out, id)
 end
 
 return M

@@ -32,6 +32,7 @@ local M = {}
 ---@field label string for tables
 ---@field needs perilune.bench.Need[]
 ---@field scenarios? table<string, boolean> nil: all
+---@field is_extra? boolean measured only when it is asked for
 ---@field prepare? fun(place: perilune.bench.Place): boolean, string?
 ---@field start fun(place: perilune.bench.Place, serve: perilune.bench.Serve): string[], table?
 ---@field version fun(place: perilune.bench.Place): string
@@ -93,6 +94,17 @@ local function perilune_start(place, serve)
     "--set", "log.output=" .. (serve.access_log or serve.folder .. "/server.log"),
   }
   return argv, { XDG_RUNTIME_DIR = serve.folder }
+end
+
+local function perilune_version(place)
+  return first_line({ place.perilune, "version" })
+end
+
+local function perilune_nopreempt_start(place, serve)
+  local argv, env = perilune_start(place, serve)
+  argv[#argv + 1] = "--set"
+  argv[#argv + 1] = "vm.preempt=off"
+  return argv, env
 end
 
 -- The same in C.
@@ -256,9 +268,15 @@ M.list = {
     label = "Perilune",
     needs = { { perilune = true, hint = "build it with make" } },
     start = perilune_start,
-    version = function(place)
-      return first_line({ place.perilune, "version" })
-    end,
+    version = perilune_version,
+  },
+  {
+    name = "perilune-nopreempt",
+    label = "without preemption",
+    is_extra = true,
+    needs = { { perilune = true, hint = "build it with make" } },
+    start = perilune_nopreempt_start,
+    version = perilune_version,
   },
   {
     name = "baseline",

@@ -28,6 +28,7 @@ unsigned geteuid(void);
 char *mkdtemp(char *template);
 struct pl_bench_timespec { long sec; long nsec; };
 int clock_gettime(int clock, struct pl_bench_timespec *ts);
+int sched_setaffinity(int pid, size_t bytes, const uint64_t *mask);
 ]])
 
 local SIGTERM, SIGKILL = 15, 9
@@ -65,6 +66,13 @@ end
 ---@return integer count of the CPUs that are online
 function M.cpu_count()
   return tonumber(C.sysconf(SC_NPROCESSORS_ONLN))
+end
+
+--- Pins this process to a CPU, and what it starts from then on.
+---@param core integer below 64
+function M.pin(core)
+  local mask = ffi.new("uint64_t[1]", bit.lshift(1ULL, core))
+  assert(C.sched_setaffinity(0, 8, mask) == 0, "cannot pin")
 end
 
 ---@param text string

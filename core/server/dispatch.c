@@ -138,6 +138,8 @@ static void host_touch(void *arg, struct pl_req *req) {
   pl__conn_touch(req->conn);
 }
 
+static void host_send(void *arg) { pl__net_flush(&dispatch_of(arg)->net); }
+
 static int host_flush(void *arg, struct pl_req *req) {
   (void)arg;
   return pl__conn_flush(req->conn);
@@ -233,6 +235,7 @@ static void host_inject_close(void *arg, int conn) {
 static struct pl_vm_host host_for(struct pl_dispatch *d) {
   struct pl_vm_host host = {
       .arg = d,
+      .send = host_send,
       .has_next = host_has_next,
       .next = host_next,
       .end = host_end,

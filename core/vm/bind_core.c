@@ -1,6 +1,7 @@
 /* vm/bind_core.c - the module "perilune.core": what our Lua calls from
  * interpreted code.  What handlers call while compiled is in ffi.h.
  */
+#include "base/clock.h"
 #include "base/err.h"
 #include "http/headers.h"
 #include "http/router.h"
@@ -72,6 +73,14 @@ static int core_has_stack(lua_State *L) {
   char here;
 
   lua_pushboolean(L, (uintptr_t)&here > running(L)->stack_floor);
+  return 1;
+}
+
+/* core.over() -> PL_WAKE_*: why the running coroutine must end; 0: it need not */
+static int core_over(lua_State *L) {
+  const struct pl_coro *c = running(L)->current;
+
+  lua_pushinteger(L, c ? pl__coro_is_over(c, pl__clock_monotonic_ns()) : 0);
   return 1;
 }
 
@@ -365,6 +374,7 @@ static const luaL_Reg core_functions[] = {
     {"passing", core_passing},
     {"passed", core_passed},
     {"stopped_at", core_stopped_at},
+    {"over", core_over},
     {"has_stack", core_has_stack},
     {"request", core_request},
     {"decode_body", core_decode_body},

@@ -17,6 +17,9 @@
 struct pl_vm_host {
   void *arg; /* handed to every function */
 
+  /* Sends what was written so far, before one that was preempted goes on.
+   * NULL: nothing is sent by itself. */
+  void (*send)(void *arg);
   /* Whether the run queue holds a request. */
   bool (*has_next)(void *arg);
   /* Takes a request off the run queue; NULL when it is empty. */

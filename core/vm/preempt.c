@@ -35,6 +35,7 @@
 
 #define CPU_CLOCK_SLICE_NS_MIN (8 * PL_NS_PER_MS)
 #define TICKS_PER_SLICE 2
+#define TICK_NS_MAX (5 * PL_NS_PER_MS) /* deadlines and memory wait for one */
 #define RETRY_INSTRUCTIONS                                                     \
   1000 /* until Lua is asked again where it can't yield */
 #define RETRIES_PER_TICK_MAX 16u
@@ -95,6 +96,16 @@ static void wait_for_a_chance(lua_State *L, struct pl_vm *vm) {
   }
 }
 
+/* Whether the main function of a task or a runner is at work, outside of the
+ * xpcall that catches what is raised in the app's code (task.lua, runner.lua):
+ * an error there would end the coroutine before it has answered or told those
+ * that wait for it. */
+static bool is_outermost(const struct pl_coro *c, lua_State *L) {
+  lua_Debug caller;
+
+  return L == c->co && !lua_getstack(L, c->is_task ? 2 : 3, &caller);
+}
+
 /* At a bytecode of the coroutine L, which is the one that the core resumed, or
  * one that user code made on top of it.  May yield or raise as its last act. */
 static void on_hook(lua_State *L, lua_Debug *where) {
@@ -106,10 +117,10 @@ static void on_hook(lua_State *L, lua_Debug *where) {
   if (!c || vm->preempt.passing || pl__coro_is_waiting(c))
     return;
   now = pl__clock_monotonic_ns();
-  if (pl__coro_is_over(c, now)) {
+  if (pl__coro_is_over(c, now) && !is_outermost(c, L)) {
     switch (pl__coro_stop(c, L, where, now)) {
-    case PL_STOP_LATER:
-      return;
+    case PL_STOP_LATER: /* until then it takes turns like any other */
+      break;
     case PL_STOP_AT_ONCE: /* and again, as whatever catches this cannot wait */
       lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
       lua_error(L);
@@ -118,17 +129,18 @@ static void on_hook(lua_State *L, lua_Debug *where) {
       lua_error(L);
       return;
     case PL_STOP_PARK:
-      break;
-    }
-  } else {
-    if (vm->heap_bytes <= vm->shed_bytes && !is_over_slice(vm, now))
-      return;
-    if (c->holds || !lua_isyieldable(L)) {
-      wait_for_a_chance(L, vm);
+      vm->preempt.passing = true;
+      lua_yield(L, 0);
       return;
     }
-    pl__coro_preempted(c, L, now - vm->preempt.seen_ns);
   }
+  if (vm->heap_bytes <= vm->shed_bytes && !is_over_slice(vm, now))
+    return;
+  if (c->holds || !lua_isyieldable(L)) {
+    wait_for_a_chance(L, vm);
+    return;
+  }
+  pl__coro_preempted(c, L, now - vm->preempt.seen_ns);
   vm->preempt.passing = true;
   lua_yield(L, 0);
 }
@@ -186,6 +198,8 @@ int pl__preempt_start(struct pl_vm *vm) {
   memset(p, 0, sizeof *p);
   p->slice_ns = (int64_t)(vm->options.slice_s * PL_NS_PER_S);
   p->tick_ns = p->slice_ns / TICKS_PER_SLICE;
+  if (p->tick_ns > TICK_NS_MAX)
+    p->tick_ns = TICK_NS_MAX;
   profiler_start(vm->L, &ours);
   failed = timer_open(p);
   if (failed) {

@@ -45,6 +45,25 @@ static void print_draft(const struct pl_record_draft *draft) {
   fputc('\n', stderr);
 }
 
+void pl__vm_tell_counts(struct pl_vm *vm) {
+  const struct pl_vm_counts *n = &vm->counts;
+  _Alignas(8) char memory[1024];
+  struct pl_record head = pl__report_head(vm, PL_LEVEL_INFO, NULL);
+  struct pl_record_draft draft;
+
+  if (vm->options.log_level_min > PL_LEVEL_INFO ||
+      !(n->preempted || n->overdue || n->condemned || n->abandoned))
+    return;
+  pl__record_begin(&draft, memory, sizeof memory, &head,
+                   PL_SLICE("handlers were interrupted"));
+  pl__record_num(&draft, PL_SLICE("preempted"), (double)n->preempted);
+  pl__record_num(&draft, PL_SLICE("long_runs"), (double)n->long_runs);
+  pl__record_num(&draft, PL_SLICE("overdue"), (double)n->overdue);
+  pl__record_num(&draft, PL_SLICE("short_of_memory"), (double)n->condemned);
+  pl__record_num(&draft, PL_SLICE("given_up"), (double)n->abandoned);
+  pl__report_end(vm, &draft);
+}
+
 /* Where the Lua of ours begins that lies around every handler and task. */
 static const char *const around[] = {"perilune/runner.lua:",
                                      "perilune/task.lua:"};

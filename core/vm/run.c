@@ -308,6 +308,8 @@ static void run_parked(struct pl_vm *vm) {
     return;
   }
   vm->owes_parked = false;
+  if (vm->options.host.send) /* or the answers of others would wait a slice */
+    vm->options.host.send(vm->options.host.arg);
   link = pl__list_take_front(&vm->parked);
   if (link)
     coro_resume(PL_LIST_ENTRY(link, struct pl_coro, link));

@@ -214,6 +214,9 @@ void pl__vm_rest(struct pl_vm *vm);
  * the handler that holds the most; see shed.c. Between two coroutines. */
 void pl__vm_shed(struct pl_vm *vm);
 
+/* Writes vm->counts to the log, if anything was counted: a worker ends. */
+void pl__vm_tell_counts(struct pl_vm *vm);
+
 /* Where the Lua that runs now is, a line per frame, into `out`; returns the
  * bytes. For a crashed process only: reads a VM in whatever state it is in, so
  * it may fault. Allocates nothing. */

@@ -285,6 +285,12 @@ function M.loop()
   while true do
     state.req = false
     local _, failure = xpcall(serve, describe, state)
+    local code = core.over()
+    if code ~= 0 and state.req and not problem.is(failure) then
+      -- What it has made of the error that ended it, or one of its own, too late.
+      M.report("a handler failed", M.failure(failure), state.req.site)
+      failure = problem.by_code[code]
+    end
     if problem.is(failure) then -- no code of the app's will run before the deferred calls
       C.pl_settle()
     end

@@ -82,11 +82,15 @@ function M.atomic(fn, ...)
 end
 
 local function end_task(task, ok, ...)
+  local code = core.over()
   C.pl_settle()
   if ok then
     task._results = { n = select("#", ...), ... }
   else
     local err = (...)
+    if code ~= 0 and not problem.is(err) then -- what it has made of the error that ended it
+      err = problem.by_code[code]
+    end
     local text
     if problem.is(err) then
       text = err.kind == "cancelled" and "cancelled" or err.message
@@ -121,16 +125,18 @@ local function main(task, fn, ...)
 end
 
 --- Starts a coroutine for the task. Outside of a request there is none that
---- could own it: then the worker does.
+--- could own it: then the worker does. Held: it could be over before it has its id.
 local function start(task, owned, fn, ...)
+  C.pl_hold()
   local ok, id, err = pcall(core.spawn, owned, main, task, fn, ...)
   if not ok then
     id, err = core.spawn(false, main, task, fn, ...)
   end
+  task._id = id or false
+  C.pl_release()
   if not id then
     return nil, err or TOO_MANY
   end
-  task._id = id
   return task
 end
 
@@ -305,6 +311,7 @@ function M.all(calls)
   end
   local tasks, results, count = {}, {}, #calls
   local failed
+  C.pl_hold() -- one that fails early must know all the others
   for i = 1, count do
     local call = calls[i]
     local task, err = start(new_task(), true, unpack(call, 1, table.maxn(call)))
@@ -315,6 +322,7 @@ function M.all(calls)
     task._group = tasks
     tasks[i] = task
   end
+  C.pl_release()
   for i = 1, #tasks do
     local task = tasks[i]
     if failed then

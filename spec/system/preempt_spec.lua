@@ -160,6 +160,21 @@ describe("a handler that computes for a second", function()
   end)
 end)
 
+describe("a worker", function()
+  teardown(process.cleanup)
+
+  it("says how often it has interrupted handlers when it ends", function()
+    local server = serve("vm.slice=2s") -- deadlines don't wait for the end of a slice
+    local from = posix.now()
+    assert.equal(503, ask(server, "/forever/loop").status)
+    assert.is_true(posix.now() - from < 1.5)
+    assert.equal(503, ask(server, "/forever/pcall-loop").status)
+    server:stop()
+    assert.matches('handlers were interrupted[^\n]*"overdue":2[^\n]*"given_up":[01]',
+      server:log())
+  end)
+end)
+
 describe("preemption", function()
   local server
 

@@ -1,0 +1,133 @@
+-- bench/soak.lua - what must hold under load and for long: right results under preemption,
+-- neighbours of handlers that never end, requests beside workers that are killed.
+--
+-- Usage: luajit bench/soak.lua SCENARIO [options]      (see usage below)
+--
+-- Everything happens on 127.0.0.1; what is started here ends here. Ends with 1 when anything was
+-- wrong. Knows no servers but ours: those are run.lua's.
+
+local folder = arg[0]:match("^(.*)/[^/]*$") or "."
+package.path = folder .. "/?.lua;" .. folder .. "/harness/?.lua;" .. package.path
+
+local process = require("process")
+
+local USAGE = [[
+usage: luajit bench/soak.lua SCENARIO [options]
+
+scenarios:
+  stress   jobs of all kinds on many connections, every result compared
+  spin     quick requests at a fixed rate, with and without some that never end
+  kill     a worker is killed every second; what was answered, lost and logged is counted
+
+  --seconds N         of each measurement (default 60; spin 15)
+  --connections N     stress, kill (default 64)
+  --workers N         (default 2; spin 1, so that the clients have a core of their own)
+  --rate N            requests per second: spin (default 1000), kill (default 2000)
+  --rounds N          spin: pairs of measurements (default 3)
+  --slice TIME        vm.slice, for example 1ms
+  --set KEY=VALUE     a setting of the server; may be repeated
+  --seed N            of the stress (default: the time)
+  --perilune FILE     the launcher (default build/release/bin/perilune)
+  --library FOLDER    that the server loads LuaJIT from, for example
+                      build/peers/usr/lib/x86_64-linux-gnu (.ci/setup bench)
+]]
+
+local LIMITS = { -- name -> least, most, default
+  seconds = { 1, 86400 }, connections = { 1, 2000, 64 }, workers = { 1, 64 },
+  rate = { 1, 100000 }, rounds = { 1, 1000, 3 }, seed = { 1, 2147483646 },
+}
+local TEXTS = { slice = true, set = true, perilune = true, library = true }
+
+local function usage_error(message)
+  io.stderr:write("soak: ", message, "\n", USAGE)
+  os.exit(2)
+end
+
+---@class perilune.soak.Options
+---@field scenario string
+---@field source string the folder bench/
+---@field folder string temporary
+---@field app string
+---@field perilune string
+---@field library? string
+---@field settings string[] "key=value"
+---@field seconds? integer
+---@field connections integer
+---@field workers? integer
+---@field rate? integer
+---@field rounds integer
+---@field seed integer
+
+local function take_option(opts, name, value)
+  if name == "set" then
+    table.insert(opts.settings, value)
+  elseif name == "slice" then
+    table.insert(opts.settings, "vm.slice=" .. value)
+  elseif TEXTS[name] then
+    opts[name] = value
+  else
+    local least, most = LIMITS[name][1], LIMITS[name][2]
+    local number = tonumber(value)
+    if not number or number % 1 ~= 0 or number < least or number > most then
+      usage_error(("--%s takes a number from %d to %d"):format(name, least, most))
+    end
+    opts[name] = number
+  end
+end
+
+local function parse(args)
+  local opts = { settings = {}, seed = os.time() % 1000000 + 1 }
+  for name, limit in pairs(LIMITS) do
+    opts[name] = opts[name] or limit[3]
+  end
+  local at = 1
+  while args[at] do
+    local name = args[at]:match("^%-%-(%a+)$")
+    if args[at] == "--help" or args[at] == "-h" then
+      io.write(USAGE)
+      os.exit(0)
+    elseif name and (LIMITS[name] or TEXTS[name]) then
+      at = at + 1
+      take_option(opts, name, args[at] or usage_error(args[at - 1] .. " takes a value"))
+    elseif not opts.scenario and not args[at]:find("^%-") then
+      opts.scenario = args[at]
+    else
+      usage_error("unknown argument " .. args[at])
+    end
+    at = at + 1
+  end
+  return opts
+end
+
+local function absolute(path)
+  if path:sub(1, 1) == "/" then
+    return path
+  end
+  local _, here = process.run({ "pwd" }, 5)
+  return here:gsub("\n", "") .. "/" .. path
+end
+
+local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill" }
+
+local function main()
+  local opts = parse(arg)
+  local scenario = SCENARIOS[opts.scenario or ""] or usage_error("which scenario?")
+  opts.source = absolute(folder)
+  opts.app = opts.source .. "/../spec/support/app/stress"
+  opts.perilune = absolute(opts.perilune or opts.source .. "/../build/release/bin/perilune")
+  opts.library = opts.library and absolute(opts.library)
+  opts.seconds = opts.seconds or opts.scenario == "spin" and 15 or 60
+  opts.folder = process.make_temp_folder()
+  local _, commit = process.run({ "git", "-C", opts.source, "describe", "--always", "--dirty" }, 10)
+  print(("soak %s, commit %s, seed %d"):format(table.concat(arg, " "), commit:gsub("\n", ""),
+    opts.seed))
+  local ok, result = xpcall(require(scenario).run, debug.traceback, opts)
+  process.run({ "rm", "-rf", opts.folder }, 60)
+  if not ok then
+    io.stderr:write("soak: ", tostring(result), "\n")
+  end
+  print(ok and result and "soak: all is well" or "soak: FAILED")
+  os.exit(ok and result and 0 or 1)
+end
+
+main()
