@@ -131,6 +131,16 @@ static void fill_head(struct head *h, uint64_t bytes,
   }
 }
 
+/* Nobody writes to the table any more: a process that goes wild there dies of
+ * it, instead of misleading the others.  Where pages are larger than ours, a
+ * section shares the last one with the table. */
+static void head_protect(void *base, uint32_t count) {
+  uint64_t bytes = 0;
+  add_pages(&bytes, head_bytes(count));
+  if (sysconf(_SC_PAGESIZE) == (long)PL_FABRIC_PAGE_BYTES)
+    mprotect(base, bytes, PROT_READ); /* else it stays as it is */
+}
+
 /* The size is sealed: nobody who has the descriptor can shrink the file below
  * what is mapped, which would kill whoever touches it (SIGBUS). */
 static int seal(int fd) {
@@ -164,6 +174,7 @@ int pl__fabric_open(struct pl_fabric *f,
     goto fail_fd;
   }
   fill_head(base, bytes, sections, count);
+  head_protect(base, count);
   *f = (struct pl_fabric){.base = base, .bytes = bytes, .fd = fd};
   return 0;
 

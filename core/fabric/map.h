@@ -7,7 +7,8 @@
  *
  * It is divided into named sections.  Who looks one up says which version and
  * element size it was built for, so two halves that disagree find out before
- * they touch anything.  What a section means is its owner's business.
+ * they touch anything.  The table of sections cannot be written to once it is
+ * made.  What a section means is its owner's business.
  */
 #ifndef PL_FABRIC_MAP_H
 #define PL_FABRIC_MAP_H

@@ -36,7 +36,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PL_RING_VERSION 1u
+#define PL_RING_VERSION 2u
 #define PL_RING_LANES 4 /* drop counters: one per log level */
 #define PL_RING_BYTES_MIN 4096u
 #define PL_RING_BYTES_MAX (1u << 30)
@@ -61,6 +61,7 @@ struct pl_ring {
   _Atomic uint64_t sleep;              /* see pl__ring_sleep; 0: awake */
   uint64_t drops_told[PL_RING_LANES];  /* of drops, those reported */
   uint64_t broken_count;               /* times the contents made no sense */
+  _Atomic uint64_t note;               /* the reader's to the one after it */
   _Alignas(128) char data[];
 };
 

@@ -85,5 +85,7 @@ struct pl_slice pl__routes_find(const struct pl_routes *r, uint32_t route) {
     return none;
   memcpy(&from, r->data + (size_t)route * sizeof from, sizeof from);
   memcpy(&to, r->data + ((size_t)route + 1) * sizeof to, sizeof to);
+  if (from > to || to > PL_ROUTES_DATA_BYTES)
+    return none; /* somebody has written over it */
   return pl__slice(r->data + from, to - from);
 }

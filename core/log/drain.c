@@ -24,6 +24,7 @@
   (PL_LIMIT_LOG_BATCH_BYTES + 8u * PL_LIMIT_LOG_RECORD_BYTES +                 \
    8u * PL_LIMIT_ROUTES_BYTES)
 #define DROPS_EVERY_NS PL_NS_PER_S /* drops are told once a second */
+#define TORN 1u                    /* a note: the output may end in a line */
 #define RETRY_MS 10                /* pl__drain_finish, when the output fails */
 
 void pl__drain_init(struct pl_drain *d, struct pl_sink *sink,
@@ -44,6 +45,8 @@ void pl__drain_deinit(struct pl_drain *d) {
 int pl__drain_add(struct pl_drain *d, struct pl_ring *ring, uint16_t worker) {
   if (d->ring_count == PL_DRAIN_RINGS_MAX)
     return PL_EFULL;
+  if (d->ring_count == 0)
+    d->torn = atomic_load_explicit(&ring->note, memory_order_relaxed) == TORN;
   struct pl_drain_ring *r = &d->rings[d->ring_count++];
   memset(r, 0, sizeof *r);
   pl__ring_reader_init(&r->reader, ring);
@@ -199,6 +202,13 @@ static uint32_t fill(struct pl_drain *d) {
 
 /* --- writing it out ------------------------------------------------------ */
 
+/* Notes for the drain after us whether the output ends within a line. */
+static void note_torn(struct pl_drain *d, bool torn) {
+  if (d->ring_count > 0)
+    atomic_store_explicit(&d->rings[0].reader.ring->note, torn ? TORN : 0,
+                          memory_order_release);
+}
+
 /* The batch is out: the rings get their room back. */
 static void release(struct pl_drain *d) {
   for (uint32_t i = 0; i < d->ring_count; i++) {
@@ -208,6 +218,7 @@ static void release(struct pl_drain *d) {
       pl__ring_drops_tell(&r->reader, j, r->drops[j]);
     r->drops_pending = false;
   }
+  d->torn = false;
   d->line_count += d->batch_lines;
   d->batch_lines = 0;
   d->out.bytes = d->written = 0;
@@ -230,9 +241,11 @@ static void note_failure(struct pl_drain *d, int status) {
 /* Writes what can be written; true when the batch is out. */
 static bool flush(struct pl_drain *d) {
   size_t taken = 0;
+  note_torn(d, true);
   int status = pl__sink_write(d->sink, d->out.at + d->written,
                               d->out.bytes - d->written, &taken);
   d->written += (uint32_t)taken;
+  note_torn(d, d->written ? d->out.at[d->written - 1] != '\n' : d->torn);
   note_failure(d, status);
   if (d->written < d->out.bytes)
     return false;
@@ -247,6 +260,10 @@ static uint32_t run(struct pl_drain *d, bool last,
     return 0;
   }
   d->more = false;
+  if (d->torn && pl__buf_append(&d->out, "\n", 1)) {
+    *outcome = PL_DRAIN_BLOCKED; /* no memory */
+    return 0;
+  }
   tell_losses(d, last);
   uint32_t count = fill(d);
   bool more = d->more;

@@ -7,7 +7,9 @@
  *  (1) at most one batch is held here: what does not get out stays in the
  *      rings, and when these are full their writers count what they drop;
  *  (2) when control is killed, the one after it begins with the same batch:
- *      a line may come twice, none is lost;
+ *      a line may come twice, none is lost.  If it was killed within a line,
+ *      which a note in the first ring tells, the next one ends that line, so
+ *      that the rest stays one record a line;
  *  (3) nothing is lost because the output fails (disk full, pipe closed): the
  *      batch is tried again, and a record tells how long it was so.
  *
@@ -56,6 +58,7 @@ struct pl_drain {
   int64_t failed_ns;  /* how long it went on */
   int64_t drops_ns;   /* monotonic, when drops were last looked for */
   bool more;          /* the last batch did not take all there was */
+  bool torn;          /* the drain before us may have been cut within a line */
   uint32_t batch_lines;
   uint64_t line_count; /* written so far */
   uint64_t bad_count;  /* records that could not be read */

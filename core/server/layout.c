@@ -6,16 +6,22 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "fabric/flights.h"
 #include "fabric/map.h"
+#include "fabric/quarantine.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
 #include "fabric/routes.h"
 #include "fabric/slabs.h"
 #include "server/config.h"
+#include "server/crash.h"
 #include "server/dispatch.h"
 
-#define BEAT_VERSION 1u
-#define OWN_RING_BYTES 65536u /* of master and control, who say little */
+#define BEAT_VERSION 2u
+/* Of master and control, who say little: but reports of crashes are long. */
+#define OWN_RING_BYTES 262144u
+#define SECTIONS_PER_WORKER 4
+#define SECTIONS_OF_ALL 5
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -47,6 +53,14 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].version = PL_SLABS_VERSION;
     s[n].element_bytes = pl__dispatch_slab_bytes(config);
     s[n++].element_count = slab_count(config);
+    pl__fabric_name(&s[n], "flights", (int)i);
+    s[n].version = PL_FLIGHTS_VERSION;
+    s[n].element_bytes = 1;
+    s[n++].element_count = pl__flights_bytes(slab_count(config));
+    pl__fabric_name(&s[n], "crash", (int)i);
+    s[n].version = PL_CRASH_VERSION;
+    s[n].element_bytes = sizeof(struct pl_crash);
+    s[n++].element_count = 1;
   }
   section_name(&s[n], LOG_MASTER);
   ring_describe(&s[n++], OWN_RING_BYTES);
@@ -59,6 +73,10 @@ static uint32_t sections_describe(const struct pl_config *config,
   section_name(&s[n], "routes");
   s[n].version = PL_ROUTES_VERSION;
   s[n].element_bytes = sizeof(struct pl_routes);
+  s[n++].element_count = 1;
+  section_name(&s[n], "quarantine");
+  s[n].version = PL_QUARANTINE_VERSION;
+  s[n].element_bytes = sizeof(struct pl_quarantine);
   s[n++].element_count = 1;
   return n;
 }
@@ -80,8 +98,9 @@ static int rings_init(const struct pl_fabric *f,
 
 int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
                     char *error) {
-  struct pl_fabric_section *sections =
-      pl__alloc_zero((2 * (size_t)config->workers + 4) * sizeof(*sections));
+  struct pl_fabric_section *sections = pl__alloc_zero(
+      (SECTIONS_PER_WORKER * (size_t)config->workers + SECTIONS_OF_ALL) *
+      sizeof(*sections));
   int status;
 
   error[0] = '\0';
@@ -93,6 +112,8 @@ int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
   if (status)
     return status;
   status = rings_init(f, config);
+  for (uint32_t i = 0; i < config->workers && !status; i++)
+    status = pl__layout_renew(f, i);
   if (status)
     pl__fabric_close(f);
   return status;
@@ -147,4 +168,62 @@ int pl__layout_routes(const struct pl_fabric *f, struct pl_routes **out) {
   if (!status)
     *out = at;
   return status;
+}
+
+int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_flights **out) {
+  void *at;
+  int status = pl__fabric_find_number(f, "flights", (int)worker,
+                                      PL_FLIGHTS_VERSION, 1, &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_crash **out) {
+  void *at;
+  int status = pl__fabric_find_number(f, "crash", (int)worker, PL_CRASH_VERSION,
+                                      sizeof(struct pl_crash), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_quarantine(const struct pl_fabric *f,
+                          struct pl_quarantine **out) {
+  void *at;
+  int status = pl__fabric_find(f, "quarantine", PL_QUARANTINE_VERSION,
+                               sizeof(struct pl_quarantine), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+static void beat_renew(struct pl_beat *beat) {
+  atomic_store_explicit(&beat->at_ns, 0, memory_order_relaxed);
+  atomic_store_explicit(&beat->request_count, 0, memory_order_relaxed);
+  atomic_store_explicit(&beat->connection_count, 0, memory_order_relaxed);
+  atomic_store_explicit(&beat->is_leaving, 0, memory_order_relaxed);
+}
+
+int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
+  struct pl_flights *flights;
+  struct pl_crash *crash;
+  struct pl_beat *beat;
+  uint64_t bytes;
+  void *at;
+  int status = pl__fabric_find_number(f, "flights", (int)worker,
+                                      PL_FLIGHTS_VERSION, 1, &at, &bytes);
+
+  status = status ? status : pl__layout_crash(f, worker, &crash);
+  status = status ? status : pl__layout_beat(f, worker, &beat);
+  if (status)
+    return status;
+  flights = at;
+  pl__flights_init(flights, (uint32_t)((bytes - sizeof *flights) /
+                                       sizeof(struct pl_flight)));
+  memset(crash, 0, sizeof *crash);
+  beat_renew(beat);
+  return 0;
 }

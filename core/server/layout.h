@@ -2,8 +2,11 @@
  *
  *   log.N, log.master, log.control   struct pl_ring: records on their way out
  *   slabs.N                          receive buffers of worker N
+ *   flights.N                        struct pl_flights: what it has in hand
+ *   crash.N                          struct pl_crash: how it died
  *   beats                            struct pl_beat, one per worker
  *   routes                           struct pl_routes: patterns by route id
+ *   quarantine                       struct pl_quarantine: routes refused
  *
  * Made by the master before the first fork.  What a section holds is its
  * owner's matter; here are only names, versions and sizes.
@@ -15,19 +18,26 @@
 #include <stdint.h>
 
 struct pl_config;
+struct pl_crash;
 struct pl_fabric;
+struct pl_flights;
+struct pl_quarantine;
 struct pl_ring;
 struct pl_routes;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
 
-/* What a worker says of itself, about ten times a second. The worker writes,
- * relaxed; the master reads. All zero while no worker is alive. */
+/* What a worker says of itself, about ten times a second, and what the master
+ * says to it. Relaxed; what the worker writes is zero while none is alive. */
 struct pl_beat {
   _Alignas(64) _Atomic int64_t at_ns; /* monotonic; 0: not beating yet */
   _Atomic uint32_t request_count;     /* running now */
   _Atomic uint32_t connection_count;  /* open now */
+  _Atomic uint32_t is_leaving;        /* it accepts no more: told to end */
+  /* The master's: */
+  _Atomic uint32_t is_adopted; /* others accept from this worker's sockets */
+  _Atomic uint32_t is_last;    /* none comes after it: the server ends */
 };
 
 /* Makes the fabric of a server and its empty rings.
@@ -48,5 +58,15 @@ int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
 int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
                     struct pl_beat **out);
 int pl__layout_routes(const struct pl_fabric *f, struct pl_routes **out);
+int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_flights **out);
+int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_crash **out);
+int pl__layout_quarantine(const struct pl_fabric *f,
+                          struct pl_quarantine **out);
+
+/* By the master, before each start of a worker: no beat, no flight, no crash.
+ * What the master has said to it stays. Returns as the above. */
+int pl__layout_renew(const struct pl_fabric *f, uint32_t worker);
 
 #endif /* PL_SERVER_LAYOUT_H */

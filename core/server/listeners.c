@@ -197,17 +197,13 @@ static void fd_close(struct pl_listeners *l, int fd) {
       l->fds[i] = -1;
 }
 
-static bool is_kept(const struct pl_listeners *l, uint32_t worker, int fd) {
-  for (uint32_t i = 0; worker < l->worker_count && i < l->address_count; i++)
-    if (*fd_at(l, worker, i) == fd)
-      return true;
-  return false;
+bool pl__listeners_is_shared(const struct pl_listeners *l, uint32_t address) {
+  return l->addresses[address].family == AF_UNIX;
 }
 
-void pl__listeners_keep(struct pl_listeners *l, uint32_t worker) {
+void pl__listeners_forget(struct pl_listeners *l) {
   for (size_t i = 0; i < (size_t)l->address_count * l->worker_count; i++)
-    if (!is_kept(l, worker, l->fds[i]))
-      fd_close(l, l->fds[i]);
+    fd_close(l, l->fds[i]);
 }
 
 void pl__listeners_stop(struct pl_listeners *l) {

@@ -3,7 +3,9 @@
  * The master makes them all before the first fork and keeps them open, so that
  * nothing is refused while a worker is being replaced.  A TCP address has one
  * socket per worker (SO_REUSEPORT: the kernel spreads connections, and no two
- * workers wake for one), a unix socket is one for all.  Accepts nothing.
+ * workers wake for one), a unix socket is one for all.  Every worker inherits
+ * all of them, so that others can accept for one that does not answer
+ * (server/adoption.h).  Accepts nothing.
  */
 #ifndef PL_SERVER_LISTENERS_H
 #define PL_SERVER_LISTENERS_H
@@ -39,8 +41,11 @@ int pl__listeners_open(struct pl_listeners *l,
 /* The `address_count` sockets of one worker, in the order of the addresses. */
 const int *pl__listeners_of(const struct pl_listeners *l, uint32_t worker);
 
-/* In a forked child: closes all but those of `worker` (worker_count: all). */
-void pl__listeners_keep(struct pl_listeners *l, uint32_t worker);
+/* Whether that socket is one for all workers. */
+bool pl__listeners_is_shared(const struct pl_listeners *l, uint32_t address);
+
+/* In a forked child: closes its copies of all sockets; files stay. */
+void pl__listeners_forget(struct pl_listeners *l);
 
 /* In the master: closes all sockets, so that connecting fails from now on as
  * far as no worker holds one, and removes socket files. Can be called twice. */

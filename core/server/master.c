@@ -27,7 +27,8 @@
  *  (3) a child that outlives the master cannot be: workers are killed by the
  *      kernel (PR_SET_PDEATHSIG), control sees the end of the lifeline;
  *  (4) no descriptor of the master's own (signals, lock, lifeline's end, other
- *      children's pipes, other workers' sockets) is left open in a child.
+ *      children's pipes) is left open in a child; sockets are in workers, all
+ *      of them, so that any can accept for one that does not.
  */
 #define _GNU_SOURCE /* pipe2, strsignal */
 #include "server/master.h"
@@ -53,6 +54,7 @@
 #include "fabric/map.h"
 #include "fabric/record.h"
 #include "perilune.h"
+#include "server/child.h"
 #include "server/config.h"
 #include "server/control.h"
 #include "server/error.h"
@@ -60,40 +62,26 @@
 #include "server/listeners.h"
 #include "server/lockfile.h"
 #include "server/status.h"
+#include "server/watch.h"
 #include "server/worker.h"
 
 #define DRAIN_GRACE_MS 1000 /* workers cut requests themselves; then we do */
 #define CONTROL_END_MS (PL_CONTROL_FINISH_MS + 1000)
-#define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS 5000
-#define BACKOFF_FORGET_MS 10000 /* who lived so long starts afresh */
-#define STUCK_LOOKS 4           /* per vm.stuck_timeout */
+#define RETRY_MS 100 /* when there is no memory to wait with */
 #define MESSAGE_BYTES 4096
 #define RECORD_BYTES 8192
 
 enum master_state { STARTING, SERVING, PRE_DRAIN, DRAINING, KILLING, ENDING };
-
-struct child {
-  pid_t pid;          /* 0: not running */
-  int status_fd;      /* -1 once the child has said how it went */
-  bool ready;         /* it has said so */
-  bool failed;        /* it has said that it cannot start */
-  bool stuck;         /* killed because its heartbeat stopped */
-  uint32_t deaths;    /* one after the other, each soon after the start */
-  int64_t started_ns; /* monotonic */
-  int64_t due_ns;     /* when it is started again; 0: it is not */
-};
 
 struct master {
   const struct pl_master_options *options;
   const struct pl_config *config;
   struct pl_error *error; /* may be NULL */
   enum master_state state;
-  int result;             /* what pl__master_run returns */
-  int64_t due_ns;         /* the state ends; 0: it does not end by time */
-  int64_t looked_ns;      /* when heartbeats were looked at last */
-  int64_t lenient_ns;     /* before this, a silent worker is left alone */
-  struct child *children; /* workers, then control */
+  int result;                /* what pl__master_run returns */
+  int64_t due_ns;            /* the state ends; 0: it does not end by time */
+  struct pl_child *children; /* workers, then control */
+  struct pl_watch watch;
   struct pl_fabric fabric;
   struct pl_listeners listeners;
   struct pl_lockfile lock;
@@ -204,24 +192,25 @@ static void signals_reset_in_child(void) {
 
 /* ---- children ------------------------------------------------------------ */
 
-static struct child *control_of(struct master *m) {
+static struct pl_child *control_of(struct master *m) {
   return &m->children[m->config->workers];
 }
 
-static int child_index(struct master *m, const struct child *c) {
+static int child_index(struct master *m, const struct pl_child *c) {
   return (int)(c - m->children);
 }
 
-static const char *child_kind(struct master *m, const struct child *c) {
+static const char *child_kind(struct master *m, const struct pl_child *c) {
   return c == control_of(m) ? "control" : "worker";
 }
 
 /* Closes in a child what is the master's (invariant 4). */
-static void master_close_in_child(struct master *m, uint32_t worker) {
+static void master_close_in_child(struct master *m, bool is_control) {
   for (uint32_t i = 0; i <= m->config->workers; i++)
     if (m->children[i].status_fd >= 0)
       close(m->children[i].status_fd);
-  pl__listeners_keep(&m->listeners, worker);
+  if (is_control)
+    pl__listeners_forget(&m->listeners);
   pl__lockfile_forget(&m->lock);
   close(m->signal_fd);
   close(m->lifeline[1]);
@@ -234,6 +223,7 @@ static int worker_run(struct master *m, uint32_t index, int status_fd) {
                                 .listen_fds =
                                     pl__listeners_of(&m->listeners, index),
                                 .listen_count = m->listeners.address_count,
+                                .listeners = &m->listeners,
                                 .status_fd = status_fd,
                                 .log_wake_fd = m->wake_fd,
                                 .app_path = m->config->app_file};
@@ -252,72 +242,37 @@ static int control_run(struct master *m, int status_fd) {
   return pl__control_main(&args);
 }
 
+/* Which child, for what runs in it. */
+struct birth {
+  struct master *m;
+  uint32_t index;
+  pid_t master;
+};
+
 /* What happens in the child after the fork; its exit code. */
-static int child_run(struct master *m, uint32_t index, int status_fd,
-                     pid_t master) {
-  bool is_control = index == m->config->workers;
+static int child_run(void *arg, int status_fd) {
+  struct birth *birth = arg;
+  struct master *m = birth->m;
+  bool is_control = birth->index == m->config->workers;
 
   signals_reset_in_child();
   if (!is_control) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != master) /* it died before we could ask */
+    if (getppid() != birth->master) /* it died before we could ask */
       return 1;
   }
-  master_close_in_child(m, index);
+  master_close_in_child(m, is_control);
   return is_control ? control_run(m, status_fd)
-                    : worker_run(m, index, status_fd);
+                    : worker_run(m, birth->index, status_fd);
 }
 
-static int child_start(struct master *m, struct child *c) {
-  pid_t master = getpid(), pid;
-  struct pl_beat *beat;
-  int fds[2];
+static int child_start(struct master *m, struct pl_child *c) {
+  struct birth birth = {
+      .m = m, .index = (uint32_t)child_index(m, c), .master = getpid()};
 
-  c->due_ns = 0;
-  if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
-    return -errno;
-  if (c != control_of(m) &&
-      pl__layout_beat(&m->fabric, (uint32_t)child_index(m, c), &beat) == 0)
-    memset(beat, 0, sizeof(*beat));
-  fflush(NULL); /* or what is buffered would be written by every child too */
-  pid = fork();
-  if (pid < 0) {
-    int code = errno;
-    close(fds[0]);
-    close(fds[1]);
-    return -code;
-  }
-  if (pid == 0) {
-    int code;
-    close(fds[0]);
-    code = child_run(m, (uint32_t)child_index(m, c), fds[1], master);
-    fflush(NULL); /* what the app printed */
-    _exit(code);
-  }
-  close(fds[1]);
-  c->pid = pid;
-  c->status_fd = fds[0];
-  c->ready = c->failed = c->stuck = false;
-  c->started_ns = pl__clock_monotonic_ns();
-  return 0;
-}
-
-/* Starts a child again, at once after a first death, later after others. */
-static void child_schedule(struct child *c) {
-  int64_t now = pl__clock_monotonic_ns();
-  int64_t wait_ms = 0;
-
-  if (now - c->started_ns > (int64_t)BACKOFF_FORGET_MS * PL_NS_PER_MS)
-    c->deaths = 0;
-  if (c->deaths > 0) {
-    wait_ms = BACKOFF_FIRST_MS;
-    for (uint32_t i = 1; i < c->deaths && wait_ms < BACKOFF_MAX_MS; i++)
-      wait_ms *= 2;
-    if (wait_ms > BACKOFF_MAX_MS)
-      wait_ms = BACKOFF_MAX_MS;
-  }
-  c->deaths++;
-  c->due_ns = now + wait_ms * PL_NS_PER_MS;
+  if (c != control_of(m))
+    pl__layout_renew(&m->fabric, birth.index);
+  return pl__child_start(c, child_run, &birth);
 }
 
 static void workers_signal(struct master *m, int number) {
@@ -350,15 +305,18 @@ static int64_t in_ms(int64_t ms) {
   return pl__clock_monotonic_ns() + ms * PL_NS_PER_MS;
 }
 
+/* Control, or one that is started for it, writes what is left and ends. It can
+ * take TERM once it is ready. */
 static void ending_enter(struct master *m) {
-  struct child *control = control_of(m);
+  struct pl_child *control = control_of(m);
 
   m->state = ENDING;
   m->due_ns = in_ms(CONTROL_END_MS);
-  control->due_ns = 0;
   master_log(m, PL_LEVEL_INFO, "stopped", NULL, NULL);
-  if (control->pid > 0)
+  if (control->pid > 0 && control->ready)
     kill(control->pid, SIGTERM);
+  else if (control->pid <= 0)
+    control->due_ns = control->failed ? 0 : pl__clock_monotonic_ns();
 }
 
 static void workers_forget(struct master *m) {
@@ -378,6 +336,7 @@ static void draining_enter(struct master *m) {
   m->state = DRAINING;
   m->due_ns = in_seconds(m->config->timeout_drain_s) +
               (int64_t)DRAIN_GRACE_MS * PL_NS_PER_MS;
+  pl__watch_end(&m->watch);
   pl__listeners_stop(&m->listeners);
   workers_forget(m);
   workers_signal(m, SIGTERM);
@@ -407,16 +366,6 @@ static void stop_by_force(struct master *m, const char *text) {
   killing_enter(m);
 }
 
-static uint32_t requests_running(struct master *m) {
-  struct pl_beat *beat;
-  uint32_t count = 0;
-
-  for (uint32_t i = 0; i < m->config->workers; i++)
-    if (m->children[i].pid > 0 && !pl__layout_beat(&m->fabric, i, &beat))
-      count += atomic_load_explicit(&beat->request_count, memory_order_relaxed);
-  return count;
-}
-
 static void drain_cut(struct master *m) {
   char text[160], time[32];
 
@@ -424,7 +373,7 @@ static void drain_cut(struct master *m) {
   snprintf(text, sizeof(text),
            "the drain took longer than %s: %u workers with %u requests are "
            "stopped",
-           time, workers_alive(m), requests_running(m));
+           time, workers_alive(m), pl__watch_requests(&m->watch));
   master_say(m, "perilune: %s", text);
   master_log(m, PL_LEVEL_WARN, "drain cut", "reason", text);
   killing_enter(m);
@@ -439,7 +388,7 @@ static void state_on_time(struct master *m) {
     drain_cut(m);
     return;
   case ENDING:
-    m->due_ns = 0;
+    m->due_ns = control_of(m)->due_ns = 0;
     if (control_of(m)->pid > 0)
       kill(control_of(m)->pid, SIGKILL);
     return;
@@ -491,18 +440,14 @@ static void on_stop_signal(struct master *m) {
   }
 }
 
-static void on_child_message(struct master *m, struct child *c) {
+static void on_child_message(struct master *m, struct pl_child *c) {
   struct pl_status message;
-  int status = pl__status_read(c->status_fd, &message);
 
-  if (status == -EAGAIN)
+  if (pl__child_hear(c, &message, pl__clock_monotonic_ns()))
     return;
-  close(c->status_fd);
-  c->status_fd = -1;
-  if (status)
-    return; /* it is dead; waitpid knows more */
-  c->ready = message.code == 0;
-  c->failed = !c->ready;
+  pl__watch_mark(&m->watch, m->state != STARTING);
+  if (c->ready && m->state == ENDING)
+    kill(c->pid, SIGTERM);
   if (c->failed && m->state == STARTING)
     start_fail(m, message.code, message.text);
   else if (c->failed)
@@ -512,14 +457,11 @@ static void on_child_message(struct master *m, struct child *c) {
     serving_enter(m);
 }
 
-static void death_describe(struct master *m, const struct child *c, int status,
-                           char *out, size_t bytes) {
+static void death_describe(struct master *m, const struct pl_child *c,
+                           int status, char *out, size_t bytes) {
   const char *kind = child_kind(m, c);
 
-  if (c->stuck)
-    snprintf(out, bytes, "%s %d showed no life for %gs and was killed", kind,
-             child_index(m, c), m->config->vm_stuck_timeout_s);
-  else if (WIFSIGNALED(status))
+  if (WIFSIGNALED(status))
     snprintf(out, bytes, "%s %d was ended by signal %d (%s)", kind,
              child_index(m, c), WTERMSIG(status), strsignal(WTERMSIG(status)));
   else
@@ -527,30 +469,37 @@ static void death_describe(struct master *m, const struct child *c, int status,
              WEXITSTATUS(status));
 }
 
-static void on_child_death(struct master *m, struct child *c, int status) {
+static void death_tell(struct master *m, struct pl_child *c, int status,
+                       const char *text) {
+  if (c != control_of(m) && WIFSIGNALED(status) && m->state != KILLING)
+    pl__watch_death(&m->watch, (uint32_t)child_index(m, c), WTERMSIG(status));
+  else if ((m->state == SERVING || m->state == PRE_DRAIN) && !c->failed)
+    master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
+}
+
+static void on_child_death(struct master *m, struct pl_child *c, int status) {
   char text[256];
 
   if (c->status_fd >= 0)
     on_child_message(m, c); /* it may have said why */
-  if (c->status_fd >= 0)
-    close(c->status_fd);
-  c->status_fd = -1;
-  c->pid = 0;
   death_describe(m, c, status, text, sizeof(text));
+  death_tell(m, c, status, text);
+  pl__child_bury(c);
   switch (m->state) {
   case STARTING:
     start_fail(m, PL_EFAIL, text);
     break;
   case SERVING:
   case PRE_DRAIN:
-    if (!c->failed)
-      master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
-    child_schedule(c);
+    pl__child_schedule(c, pl__clock_monotonic_ns());
     break;
   default:
-    if (c == control_of(m) && m->state != ENDING)
-      child_schedule(c); /* there is still something to write */
+    /* There is more to write, if it has not ended by itself or by us. */
+    if (c == control_of(m) &&
+        (m->state != ENDING || (WIFSIGNALED(status) && m->due_ns)))
+      pl__child_schedule(c, pl__clock_monotonic_ns());
   }
+  pl__watch_mark(&m->watch, m->state != STARTING);
 }
 
 static void reap(struct master *m) {
@@ -578,39 +527,11 @@ static void on_signals(struct master *m) {
 
 static void workers_restart_due(struct master *m, int64_t now) {
   for (uint32_t i = 0; i <= m->config->workers; i++) {
-    struct child *c = &m->children[i];
-    if (c->due_ns && c->due_ns <= now && child_start(m, c))
-      child_schedule(c); /* no process to be had: later */
-  }
-}
-
-/* Whether it is the machine, or we, that stood still (a stopped process group,
- * a paused virtual machine): then workers get time to show life again. */
-static bool is_lenient(struct master *m, int64_t now, int64_t stuck_ns) {
-  if (m->looked_ns && now - m->looked_ns > stuck_ns / 2)
-    m->lenient_ns = now + stuck_ns;
-  m->looked_ns = now;
-  return now < m->lenient_ns;
-}
-
-/* Kills workers whose heart stopped; their death is then handled as any. */
-static void workers_check_beats(struct master *m, int64_t now) {
-  int64_t stuck_ns = (int64_t)(m->config->vm_stuck_timeout_s * PL_NS_PER_S);
-  bool lenient = is_lenient(m, now, stuck_ns);
-  struct pl_beat *beat;
-
-  for (uint32_t i = 0; i < m->config->workers && !lenient; i++) {
-    struct child *c = &m->children[i];
-    int64_t at;
-
-    if (c->pid <= 0 || !c->ready || c->stuck ||
-        pl__layout_beat(&m->fabric, i, &beat))
-      continue;
-    at = atomic_load_explicit(&beat->at_ns, memory_order_relaxed);
-    if (at == 0 || now - at < stuck_ns)
-      continue;
-    c->stuck = true;
-    kill(c->pid, SIGKILL);
+    struct pl_child *c = &m->children[i];
+    if (c->due_ns && c->due_ns <= now && child_start(m, c)) {
+      c->ready_ns = 0;
+      pl__child_schedule(c, now); /* no process to be had: later */
+    }
   }
 }
 
@@ -624,8 +545,7 @@ static int wait_ms(struct master *m, int64_t now) {
   for (uint32_t i = 0; i <= m->config->workers; i++)
     due = earlier(due, m->children[i].due_ns);
   if (workers_alive(m))
-    due = earlier(due, now + (int64_t)(m->config->vm_stuck_timeout_s *
-                                       PL_NS_PER_S / STUCK_LOOKS));
+    due = earlier(due, pl__watch_due(&m->watch, now));
   if (!due)
     return -1;
   if (due <= now)
@@ -637,7 +557,8 @@ static int wait_ms(struct master *m, int64_t now) {
 static bool is_over(struct master *m) {
   if ((m->state == KILLING || m->state == DRAINING) && workers_alive(m) == 0)
     ending_enter(m);
-  return m->state == ENDING && control_of(m)->pid <= 0;
+  return m->state == ENDING && control_of(m)->pid <= 0 &&
+         !control_of(m)->due_ns;
 }
 
 static void master_loop(struct master *m, struct pollfd *fds) {
@@ -650,14 +571,14 @@ static void master_loop(struct master *m, struct pollfd *fds) {
       continue;
     }
     workers_restart_due(m, now);
-    workers_check_beats(m, now);
+    pl__watch_look(&m->watch, m->state != STARTING, now);
     fds[0] = (struct pollfd){.fd = m->signal_fd, .events = POLLIN};
     for (uint32_t i = 0; i <= m->config->workers; i++)
       if (m->children[i].status_fd >= 0)
         fds[count++] =
             (struct pollfd){.fd = m->children[i].status_fd, .events = POLLIN};
     if (poll(fds, count, wait_ms(m, now)) < 0 && errno != EINTR)
-      poll(NULL, 0, BACKOFF_FIRST_MS); /* out of memory: do not spin */
+      poll(NULL, 0, RETRY_MS); /* out of memory: do not spin */
     for (uint32_t i = 0; i <= m->config->workers; i++)
       if (m->children[i].status_fd >= 0)
         on_child_message(m, &m->children[i]);
@@ -704,6 +625,9 @@ static int fabric_make(struct master *m) {
     return pl__error_set(m->error, PL_ENOMEM, "no shared memory: %s",
                          text[0] ? text : pl_strerror(status));
   status = pl__layout_ring(&m->fabric, PL_RECORD_MASTER, &ring);
+  status = status ? status
+                  : pl__watch_init(&m->watch, m->config, &m->fabric,
+                                   m->children, &m->log);
   if (status) {
     pl__fabric_close(&m->fabric);
     return pl__error_set(m->error, status, NULL);
@@ -740,11 +664,11 @@ static void children_start(struct master *m) {
 }
 
 static int children_make(struct master *m) {
-  m->children = pl__alloc_zero((m->config->workers + 1) * sizeof(struct child));
+  m->children = pl__alloc((m->config->workers + 1) * sizeof(*m->children));
   if (!m->children)
     return pl__error_set(m->error, PL_ENOMEM, NULL);
   for (uint32_t i = 0; i <= m->config->workers; i++)
-    m->children[i].status_fd = -1;
+    pl__child_init(&m->children[i]);
   return 0;
 }
 
@@ -785,6 +709,7 @@ int pl__master_run(const struct pl_master_options *options,
 
   signals_close(&m);
 fail_signals:
+  pl__watch_deinit(&m.watch);
   pl__fabric_close(&m.fabric);
 fail_fabric:
   wires_close(&m);

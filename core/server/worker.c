@@ -4,6 +4,10 @@
  * begins the drain: what is queued at the sockets is still accepted, idle
  * connections close, running requests end with Connection: close, and when the
  * last one is gone, or timeouts.drain is over, the worker ends.
+ *
+ * When the whole server ends, a worker shuts its sockets before it closes them:
+ * every other worker has copies, and one that stands still would keep clients
+ * waiting at all of them.
  */
 #include "server/worker.h"
 #include "base/alloc.h"
@@ -12,8 +16,11 @@
 #include "fabric/map.h"
 #include "fabric/routes.h"
 #include "net/listener.h"
+#include "server/adoption.h"
 #include "server/config.h"
+#include "server/crash.h"
 #include "server/layout.h"
+#include "server/listeners.h"
 #include "server/loop.h"
 #include "server/status.h"
 
@@ -21,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define WORKER_BEAT_MS 100
@@ -33,6 +41,7 @@ struct worker {
   struct pl_dispatch dispatch;
   struct pl_loop loop;
   struct pl_listener listeners[PL_CONFIG_LISTEN_MAX];
+  struct pl_adoption adoption;
   uv_signal_t term;
   uv_timer_t beat_timer;
   struct pl_beat *beat;
@@ -46,15 +55,30 @@ static struct worker *worker_of(void *arg) { return arg; }
 
 /* --- draining ---------------------------------------------------------- */
 
+/* Accepts what is queued at the sockets, and nothing more. */
+static void worker_leave_sockets(struct worker *w) {
+  const struct pl_worker_args *args = w->args;
+  bool is_last = atomic_load_explicit(&w->beat->is_last, memory_order_relaxed);
+
+  for (uint32_t i = 0; i < args->listen_count; i++) {
+    pl__listener_close(&w->listeners[i]);
+    if (is_last)
+      shutdown(args->listen_fds[i], SHUT_RDWR);
+  }
+  pl__adoption_stop(&w->adoption, is_last);
+  if (args->listeners)
+    pl__listeners_forget(args->listeners);
+  for (uint32_t i = 0; i < args->listen_count && !args->listeners; i++)
+    close(args->listen_fds[i]);
+}
+
 static void worker_drain(struct worker *w) {
   if (w->draining)
     return;
   w->draining = true;
   w->drain_end = pl__clock_monotonic_s() + w->args->config->timeout_drain_s;
-  for (uint32_t i = 0; i < w->args->listen_count; i++) {
-    pl__listener_close(&w->listeners[i]);
-    close(w->args->listen_fds[i]); /* with the master's, the last ones */
-  }
+  atomic_store_explicit(&w->beat->is_leaving, 1, memory_order_relaxed);
+  worker_leave_sockets(w);
   pl__net_drain(&w->dispatch.net);
   pl__vm_cancel_detached(&w->dispatch.vm);
 }
@@ -95,6 +119,7 @@ static void on_conn_closed(void *arg) {
   for (uint32_t i = 0; i < w->args->listen_count; i++)
     if (!w->listeners[i].watching)
       pl__listener_resume(&w->listeners[i]);
+  pl__adoption_resume(&w->adoption);
 }
 
 static void after_turn(void *arg) { worker_end_if_drained(worker_of(arg)); }
@@ -115,11 +140,33 @@ static void on_beat(uv_timer_t *timer) {
       pl__vm_rest(&w->dispatch.vm);
   }
   pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP, WORKER_SLABS_PUNCH_MAX);
+  if (!w->draining)
+    pl__adoption_look(&w->adoption);
   on_conn_closed(w); /* descriptors may be there again */
   worker_end_if_drained(w);
 }
 
 /* --- a life ------------------------------------------------------------ */
+
+static size_t write_traceback(void *arg, char *out, size_t bytes) {
+  return pl__vm_traceback_unsafe(arg, out, bytes);
+}
+
+/* From here on it is seen that we live, and told how we die. */
+static int open_records(struct worker *w, char *err) {
+  const struct pl_worker_args *args = w->args;
+  struct pl_crash *crash;
+  int failed = pl__layout_beat(args->fabric, args->index, &w->beat);
+
+  if (!failed)
+    failed = pl__layout_crash(args->fabric, args->index, &crash);
+  if (!failed)
+    failed = pl__crash_install(crash, write_traceback, &w->dispatch.vm);
+  if (failed)
+    snprintf(err, PL_VM_ERROR_BYTES, "cannot prepare for crashes: %s",
+             uv_strerror(failed));
+  return failed;
+}
 
 static int open_dispatch(struct worker *w, char *err) {
   const struct pl_worker_args *args = w->args;
@@ -135,7 +182,9 @@ static int open_dispatch(struct worker *w, char *err) {
   if (!failed)
     failed = pl__layout_ring(args->fabric, args->index, &options.log);
   if (!failed)
-    failed = pl__layout_beat(args->fabric, args->index, &w->beat);
+    failed = pl__layout_flights(args->fabric, args->index, &options.flights);
+  if (!failed)
+    failed = pl__layout_quarantine(args->fabric, &options.quarantine);
   if (failed) {
     snprintf(err, PL_VM_ERROR_BYTES, "the fabric has no room for worker %u",
              args->index);
@@ -202,6 +251,8 @@ static int open_loop(struct worker *w, char *err) {
     pl__loop_close(&w->loop);
     return failed;
   }
+  pl__adoption_init(&w->adoption, w->args->listeners, w->beat - w->args->index,
+                    w->args->index, &w->dispatch.net, &w->loop.uv);
   w->loop.after_turn = after_turn;
   w->loop.arg = w;
   uv_timer_init(&w->loop.uv, &w->beat_timer);
@@ -217,10 +268,12 @@ static void close_all(struct worker *w) {
   w->dispatch.on_conn_closed = NULL;
   for (uint32_t i = 0; i < w->args->listen_count; i++)
     pl__listener_close(&w->listeners[i]);
+  pl__adoption_stop(&w->adoption, false);
   pl__net_close_all(&w->dispatch.net); /* what a start that failed accepted */
   uv_close((uv_handle_t *)&w->term, NULL);
   uv_close((uv_handle_t *)&w->beat_timer, NULL);
   pl__loop_close(&w->loop);
+  pl__adoption_deinit(&w->adoption);
 }
 
 int pl__worker_main(const struct pl_worker_args *args) {
@@ -233,7 +286,9 @@ int pl__worker_main(const struct pl_worker_args *args) {
     return 1;
   }
   w->args = args;
-  failed = open_dispatch(w, err);
+  failed = open_records(w, err);
+  if (!failed)
+    failed = open_dispatch(w, err);
   if (failed)
     goto fail_dispatch;
   failed = load(w, err);
@@ -247,6 +302,7 @@ int pl__worker_main(const struct pl_worker_args *args) {
     goto fail_listen;
   pl__status_send(args->status_fd, 0, NULL);
   pl__loop_run(&w->loop);
+  pl__vm_tell_counts(&w->dispatch.vm);
   if (w->dispatch.net.conn_count) /* cut: handlers still hold some */
     _exit(0);
   close_all(w);

@@ -8,6 +8,7 @@
 
 struct pl_config;
 struct pl_fabric;
+struct pl_listeners;
 
 /* What the master hands to a worker; everything outlives it. */
 struct pl_worker_args {
@@ -16,6 +17,8 @@ struct pl_worker_args {
   struct pl_fabric *fabric;
   const int *listen_fds; /* one per address, non-blocking */
   uint32_t listen_count;
+  /* Of all workers, in this process; NULL: there are only our own. */
+  struct pl_listeners *listeners;
   int status_fd;   /* for pl__status_send; closed by it */
   int log_wake_fd; /* the eventfd of the log's reader */
   const char *app_path;

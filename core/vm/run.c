@@ -182,6 +182,7 @@ static int run_lua(struct pl_coro *c) {
     lua_pushinteger(c->co, c->wake);
     args = 1;
   }
+  vm->preempt.passing = false; /* also if an error has lost it on its way */
   c->is_parked = false;
   c->start_args = -1;
   vm->stretch++;

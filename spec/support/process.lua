@@ -310,6 +310,13 @@ local function slurp(path)
 end
 M.slurp = slurp
 
+--- Whether the launcher under test was built with a sanitizer: starting takes
+--- longer then.
+---@return boolean
+function M.is_sanitized()
+  return slurp("/proc/self/maps"):find("libasan", 1, true) ~= nil
+end
+
 --- Whether a process exists and is no zombie.
 ---@param pid integer
 ---@return boolean

@@ -227,6 +227,58 @@ static void a_drain_that_dies_with_a_batch_leaves_it_to_the_next(void **state) {
   assert_int_equal(count_of(text, "\"warn\":1}"), 1);
 }
 
+/* One that takes a page, and the drain that fills it. */
+static void begin_a_line(int fds[2]) {
+  assert_int_equal(pipe(fds), 0);
+  fcntl(fds[1], F_SETPIPE_SZ, 4096);
+  fcntl(fds[0], F_SETFL, O_NONBLOCK);
+  use_fd(fds[1]);
+  for (uint64_t i = 0; i < 100; i++)
+    say(0, i, (int64_t)i, PL_LEVEL_INFO);
+  assert_int_equal(run(PL_DRAIN_BLOCKED), 100);
+}
+
+static void a_line_cut_by_death_is_ended_by_the_next_drain(void **state) {
+  (void)state;
+  int fds[2];
+  begin_a_line(fds);
+  ssize_t n = read(fds[0], text, sizeof text);
+  assert_true(n > 0 && text[n - 1] != '\n');
+  close_drain();
+  open_drain();
+  use_fd(fds[1]);
+  enum pl_drain_outcome outcome;
+  do {
+    pl__drain_run(&drain, &outcome);
+    ssize_t more = read(fds[0], text + n, sizeof text - 1 - (size_t)n);
+    n += more > 0 ? more : 0;
+  } while (outcome != PL_DRAIN_IDLE);
+  text[n] = 0;
+  const char *first = strstr(text, "\"n0.\""), *again = NULL;
+  assert_non_null(first);
+  again = strstr(first + 1, "\"n0.\"");
+  assert_non_null(again);
+  while (*again != '\n')
+    again--;
+  assert_memory_equal(again + 1, "{\"time\"", 7);
+  assert_null(strstr(text, "\n\n"));
+  close(fds[0]);
+  close(fds[1]);
+}
+
+static void no_line_is_ended_that_was_not_begun(void **state) {
+  (void)state;
+  say(0, 1, 1, PL_LEVEL_INFO);
+  assert_int_equal(run(PL_DRAIN_IDLE), 1);
+  close_drain();
+  open_drain();
+  say(0, 2, 2, PL_LEVEL_INFO);
+  assert_int_equal(run(PL_DRAIN_IDLE), 1);
+  contents(path);
+  assert_int_equal(text[0], '{');
+  assert_null(strstr(text, "\n\n"));
+}
+
 static void
 a_full_disk_loses_nothing_and_is_told_when_it_is_over(void **state) {
   (void)state;
@@ -386,6 +438,17 @@ static void takes_no_more_rings_than_its_limit(void **state) {
   drain.ring_count = RING_COUNT;
 }
 
+/* How often `needle` stands between the two. */
+static unsigned count_until(const char *from, const char *stop,
+                            const char *needle) {
+  unsigned count = 0;
+  while ((from = strstr(from, needle)) && from < stop) {
+    from += strlen(needle);
+    count++;
+  }
+  return count;
+}
+
 /* What a drain in a process of its own does until it is killed. */
 static void drain_for_ever(void) {
   enum pl_drain_outcome outcome;
@@ -418,8 +481,12 @@ no_line_is_lost_when_the_drain_is_killed_at_any_point(void **state) {
     char *end;
     at += strlen("\"msg\":\"n");
     unsigned long long n = strtoull(at, &end, 10);
-    /* a line that was cut by the kill comes again */
-    if (*end == '.')
+    /* a line that was cut by the kill comes again, on a line of its own */
+    const char *stop = strchr(end, '\n'), *from = at;
+    while (from > text && from[-1] != '\n')
+      from--;
+    if (*end == '.' && stop && stop[-1] == '}' &&
+        !strncmp(from, "{\"time", 6) && count_until(from, stop, "{\"time") == 1)
       seen[n] = 1;
   }
   for (uint64_t i = 0; i < number; i++)
@@ -438,6 +505,8 @@ int main(void) {
       FACT(drops_are_told_once_with_their_counts),
       FACT(a_drain_that_dies_with_a_batch_leaves_it_to_the_next),
       FACT(a_full_disk_loses_nothing_and_is_told_when_it_is_over),
+      FACT(a_line_cut_by_death_is_ended_by_the_next_drain),
+      FACT(no_line_is_ended_that_was_not_begun),
       FACT(nobody_waits_for_a_pipe_that_is_closed),
       FACT(a_slow_pipe_gets_whole_lines_once),
       FACT(a_line_cut_by_reopening_is_written_again_whole),

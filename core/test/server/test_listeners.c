@@ -87,21 +87,22 @@ static void refuses_an_address_of_another_machine(void **state) {
   assert_non_null(strstr(error, "192.0.2.1:8080"));
 }
 
-static void keeps_only_one_workers_sockets(void **state) {
-  struct pl_address a = address("127.0.0.1:0");
+static void forgets_all_sockets_in_a_child(void **state) {
+  struct pl_address list[2] = {unix_address(), address("127.0.0.1:0")};
   struct pl_listeners l;
-  int kept;
+  int fds[2];
 
   (void)state;
-  assert_int_equal(0, pl__listeners_open(&l, &a, 1, 2, error));
-  kept = pl__listeners_of(&l, 1)[0];
-  pl__listeners_keep(&l, 1);
-  assert_int_equal(-1, pl__listeners_of(&l, 0)[0]);
-  assert_int_equal(kept, pl__listeners_of(&l, 1)[0]);
-  assert_true(fcntl(kept, F_GETFD) >= 0);
-  assert_int_equal(0, connect_to(&l.addresses[0]));
-  pl__listeners_keep(&l, 2);
-  assert_int_equal(-1, fcntl(kept, F_GETFD));
+  assert_int_equal(0, pl__listeners_open(&l, list, 2, 2, error));
+  assert_true(pl__listeners_is_shared(&l, 0));
+  assert_false(pl__listeners_is_shared(&l, 1));
+  memcpy(fds, pl__listeners_of(&l, 1), sizeof fds);
+  pl__listeners_forget(&l);
+  for (size_t i = 0; i < 2; i++)
+    assert_int_equal(-1, fcntl(fds[i], F_GETFD));
+  assert_int_equal(-1, pl__listeners_of(&l, 0)[1]);
+  assert_int_equal(0, access(path, F_OK)); /* the master removes it */
+  unlink(path);
   pl__listeners_close(&l);
 }
 
@@ -171,7 +172,7 @@ int main(void) {
       cmocka_unit_test(gives_each_worker_a_socket_on_one_port),
       cmocka_unit_test(refuses_a_port_where_somebody_listens),
       cmocka_unit_test(refuses_an_address_of_another_machine),
-      cmocka_unit_test(keeps_only_one_workers_sockets),
+      cmocka_unit_test(forgets_all_sockets_in_a_child),
       cmocka_unit_test(shares_one_unix_socket_and_removes_its_file),
       cmocka_unit_test(takes_over_a_unix_socket_nobody_answers_at),
       cmocka_unit_test(leaves_a_unix_socket_alone_that_is_served),
