@@ -291,6 +291,7 @@ static int open_vm(struct pl_dispatch *d,
           config->vm_preempt == PL_VM_PREEMPT_OFF ? 0 : config->vm_slice_s,
       .flights = wanted->flights,
       .quarantine = wanted->quarantine,
+      .long_runs = wanted->long_runs,
       .log_level_min = (int)config->log_level,
   };
   int failed;

@@ -20,6 +20,7 @@
 struct pl_config;
 struct pl_flights;
 struct pl_inject;
+struct pl_marks;
 struct pl_quarantine;
 
 #define PL_DISPATCH_VALUES_MAX 80 /* configuration keys that Lua can read */
@@ -34,6 +35,7 @@ struct pl_dispatch_options {
   uint32_t worker;                  /* index; UINT32_MAX: a tool */
   struct pl_flights *flights;       /* NULL: nobody looks */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
+  struct pl_marks *long_runs;       /* NULL: told for each one */
   struct pl_inject *inject;         /* tools; NULL: none */
   /* Tools: text for the user. */
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "fabric/flights.h"
 #include "fabric/map.h"
+#include "fabric/marks.h"
 #include "fabric/quarantine.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
@@ -21,7 +22,7 @@
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 4
-#define SECTIONS_OF_ALL 5
+#define SECTIONS_OF_ALL 6
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -73,6 +74,10 @@ static uint32_t sections_describe(const struct pl_config *config,
   section_name(&s[n], "routes");
   s[n].version = PL_ROUTES_VERSION;
   s[n].element_bytes = sizeof(struct pl_routes);
+  s[n++].element_count = 1;
+  section_name(&s[n], "long_runs");
+  s[n].version = PL_MARKS_VERSION;
+  s[n].element_bytes = sizeof(struct pl_marks);
   s[n++].element_count = 1;
   section_name(&s[n], "quarantine");
   s[n].version = PL_QUARANTINE_VERSION;
@@ -195,6 +200,15 @@ int pl__layout_quarantine(const struct pl_fabric *f,
   void *at;
   int status = pl__fabric_find(f, "quarantine", PL_QUARANTINE_VERSION,
                                sizeof(struct pl_quarantine), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_long_runs(const struct pl_fabric *f, struct pl_marks **out) {
+  void *at;
+  int status = pl__fabric_find(f, "long_runs", PL_MARKS_VERSION,
+                               sizeof(struct pl_marks), &at, NULL);
   if (!status)
     *out = at;
   return status;

@@ -7,6 +7,7 @@
  *   beats                            struct pl_beat, one per worker
  *   routes                           struct pl_routes: patterns by route id
  *   quarantine                       struct pl_quarantine: routes refused
+ *   long_runs                        struct pl_marks: routes told to be slow
  *
  * Made by the master before the first fork.  What a section holds is its
  * owner's matter; here are only names, versions and sizes.
@@ -21,6 +22,7 @@ struct pl_config;
 struct pl_crash;
 struct pl_fabric;
 struct pl_flights;
+struct pl_marks;
 struct pl_quarantine;
 struct pl_ring;
 struct pl_routes;
@@ -64,6 +66,7 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
                      struct pl_crash **out);
 int pl__layout_quarantine(const struct pl_fabric *f,
                           struct pl_quarantine **out);
+int pl__layout_long_runs(const struct pl_fabric *f, struct pl_marks **out);
 
 /* By the master, before each start of a worker: no beat, no flight, no crash.
  * What the master has said to it stays. Returns as the above. */

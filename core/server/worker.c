@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "fabric/map.h"
+#include "fabric/record.h"
 #include "fabric/routes.h"
 #include "net/listener.h"
 #include "server/adoption.h"
@@ -185,12 +186,29 @@ static int open_dispatch(struct worker *w, char *err) {
     failed = pl__layout_flights(args->fabric, args->index, &options.flights);
   if (!failed)
     failed = pl__layout_quarantine(args->fabric, &options.quarantine);
+  if (!failed)
+    failed = pl__layout_long_runs(args->fabric, &options.long_runs);
   if (failed) {
     snprintf(err, PL_VM_ERROR_BYTES, "the fabric has no room for worker %u",
              args->index);
     return failed;
   }
   return pl__dispatch_open(&w->dispatch, &options, err);
+}
+
+/* An app whose routes depend on chance: names in the log may be others'. */
+static void tell_conflict(struct worker *w) {
+  struct pl_record head = {.level = PL_LEVEL_WARN,
+                           .worker = (uint16_t)w->args->index,
+                           .route = PL_RECORD_NO_ROUTE};
+  _Alignas(8) char memory[512];
+  struct pl_record_draft draft;
+
+  pl__record_begin(
+      &draft, memory, sizeof memory, &head,
+      PL_SLICE("the routes of this worker are not those of the others: the "
+               "log and quarantine may name wrong ones"));
+  pl__record_end(&draft, &w->dispatch.log);
 }
 
 /* Tells the log which pattern stands behind a route's number. */
@@ -206,7 +224,8 @@ static void publish_routes(struct worker *w) {
     return; /* the log shows numbers then */
   for (uint32_t i = 0; i < count; i++)
     patterns[i] = pl__vm_route_pattern(&w->dispatch.vm, i);
-  pl__routes_publish(routes, patterns, count);
+  if (pl__routes_publish(routes, patterns, count))
+    tell_conflict(w);
   pl__free(patterns);
 }
 

@@ -35,7 +35,9 @@
 
 #define CPU_CLOCK_SLICE_NS_MIN (8 * PL_NS_PER_MS)
 #define TICKS_PER_SLICE 2
-#define TICK_NS_MAX (5 * PL_NS_PER_MS) /* deadlines and memory wait for one */
+/* Deadlines and memory wait for one.  A tick of a kernel at 250 Hz: timers in
+ * between would come late, by up to as much again. */
+#define TICK_NS_MAX (4 * PL_NS_PER_MS)
 #define RETRY_INSTRUCTIONS                                                     \
   1000 /* until Lua is asked again where it can't yield */
 #define RETRIES_PER_TICK_MAX 16u
@@ -51,8 +53,10 @@ static void on_hook(lua_State *L, lua_Debug *where);
 static bool is_over_slice(const struct pl_vm *vm, int64_t now) {
   const struct pl_preempt *p = &vm->preempt;
 
+  /* It had run for half a tick on average when it was seen; and ticks come a
+   * little early, too. */
   return p->seen_stretch == vm->stretch &&
-         now - p->seen_ns >= p->slice_ns - p->tick_ns / 2;
+         now - p->seen_ns >= p->slice_ns - p->tick_ns * 3 / 4;
 }
 
 /* In the signal handler: reads words, sets the hook, nothing else. */

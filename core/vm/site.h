@@ -27,7 +27,6 @@ struct pl_vm_route {
   double body_max;  /* bytes; 0: the site's */
   char *pattern;    /* "GET /notes/:id", owned; NULL: none */
   uint32_t pattern_bytes;
-  bool long_run_told; /* that a handler of it computes for long */
 };
 
 /* A new site; its number (from 1) in *site. 0, PL_EFULL, PL_ENOMEM. */

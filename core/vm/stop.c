@@ -14,10 +14,10 @@
  * the rest is tidying up, which nothing must interrupt.
  */
 #include "base/clock.h"
+#include "fabric/marks.h"
 #include "http/encode.h"
 #include "vm/coro.h"
 #include "vm/report.h"
-#include "vm/site.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -93,15 +93,10 @@ enum pl_stop pl__coro_stop(struct pl_coro *c, lua_State *L, lua_Debug *where,
 
 /* Whether it is the first time that this is told of its route. */
 static bool is_news(struct pl_coro *c) {
-  struct pl_vm_route *route =
-      c->req ? pl__site_route(c->vm, c->req->route) : NULL;
+  struct pl_marks *told = c->vm->options.long_runs;
 
-  if (!route)
-    return true;
-  if (route->long_run_told)
-    return false;
-  route->long_run_told = true;
-  return true;
+  return !c->req || !told ||
+         pl__marks_add(told, pl__vm_route_in_log(c->vm, c->req));
 }
 
 static bool is_tool(const struct pl_vm *vm) {

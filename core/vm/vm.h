@@ -35,6 +35,7 @@
 
 struct lua_State;
 struct pl_flights;
+struct pl_marks;
 struct pl_quarantine;
 struct pl_ring_writer;
 struct pl_coro;
@@ -69,6 +70,7 @@ struct pl_vm_options {
   int log_level_min;          /* enum pl_level */
   struct pl_flights *flights; /* NULL: nobody looks */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
+  struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
 };
 
 struct pl_vm_slot {

@@ -329,6 +329,20 @@ local function admit(route, site, folder)
   return id
 end
 
+local function sort_key(route)
+  return route.pattern .. " " .. table.concat(route.methods, "|")
+end
+
+--- Gives ids to routes, in an order that doesn't depend on that of registration: `pairs` gives
+--- another one in every process, and ids name routes to all workers (log, quarantine).
+local function admit_all(routes, site, folder)
+  local sorted = append(routes, {})
+  table.sort(sorted, function(a, b) return sort_key(a) < sort_key(b) end)
+  for _, route in ipairs(sorted) do
+    admit(route, site, folder)
+  end
+end
+
 local function conflict_text(route, method, other)
   return ("%s: %s %s is registered already, at %s"):format(route.where, method, route.pattern,
     other and other.where or "?")
@@ -343,8 +357,9 @@ function M.publish(app, folder)
   local site = core.site_new()
   local routes, mounted = M.collect(app)
   local faults, named = {}, {}
+  admit_all(routes, site, folder)
   for _, route in ipairs(routes) do
-    local id = admit(route, site, folder)
+    local id = route.id
     for _, method in ipairs(route.methods) do
       local ok, why, other = core.site_add(site, method, route.pattern, id)
       if not ok and why == "conflict" then

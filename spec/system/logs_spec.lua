@@ -176,4 +176,29 @@ describe("the log", function()
       return not sockets.connect(port)
     end, 5))
   end)
+
+  it("name the same route in all workers, in whatever order an app registers", function()
+    local server = process.server({ workers = 2, app = { ["app.lua"] = [[
+      local P = require("perilune")
+      local app = P.app()
+      local names = {}
+      for i = 1, 50 do
+        names["route" .. i] = true
+      end
+      for name in pairs(names) do -- in an order of each process's own
+        app:get("/" .. name, function() return name end)
+      end
+      return app
+    ]] } })
+    for i = 1, 50 do
+      assert.equal("route" .. i, assert(sockets.ask(server.port, "GET", "/route" .. i)).body)
+    end
+    server:stop()
+    local seen = {}
+    for route, target in server:log():gmatch('"route":"GET (/%w+)"[^\n]-"target":"(/%w+)"') do
+      assert.equal(target, route)
+      seen[#seen + 1] = route
+    end
+    assert.equal(50, #seen)
+  end)
 end)

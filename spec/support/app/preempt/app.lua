@@ -171,8 +171,8 @@ end)
 
 app:get("/tidy-stubborn", { timeout = "300ms" }, function(c)
   c:defer(see, "deferred")
-  P.spawn(ways["pcall-loop"])
-  ways["pcall-loop"]()
+  P.spawn(ways["pcall-nest"])
+  ways["pcall-nest"]()
 end)
 
 app:get("/stream", { timeout = "300ms" }, function(c)
