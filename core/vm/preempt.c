@@ -4,10 +4,17 @@
  * be called from a signal handler, and the hook may yield.  What else one must
  * know of LuaJIT:
  *
- *  - a hook that is set while LuaJIT's profiler runs its callback is lost, and
- *    one that lands inside an update of the dispatch table may be: so every
- *    tick arms again as long as there is a reason, and the tick itself, which
- *    switches the table back and forth, heals it;
+ *  - a hook that is set while LuaJIT's profiler runs its callback is lost: so
+ *    every tick arms again as long as there is a reason;
+ *  - a tick that lands inside LuaJIT's own update of its dispatch table (at the
+ *    beginning and the end of each recording) leaves that table without hooks
+ *    although LuaJIT believes it has them: its flag HOOK_PROFILE then stays
+ *    set, nothing changes the table any more, and compiled code that calls no
+ *    new function runs for ever.  Seen about once a minute with a tick every
+ *    0.5 ms on two busy cores.  A tick that finds the flag of the one before it
+ *    still set therefore clears it, which makes LuaJIT write the table anew.
+ *    The API has no way to that flag; its place is found by watching which
+ *    byte of the state follows lua_sethook (hook_flags_find);
  *  - CPU clocks of Linux advance with the kernel's ticks (4 ms at 250 Hz).
  *    Slices below two of those are counted by the wall clock instead: finer,
  *    and the timer runs on while the worker sleeps;
@@ -42,11 +49,19 @@
   1000 /* until Lua is asked again where it can't yield */
 #define RETRIES_PER_TICK_MAX 16u
 
+/* Of LuaJIT's internals (lj_obj.h), checked by hook_flags_find. */
+#define LUAJIT_HOOK_PROFILE 0x80u /* of the flags: a tick is to be served */
+#define LUAJIT_HOOK_EVENTS 0x0fu  /* of the flags: the mask of lua_sethook */
+#define LUAJIT_STATE_OFFSET 16  /* in lua_State: a pointer to what all share */
+#define LUAJIT_STATE_BYTES 1024 /* of that, among which the flags are */
+
 /* The VM that is preempted. Set and cleared while no Lua runs; the handler runs
  * on the VM's thread, but it is not thread-local: such a variable may have to
  * be allocated on first use, which a handler must not do. */
 static struct pl_vm *volatile ticking;
 static struct sigaction luajit_action;
+static volatile sig_atomic_t is_setting_hook; /* no tick may do so, too */
+static volatile uint8_t *hook_flags; /* of LuaJIT's state; NULL: not found */
 
 static void on_hook(lua_State *L, lua_Debug *where);
 
@@ -59,6 +74,22 @@ static bool is_over_slice(const struct pl_vm *vm, int64_t now) {
          now - p->seen_ns >= p->slice_ns - p->tick_ns * 3 / 4;
 }
 
+static void hook_set(lua_State *L, int count) {
+  is_setting_hook = 1;
+  lua_sethook(L, count ? on_hook : NULL, count ? LUA_MASKCOUNT : 0, count);
+  is_setting_hook = 0;
+}
+
+/* In the signal handler. */
+static void arm(struct pl_vm *vm, int number) {
+  if (hook_flags && (*hook_flags & LUAJIT_HOOK_PROFILE)) {
+    *hook_flags = (uint8_t)(*hook_flags & ~LUAJIT_HOOK_PROFILE);
+    hook_set(vm->L, 0);
+  }
+  luajit_action.sa_handler(number);
+  hook_set(vm->L, 1);
+}
+
 /* In the signal handler: reads words, sets the hook, nothing else. */
 static void on_tick(int number, siginfo_t *info, void *context) {
   struct pl_vm *vm = ticking;
@@ -67,7 +98,7 @@ static void on_tick(int number, siginfo_t *info, void *context) {
 
   (void)info;
   (void)context;
-  if (!vm || !vm->current)
+  if (!vm || !vm->current || is_setting_hook)
     return; /* the core's own time, or a finalizer between requests */
   now = pl__clock_monotonic_ns();
   if (vm->preempt.seen_stretch != vm->stretch) {
@@ -77,16 +108,14 @@ static void on_tick(int number, siginfo_t *info, void *context) {
   vm->preempt.retries = 0;
   if (!vm->preempt.passing &&
       (is_over_slice(vm, now) || pl__coro_is_over(vm->current, now) ||
-       vm->heap_bytes > vm->shed_bytes)) {
-    luajit_action.sa_handler(number);
-    lua_sethook(vm->L, on_hook, LUA_MASKCOUNT, 1);
-  }
+       vm->heap_bytes > vm->shed_bytes))
+    arm(vm, number);
   errno = saved;
 }
 
 void pl__preempt_look(struct pl_vm *vm) {
   if (vm->preempt.is_on)
-    lua_sethook(vm->L, on_hook, LUA_MASKCOUNT, 1);
+    hook_set(vm->L, 1);
 }
 
 /* Here it must not be parked: asks again in a moment, and at the next tick
@@ -94,9 +123,9 @@ void pl__preempt_look(struct pl_vm *vm) {
 static void wait_for_a_chance(lua_State *L, struct pl_vm *vm) {
   if (pl__shed_is_urgent(vm)) {
     pl__shed_running(vm);
-    lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+    hook_set(L, 1);
   } else if (vm->preempt.retries++ < RETRIES_PER_TICK_MAX) {
-    lua_sethook(L, on_hook, LUA_MASKCOUNT, RETRY_INSTRUCTIONS);
+    hook_set(L, RETRY_INSTRUCTIONS);
   }
 }
 
@@ -117,7 +146,7 @@ static void on_hook(lua_State *L, lua_Debug *where) {
   struct pl_coro *c = vm ? vm->current : NULL;
   int64_t now;
 
-  lua_sethook(L, NULL, 0, 0);
+  hook_set(L, 0);
   if (!c || vm->preempt.passing || pl__coro_is_waiting(c))
     return;
   now = pl__clock_monotonic_ns();
@@ -126,7 +155,7 @@ static void on_hook(lua_State *L, lua_Debug *where) {
     case PL_STOP_LATER: /* until then it takes turns like any other */
       break;
     case PL_STOP_AT_ONCE: /* and again, as whatever catches this cannot wait */
-      lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+      hook_set(L, 1);
       lua_error(L);
       return;
     case PL_STOP_RAISE:
@@ -147,6 +176,37 @@ static void on_hook(lua_State *L, lua_Debug *where) {
   pl__coro_preempted(c, L, now - vm->preempt.seen_ns);
   vm->preempt.passing = true;
   lua_yield(L, 0);
+}
+
+static void no_hook(lua_State *L, lua_Debug *where) {
+  (void)L;
+  (void)where;
+}
+
+/* Where LuaJIT keeps its hook flags: the one byte of its state whose lower half
+ * is the mask of lua_sethook, whatever that is.  NULL when there is none, or
+ * more than one: then a lost hook stays lost until LuaJIT records something. */
+static volatile uint8_t *hook_flags_find(lua_State *L) {
+  static const int masks[] = {0, 1, 2, 4, 8, 15, 6, 9, 0};
+  volatile uint8_t *state =
+      *(volatile uint8_t **)(void *)((char *)L + LUAJIT_STATE_OFFSET);
+  bool follows[LUAJIT_STATE_BYTES];
+  volatile uint8_t *found = NULL;
+
+  memset(follows, true, sizeof follows);
+  for (size_t i = 0; i < sizeof masks / sizeof *masks; i++) {
+    lua_sethook(L, masks[i] ? no_hook : NULL, masks[i], 77);
+    for (size_t at = 0; at < LUAJIT_STATE_BYTES; at++)
+      follows[at] =
+          follows[at] && (state[at] & LUAJIT_HOOK_EVENTS) == (unsigned)masks[i];
+  }
+  for (size_t at = 0; at < LUAJIT_STATE_BYTES; at++) {
+    if (follows[at] && found)
+      return NULL;
+    if (follows[at])
+      found = state + at;
+  }
+  return found;
 }
 
 static void on_sample(void *arg, lua_State *L, int samples, int vmstate) {
@@ -201,6 +261,7 @@ int pl__preempt_start(struct pl_vm *vm) {
     return PL_EFULL;
   memset(p, 0, sizeof *p);
   p->slice_ns = (int64_t)(vm->options.slice_s * PL_NS_PER_S);
+  hook_flags = hook_flags_find(vm->L);
   p->tick_ns = p->slice_ns / TICKS_PER_SLICE;
   if (p->tick_ns > TICK_NS_MAX)
     p->tick_ns = TICK_NS_MAX;
@@ -217,6 +278,8 @@ int pl__preempt_start(struct pl_vm *vm) {
   ticking = vm;
   return 0;
 }
+
+bool pl__preempt_heals(void) { return hook_flags != NULL; }
 
 void pl__preempt_stop(struct pl_vm *vm) {
   if (!vm->preempt.is_on)

@@ -45,6 +45,9 @@ struct pl_preempt {
 /* Preempts the VM's Lua from now on, on the calling thread.  Flushes compiled
  * code.  0; PL_EFULL: another VM of the process is preempted; -errno. */
 int pl__preempt_start(struct pl_vm *vm);
+/* Whether a hook that LuaJIT has lost is found out and set again. False: this
+ * LuaJIT is not one that we know, and compiled code may seldom escape. */
+bool pl__preempt_heals(void);
 /* Before the VM is closed; does nothing when it was not started. */
 void pl__preempt_stop(struct pl_vm *vm);
 /* Has the hook look at the next bytecode; for a coroutine that is about to be

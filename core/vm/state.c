@@ -296,8 +296,14 @@ static void start_preemption(struct pl_vm *vm) {
   int failed = vm->options.slice_s > 0 ? pl__preempt_start(vm) : 0;
   char text[80];
 
-  if (!failed || failed == PL_EFULL)
+  if (failed == PL_EFULL)
     return;
+  if (!failed) {
+    if (vm->options.slice_s > 0 && !pl__preempt_heals())
+      pl__report(vm, PL_LEVEL_WARN, NULL, "preemption may seldom fail",
+                 "this version of LuaJIT is not known");
+    return;
+  }
   snprintf(text, sizeof text, "timer: error %d", -failed);
   pl__report(vm, PL_LEVEL_WARN, NULL, "handlers are not preempted", text);
 }

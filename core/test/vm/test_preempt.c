@@ -169,6 +169,16 @@ static void fails_a_task_that_keeps_too_much(void **state) {
   rig_close(&r);
 }
 
+static void finds_the_flag_by_which_lost_hooks_are_healed(void **state) {
+  struct rig r;
+
+  (void)state;
+  rig_open(&r, BRIEF, 0);
+  assert_true(pl__preempt_heals());
+  rig_run(&r, 0);
+  rig_close(&r);
+}
+
 static void leaves_a_second_vm_of_the_process_alone(void **state) {
   struct rig first, second;
 
@@ -208,6 +218,7 @@ int main(void) {
       cmocka_unit_test(ends_a_cancelled_task_that_computes),
       cmocka_unit_test(abandons_a_task_that_catches_every_error),
       cmocka_unit_test(fails_a_task_that_keeps_too_much),
+      cmocka_unit_test(finds_the_flag_by_which_lost_hooks_are_healed),
       cmocka_unit_test(leaves_a_second_vm_of_the_process_alone),
       cmocka_unit_test(survives_a_late_tick_after_the_vm),
   };
