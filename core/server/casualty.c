@@ -31,6 +31,8 @@ enum pl_casualty_cause pl__casualty_cause(const struct pl_casualty *c) {
 
   if (c->stuck)
     return PL_CASUALTY_STUCK;
+  if (c->signal == 0)
+    return PL_CASUALTY_EXITED;
   if (crash && crash->sender && crash->sender != c->pid)
     return PL_CASUALTY_KILLED;
   return crash || is_fatal(c->signal) ? PL_CASUALTY_CRASHED
@@ -203,6 +205,8 @@ static const char *message_of(enum pl_casualty_cause cause) {
   switch (cause) {
   case PL_CASUALTY_CRASHED:
     return "a worker crashed";
+  case PL_CASUALTY_EXITED:
+    return "a worker was ended by what it ran";
   case PL_CASUALTY_STUCK:
     return "a worker stood still and was killed";
   default:
@@ -222,7 +226,10 @@ static void log_death(const struct pl_casualty *c, struct pl_ring_writer *log) {
                    slice_of(message_of(pl__casualty_cause(c))));
   pl__record_num(&d, PL_SLICE("pid"), c->pid);
   /* Its own watchdog may have ended what began with another signal. */
-  put_signal(&d, crash ? crash->signal : c->signal);
+  if (c->signal)
+    put_signal(&d, crash ? crash->signal : c->signal);
+  else
+    pl__record_num(&d, PL_SLICE("exit_code"), c->exit_code);
   if (crash && crash->sender == 0)
     put_address(&d, crash->address);
   if (crash)

@@ -23,6 +23,7 @@ struct pl_routes;
 
 enum pl_casualty_cause {
   PL_CASUALTY_CRASHED, /* by a signal of its own doing */
+  PL_CASUALTY_EXITED,  /* what it ran has called exit */
   PL_CASUALTY_STUCK,   /* by the master, since it stood still */
   PL_CASUALTY_KILLED   /* by somebody else: no fault of what it ran */
 };
@@ -30,7 +31,8 @@ enum pl_casualty_cause {
 struct pl_casualty {
   uint32_t worker;
   int32_t pid;
-  int32_t signal;                   /* that waitpid told */
+  int32_t signal;                   /* that waitpid told; 0: it has exited */
+  int32_t exit_code;                /* then */
   bool stuck;                       /* the master has ended it */
   int64_t now_ns;                   /* monotonic; ages are counted to it */
   const struct pl_flights *flights; /* what it had in hand */

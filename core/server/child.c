@@ -40,6 +40,7 @@ int pl__child_start(struct pl_child *c, pl__child_fn run, void *arg) {
   c->status_fd = fds[0];
   c->ready = c->failed = c->silent = c->stuck = false;
   c->ready_ns = c->kill_ns = 0;
+  c->started_ns = pl__clock_monotonic_ns();
   return 0;
 }
 

@@ -24,16 +24,17 @@
 #define PL_CHILD_LIFE_MS_MIN 500 /* ready for less: it counts as not started */
 
 struct pl_child {
-  pid_t pid;        /* 0: not running */
-  int status_fd;    /* -1 once the child has said how it went */
-  bool ready;       /* it has said so */
-  bool failed;      /* it has said that it cannot start */
-  bool silent;      /* its heart does not beat; see server/pulse.h */
-  bool stuck;       /* so long that it was told to abort */
-  uint32_t deaths;  /* one after the other, each before it has lived */
-  int64_t ready_ns; /* monotonic, since when; 0: not ready */
-  int64_t due_ns;   /* when it is started again; 0: it is not */
-  int64_t kill_ns;  /* when it is killed, should it still live; 0: never */
+  pid_t pid;          /* 0: not running */
+  int status_fd;      /* -1 once the child has said how it went */
+  bool ready;         /* it has said so */
+  bool failed;        /* it has said that it cannot start */
+  bool silent;        /* its heart does not beat; see server/pulse.h */
+  bool stuck;         /* so long that it was told to abort */
+  uint32_t deaths;    /* one after the other, each before it has lived */
+  int64_t started_ns; /* monotonic, since when it runs */
+  int64_t ready_ns;   /* monotonic, since when; 0: not ready */
+  int64_t due_ns;     /* when it is started again; 0: it is not */
+  int64_t kill_ns;    /* when it is killed, should it still live; 0: never */
 };
 
 /* What runs in the new process; its result is the exit code. */

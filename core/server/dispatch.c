@@ -18,6 +18,9 @@
 /* How often a turn lets the log's reader run when it can't keep up: worker and
  * control may share one core. */
 #define LOG_YIELD_MAX 8
+/* Of vm.stuck_timeout: what cannot be parked for so long is ended with a 503,
+ * before the worker is taken for stuck. */
+#define HOLD_SHARE 2
 
 static struct pl_dispatch *dispatch_of(void *arg) { return arg; }
 
@@ -289,6 +292,7 @@ static int open_vm(struct pl_dispatch *d,
       .memory_bytes_max = config->vm_memory_hard_bytes,
       .slice_s =
           config->vm_preempt == PL_VM_PREEMPT_OFF ? 0 : config->vm_slice_s,
+      .hold_s_max = config->vm_stuck_timeout_s / HOLD_SHARE,
       .flights = wanted->flights,
       .quarantine = wanted->quarantine,
       .long_runs = wanted->long_runs,

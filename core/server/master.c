@@ -471,8 +471,15 @@ static void death_describe(struct master *m, const struct pl_child *c,
 
 static void death_tell(struct master *m, struct pl_child *c, int status,
                        const char *text) {
-  if (c != control_of(m) && WIFSIGNALED(status) && m->state != KILLING)
-    pl__watch_death(&m->watch, (uint32_t)child_index(m, c), WTERMSIG(status));
+  uint32_t index = (uint32_t)child_index(m, c);
+  bool is_worker = c != control_of(m);
+
+  if (is_worker && WIFSIGNALED(status) && m->state != KILLING)
+    pl__watch_death(&m->watch, index, WTERMSIG(status));
+  else if (is_worker && !WIFSIGNALED(status) &&
+           (m->state == SERVING || m->state == PRE_DRAIN) &&
+           pl__watch_exit(&m->watch, index, WEXITSTATUS(status)))
+    return;
   else if ((m->state == SERVING || m->state == PRE_DRAIN) && !c->failed)
     master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
 }

@@ -148,13 +148,26 @@ static void worker_abort(struct pl_child *c, int64_t now) {
   tgkill(c->pid, c->pid, SIGABRT);
 }
 
+/* One that loads keeps vm.load_timeout itself, unless it blocks. */
+static bool is_late(const struct pl_watch *w, const struct pl_child *c,
+                    int64_t now) {
+  double seconds = w->config->vm_load_timeout_s + w->config->vm_stuck_timeout_s;
+
+  return now - c->started_ns > (int64_t)(seconds * PL_NS_PER_S);
+}
+
 static void worker_judge(struct pl_watch *w, uint32_t index, int64_t now) {
   struct pl_child *c = &w->children[index];
   int64_t at = atomic_load_explicit(&w->shelves[index].beat->at_ns,
                                     memory_order_relaxed);
 
-  if (c->pid <= 0 || !c->ready)
+  if (c->pid <= 0)
     return;
+  if (!c->ready && !c->stuck) {
+    if (is_late(w, c, now))
+      worker_abort(c, now);
+    return;
+  }
   if (c->stuck) {
     if (c->kill_ns && c->kill_ns <= now) {
       c->kill_ns = 0;
@@ -202,18 +215,33 @@ int64_t pl__watch_due(const struct pl_watch *w, int64_t now_ns) {
 
 /* --- deaths ------------------------------------------------------------ */
 
-void pl__watch_death(struct pl_watch *w, uint32_t index, int signal) {
-  struct pl_casualty c = casualty_of(w, index);
+static void death_tell(struct pl_watch *w, const struct pl_casualty *c) {
   uint32_t refused;
 
-  c.signal = signal;
-  pl__casualty_log(&c, w->log, w->config->log_level);
+  pl__casualty_log(c, w->log, w->config->log_level);
   pl__ring_wake(w->log);
-  refused = pl__blame_death(&w->blame, &c);
+  refused = pl__blame_death(&w->blame, c);
   if (refused != PL_RECORD_NO_ROUTE)
     log_route(w, PL_LEVEL_ERROR,
               PL_SLICE("a route is refused: it killed workers"), refused,
               PL_SLICE("seconds"), w->config->vm_quarantine_s);
+}
+
+void pl__watch_death(struct pl_watch *w, uint32_t index, int signal) {
+  struct pl_casualty c = casualty_of(w, index);
+
+  c.signal = signal;
+  death_tell(w, &c);
+}
+
+bool pl__watch_exit(struct pl_watch *w, uint32_t index, int code) {
+  struct pl_casualty c = casualty_of(w, index);
+
+  c.exit_code = code;
+  if (!pl__casualty_running(&c))
+    return false;
+  death_tell(w, &c);
+  return true;
 }
 
 /* --- the end ----------------------------------------------------------- */

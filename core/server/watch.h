@@ -57,6 +57,9 @@ int64_t pl__watch_due(const struct pl_watch *w, int64_t now_ns);
 /* A signal has ended a worker, and it was not because all are to end; its pid
  * is still that of its child. */
 void pl__watch_death(struct pl_watch *w, uint32_t index, int signal);
+/* The same for a worker that has exited although nobody told it to.  False: no
+ * handler was running, and nothing has been told. */
+bool pl__watch_exit(struct pl_watch *w, uint32_t index, int code);
 
 /* Tells all workers that none comes after them. */
 void pl__watch_end(struct pl_watch *w);

@@ -61,6 +61,21 @@ static int core_passing(lua_State *L) {
   return 1;
 }
 
+/* core.forget_wait(): the wait that was registered cannot be */
+static int core_forget_wait(lua_State *L) {
+  struct pl_coro *c = running(L)->current;
+
+  if (c)
+    pl__coro_forget_wait(c);
+  return 0;
+}
+
+/* core.finalizer_failed(text) */
+static int core_finalizer_failed(lua_State *L) {
+  pl__collector_tell(running(L), luaL_checkstring(L, 1));
+  return 0;
+}
+
 /* core.passed(): here it cannot be passed on, and is resumed at once */
 static int core_passed(lua_State *L) {
   running(L)->preempt.passing = false;
@@ -91,7 +106,7 @@ static int core_stopped_at(lua_State *L) {
 
   if (!vm->current || !vm->current->raises)
     return 0;
-  lua_pushstring(L, vm->stopped_at);
+  lua_pushstring(L, vm->current->stopped_at);
   return 1;
 }
 
@@ -127,6 +142,10 @@ static int core_decode_body(lua_State *L) {
 /* --- tasks ------------------------------------------------------------- */
 
 static bool too_many_tasks(const struct pl_vm *vm, const struct pl_req *req) {
+  /* What is being ended starts nothing new, or it might not end. */
+  if (req && (vm->slots[req->slot].is_ending ||
+              pl__coro_is_over(vm->current, pl__clock_monotonic_ns())))
+    return true;
   return vm->task_count >= vm->options.tasks_max ||
          (req && req->task_count >= vm->options.tasks_per_request_max);
 }
@@ -373,6 +392,8 @@ static const luaL_Reg core_functions[] = {
     {"next", core_next},
     {"passing", core_passing},
     {"passed", core_passed},
+    {"finalizer_failed", core_finalizer_failed},
+    {"forget_wait", core_forget_wait},
     {"stopped_at", core_stopped_at},
     {"over", core_over},
     {"has_stack", core_has_stack},

@@ -99,6 +99,7 @@ void pl_cancel_tasks(struct pl_req *req) {
   struct pl_list *link, *after,
       *tasks = &pl__vm_running->slots[req->slot].tasks;
 
+  pl__vm_running->slots[req->slot].is_ending = req->task_count > 0;
   PL_LIST_EACH(link, after, tasks)
   pl__coro_cancel(PL_LIST_ENTRY(link, struct pl_coro, task_link));
 }
@@ -126,7 +127,15 @@ void pl_settle(void) {
     pl__shed_begin_again(c->vm);
   c->is_settled = true;
   c->is_condemned = false;
+  c->has_overstayed = false;
   c->holds = 0;
+}
+
+void pl_begin(void) {
+  struct pl_coro *c = current();
+
+  if (c)
+    pl__coro_begin(c);
 }
 
 void pl_req_set_timeout(struct pl_req *req, double seconds) {

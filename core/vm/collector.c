@@ -29,7 +29,8 @@
 #define COLLECT_OWED_SHARE 2
 #define COLLECT_OWED_NS 5000000
 #define COLLECT_IDLE_NS 1000000
-#define COLLECT_SHED_NS 5000000 /* while somebody waits to be failed */
+#define COLLECT_FAILURES_MAX 1000 /* finalizers that raise, in one slice */
+#define COLLECT_SHED_NS 5000000   /* while somebody waits to be failed */
 #define COLLECT_BYTES_MIN                                                      \
   (16u << 20) /* below twice that, nothing is collected */
 #define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
@@ -77,13 +78,33 @@ static void note_phase(struct pl_vm *vm, enum pl_phase phase) {
     pl__flight_run(vm->options.flights, PL_FLIGHT_NONE, phase);
 }
 
-/* What a finalizer has raised; the next slice goes on behind it. */
-static void slice_failed(struct pl_vm *vm) {
-  const char *why =
-      lua_type(vm->L, -1) == LUA_TSTRING ? lua_tostring(vm->L, -1) : "no text";
+void pl__collector_tell(struct pl_vm *vm, const char *why) {
+  int64_t now = pl__clock_monotonic_ns();
 
+  if (now - vm->finalizer_told_ns <= PL_NS_PER_S)
+    return;
+  vm->finalizer_told_ns = now;
   pl__report(vm, PL_LEVEL_ERROR, NULL, "a finalizer failed", why);
+}
+
+static void slice_failed(struct pl_vm *vm) {
+  pl__collector_tell(vm, lua_type(vm->L, -1) == LUA_TSTRING
+                             ? lua_tostring(vm->L, -1)
+                             : "no text");
   lua_pop(vm->L, 1);
+}
+
+/* A finalizer that raises ends the steps, but not the slice: or the collector
+ * would never catch up. */
+static void run_slice(struct pl_vm *vm) {
+  bool failed = true;
+
+  for (int i = 0; failed && i < COLLECT_FAILURES_MAX; i++) {
+    lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
+    failed = lua_pcall(vm->L, 0, 0, 0) != 0;
+    if (failed)
+      slice_failed(vm);
+  }
 }
 
 /* A cycle is complete: what it has left decides whether somebody is failed. */
@@ -108,9 +129,7 @@ void pl__vm_relieve(struct pl_vm *vm) {
   pl__vm_running = vm; /* finalizers are Lua as well */
   vm->collect_end_ns = COLLECT_WHOLE;
   note_phase(vm, PL_PHASE_COLLECT);
-  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
-  if (lua_pcall(vm->L, 0, 0, 0))
-    slice_failed(vm);
+  run_slice(vm);
   note_phase(vm, PL_PHASE_CORE);
   lua_gc(vm->L, LUA_GCSTOP, 0);
   vm->collecting = vm->emergency = false;
@@ -152,9 +171,7 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
           ? (vm->heap_bytes - vm->sliced_bytes) * COLLECT_OWED_SHARE
           : 0;
   note_phase(vm, PL_PHASE_COLLECT);
-  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
-  if (lua_pcall(vm->L, 0, 0, 0))
-    slice_failed(vm);
+  run_slice(vm);
   note_phase(vm, PL_PHASE_CORE);
   lua_gc(vm->L, LUA_GCSTOP, 0);
   vm->sliced_bytes = vm->heap_bytes;

@@ -131,7 +131,7 @@ void pl__coro_begin(struct pl_coro *c) {
   c->refusals = c->raises = c->holds = 0;
   c->raise_after_ns = c->computed_ns = 0;
   c->held_bytes = 0;
-  c->is_condemned = c->is_settled = false;
+  c->is_condemned = c->is_settled = c->has_overstayed = false;
 }
 
 void pl__coro_drop(struct pl_coro *c) {

@@ -39,19 +39,21 @@ struct pl_coro {
   uint32_t holds;      /* pl_hold less pl_release: not to be preempted */
   int64_t raise_after_ns; /* when the next of them is due; monotonic */
   int64_t computed_ns;    /* in slices that were used up, since its last wait */
-  int64_t held_bytes;     /* the heap has grown by, without a request */
-  int injected;           /* the connection of PL_WAIT_INJECTED */
-  int start_args; /* >= 0: not started, so many arguments on its stack */
-  uint8_t wait;   /* enum pl_wait */
-  uint8_t wake;   /* PL_WAKE_*, while ready */
+  char stopped_at[PL_VM_PLACE_BYTES]; /* file:line, when raises > 0 */
+  int64_t held_bytes; /* the heap has grown by, without a request */
+  int injected;       /* the connection of PL_WAIT_INJECTED */
+  int start_args;     /* >= 0: not started, so many arguments on its stack */
+  uint8_t wait;       /* enum pl_wait */
+  uint8_t wake;       /* PL_WAKE_*, while ready */
   bool is_task;
   uint8_t inherited; /* PL_WAKE_*: ends a request whose runner was abandoned */
   bool cancelled;
-  bool has_event;    /* pl_wake came before pl_wait_event */
-  bool is_parked;    /* preempted: goes on where it was */
-  bool is_abandoned; /* preempted for good */
-  bool is_condemned; /* to free memory */
-  bool is_settled;   /* what must end has ended: our own code tidies up */
+  bool has_event;      /* pl_wake came before pl_wait_event */
+  bool is_parked;      /* preempted: goes on where it was */
+  bool is_abandoned;   /* preempted for good */
+  bool is_condemned;   /* to free memory */
+  bool has_overstayed; /* has held the worker where it cannot be parked */
+  bool is_settled;     /* what must end has ended: our own code tidies up */
   bool in_use;
 };
 
@@ -119,6 +121,9 @@ void pl__coro_end_request(struct pl_coro *c);
 
 /* A lua_CFunction: the steps of one slice of pl__vm_collect. */
 int pl__collector_slice(struct lua_State *L);
+
+/* What a finalizer has raised: told once a second, as there may be many. */
+void pl__collector_tell(struct pl_vm *vm, const char *why);
 
 /* What the heap has grown by since it was resumed is held by it (run.c). */
 void pl__coro_charge(struct pl_coro *c);

@@ -141,6 +141,8 @@ void pl_release(void);
 /* What the running coroutine was for has ended, well or badly; what follows is
  * tidying up, and no error is raised in it until pl_req_set_timeout. */
 void pl_settle(void);
+/* The running coroutine, a timer's, begins with something new. */
+void pl_begin(void);
 /* cdef: end */
 
 #pragma GCC visibility pop

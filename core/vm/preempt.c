@@ -51,6 +51,7 @@
 
 /* Of LuaJIT's internals (lj_obj.h), checked by hook_flags_find. */
 #define LUAJIT_HOOK_PROFILE 0x80u /* of the flags: a tick is to be served */
+#define LUAJIT_HOOK_ACTIVE 0x10u  /* of the flags: a hook runs, so none may */
 #define LUAJIT_HOOK_EVENTS 0x0fu  /* of the flags: the mask of lua_sethook */
 #define LUAJIT_STATE_OFFSET 16  /* in lua_State: a pointer to what all share */
 #define LUAJIT_STATE_BYTES 1024 /* of that, among which the flags are */
@@ -121,8 +122,14 @@ void pl__preempt_look(struct pl_vm *vm) {
 /* Here it must not be parked: asks again in a moment, and at the next tick
  * anyway.  Not for ever: while a hook is set, interpreted code runs slowly. */
 static void wait_for_a_chance(lua_State *L, struct pl_vm *vm) {
-  if (pl__shed_is_urgent(vm)) {
+  struct pl_coro *c = vm->current;
+
+  if (pl__shed_is_urgent(vm) && !c->is_condemned) {
     pl__shed_running(vm);
+    hook_set(L, 1);
+  } else if (pl__clock_monotonic_ns() - vm->preempt.seen_ns >
+             (int64_t)(vm->options.hold_s_max * PL_NS_PER_S)) {
+    c->has_overstayed = true;
     hook_set(L, 1);
   } else if (vm->preempt.retries++ < RETRIES_PER_TICK_MAX) {
     hook_set(L, RETRY_INSTRUCTIONS);
@@ -137,6 +144,15 @@ static bool is_outermost(const struct pl_coro *c, lua_State *L) {
   lua_Debug caller;
 
   return L == c->co && !lua_getstack(L, c->is_task ? 2 : 3, &caller);
+}
+
+/* Raises what is on the stack, outside of the hook.  LuaJIT takes an error that
+ * is raised inside for one in a hook: message handlers of xpcall would run with
+ * hooks off, and where C catches it (lua_load) they would stay off for good. */
+static void leave_and_raise(lua_State *L) {
+  if (hook_flags)
+    *hook_flags = (uint8_t)(*hook_flags & ~LUAJIT_HOOK_ACTIVE);
+  lua_error(L);
 }
 
 /* At a bytecode of the coroutine L, which is the one that the core resumed, or
@@ -156,10 +172,10 @@ static void on_hook(lua_State *L, lua_Debug *where) {
       break;
     case PL_STOP_AT_ONCE: /* and again, as whatever catches this cannot wait */
       hook_set(L, 1);
-      lua_error(L);
+      leave_and_raise(L);
       return;
     case PL_STOP_RAISE:
-      lua_error(L);
+      leave_and_raise(L);
       return;
     case PL_STOP_PARK:
       vm->preempt.passing = true;

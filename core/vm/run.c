@@ -15,7 +15,9 @@
  * Who was preempted has had a slice: those that are ready, and new requests,
  * come first, and of the preempted only one goes on per dispatch.  A dispatch
  * ends when somebody in it is preempted, so that what others have written goes
- * out: a neighbour waits for one slice, seldom two.
+ * out; the next one begins with the others of the two, so that neither endless
+ * tasks nor endless requests keep the rest from beginning.  Each newcomer gets
+ * a slice before that is known of it.
  */
 #include "base/clock.h"
 #include "base/limits.h"
@@ -231,6 +233,7 @@ static bool coro_resume(struct pl_coro *c) {
     after_yield(c);
   } else if (status == 0) {
     lua_settop(c->co, 0);
+    pl__coro_forget_wait(c); /* one that was registered and not waited for */
     if (c->is_task)
       pl__coro_end_task(c);
     pl__coro_give(c);
@@ -318,8 +321,13 @@ static void run_parked(struct pl_vm *vm) {
 
 bool pl__vm_dispatch(struct pl_vm *vm) {
   vm->has_parked = false;
+  if (vm->requests_first)
+    run_requests(vm);
   run_ready(vm);
-  run_requests(vm);
+  if (!vm->requests_first)
+    run_requests(vm);
+  if (vm->has_parked)
+    vm->requests_first = !vm->requests_first;
   if (!pl__list_is_empty(&vm->parked))
     run_parked(vm);
   return vm->options.host.has_next(vm->options.host.arg) || pl__vm_is_ready(vm);

@@ -78,6 +78,18 @@ static struct pl_coro *largest_task(struct pl_vm *vm, int64_t more_than) {
   return found;
 }
 
+static int64_t held_by_all(const struct pl_vm *vm) {
+  int64_t held = 0;
+
+  for (uint32_t i = 0; i < vm->options.slot_count; i++)
+    if (vm->slots[i].runner)
+      held += vm->slots[i].held_bytes;
+  for (uint32_t i = 0; i < vm->coro_count; i++)
+    if (is_task_alone(vm->coros[i]))
+      held += vm->coros[i]->held_bytes;
+  return held;
+}
+
 static void tell(struct pl_vm *vm, enum pl_level level,
                  const struct pl_req *req, const char *message, int64_t held) {
   char text[160];
@@ -116,6 +128,10 @@ void pl__shed_decide(struct pl_vm *vm) {
   rescale(vm);
   slot = largest_slot(vm);
   task = largest_task(vm, slot ? slot->held_bytes : SHED_HELD_MIN);
+  if (held_by_all(vm) < (int64_t)(vm->heap_bytes - pl__shed_soft_bytes(vm))) {
+    slot = NULL; /* failing all of them would not be enough */
+    task = NULL;
+  }
   if (task) {
     condemn_task(vm, task);
   } else if (slot) {

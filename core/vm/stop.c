@@ -40,6 +40,8 @@ int pl__coro_is_over(const struct pl_coro *c, int64_t now_ns) {
     return PL_WAKE_MEMORY;
   if (c->cancelled)
     return PL_WAKE_CANCELLED;
+  if (c->has_overstayed)
+    return PL_WAKE_DEADLINE;
   if (!c->req)
     return PL_WAKE_OK;
   now = vm->clock.monotonic + (double)(now_ns - vm->tick_ns) / PL_NS_PER_S;
@@ -77,10 +79,10 @@ enum pl_stop pl__coro_stop(struct pl_coro *c, lua_State *L, lua_Debug *where,
   if (c->raises == 0) {
     count(vm, why);
     lua_getinfo(L, "Sl", where);
-    snprintf(vm->stopped_at, sizeof vm->stopped_at, "%s:%d", where->short_src,
+    snprintf(c->stopped_at, sizeof c->stopped_at, "%s:%d", where->short_src,
              where->currentline);
   }
-  if (why == PL_WAKE_DEADLINE && !c->is_task)
+  if (why == PL_WAKE_DEADLINE && c->req && !c->is_task)
     c->req->flags |= PL_REQ_OVERDUE;
   c->raises++;
   c->raise_after_ns = now_ns + CORO_RAISE_PAUSE_NS;
@@ -90,6 +92,17 @@ enum pl_stop pl__coro_stop(struct pl_coro *c, lua_State *L, lua_Debug *where,
 }
 
 /* --- those that compute for long --------------------------------------- */
+
+/* Frames of the app's: none when it was charged for what it had done before. */
+static struct pl_slice trace_of(lua_State *L) {
+  struct pl_slice trace;
+  size_t bytes;
+
+  luaL_traceback(L, L, NULL, 0);
+  trace.at = lua_tolstring(L, -1, &bytes);
+  trace.bytes = (uint32_t)bytes;
+  return pl__report_trim(trace);
+}
 
 /* Whether it is the first time that this is told of its route. */
 static bool is_news(struct pl_coro *c) {
@@ -108,17 +121,13 @@ static void tell_long_run(struct pl_coro *c, lua_State *L) {
   _Alignas(8) char memory[PL_VM_ERROR_BYTES + 1024];
   struct pl_record head = pl__report_head(vm, PL_LEVEL_WARN, c->req);
   struct pl_record_draft draft;
-  struct pl_slice trace;
-  size_t bytes;
-  int top = lua_gettop(L);
+  struct pl_slice trace = trace_of(L);
 
   /* A tool has one task that is all of its work. */
   if (vm->options.log_level_min > PL_LEVEL_WARN || (!c->req && is_tool(vm)))
     return;
-  luaL_traceback(L, L, NULL, 0);
-  trace.at = lua_tolstring(L, -1, &bytes);
-  trace.bytes = (uint32_t)bytes;
-  trace = pl__report_trim(trace);
+  if (trace.bytes == 0 || !is_news(c))
+    return;
   pl__record_begin(&draft, memory, sizeof memory, &head,
                    c->is_task ? PL_SLICE("a task computes for long")
                               : PL_SLICE("a handler computes for long"));
@@ -126,20 +135,20 @@ static void tell_long_run(struct pl_coro *c, lua_State *L) {
                  (double)(c->computed_ns / PL_NS_PER_MS));
   pl__record_str(&draft, PL_SLICE("traceback"), trace);
   pl__report_end(vm, &draft);
-  lua_settop(L, top);
 }
 
 void pl__coro_preempted(struct pl_coro *c, lua_State *L, int64_t ns) {
   struct pl_vm *vm = c->vm;
   bool was_long = c->computed_ns >= LONG_RUN_NS;
+  int top = lua_gettop(L);
 
   vm->counts.preempted++;
   c->computed_ns += ns;
   if (was_long || c->computed_ns < LONG_RUN_NS)
     return;
   vm->counts.long_runs++;
-  if (is_news(c))
-    tell_long_run(c, L);
+  tell_long_run(c, L);
+  lua_settop(L, top);
 }
 
 /* --- the end ----------------------------------------------------------- */
@@ -154,6 +163,8 @@ void pl__coro_end_task(struct pl_coro *c) {
     return;
   pl__list_remove(&c->task_link);
   req->task_count--;
+  if (req->task_count == 0)
+    vm->slots[req->slot].is_ending = false;
   struct pl_coro *runner = vm->slots[req->slot].runner;
   if (req->task_count == 0 && runner && runner->wait == PL_WAIT_TASKS)
     pl__coro_wake(runner, PL_WAKE_OK);
@@ -169,6 +180,7 @@ static void orphan_tasks(struct pl_vm *vm, struct pl_req *req) {
     pl__coro_cancel(c);
   }
   req->task_count = 0;
+  vm->slots[req->slot].is_ending = false;
 }
 
 /* Ends what a coroutine works for, and drops its thread. Task objects of Lua
@@ -208,7 +220,7 @@ void pl__coro_abandon(struct pl_coro *c, const char *why) {
   char text[PL_VM_PLACE_BYTES + 80];
 
   snprintf(text, sizeof text, "%s%s%s", why, c->raises ? "; at " : "",
-           c->raises ? c->vm->stopped_at : "");
+           c->raises ? c->stopped_at : "");
   c->vm->counts.abandoned++;
   pl__report(c->vm, PL_LEVEL_ERROR, c->req,
              c->is_task ? "a task was given up" : "a handler was given up",

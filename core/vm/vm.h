@@ -67,6 +67,7 @@ struct pl_vm_options {
   uint64_t memory_bytes_soft; /* past it a handler is failed; 0: no limit */
   uint64_t memory_bytes_max;  /* allocation fails past it; 0: no limit */
   double slice_s;             /* of a coroutine; 0: no preemption */
+  double hold_s_max;          /* what cannot be parked for so long is ended */
   int log_level_min;          /* enum pl_level */
   struct pl_flights *flights; /* NULL: nobody looks */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
@@ -78,6 +79,7 @@ struct pl_vm_slot {
   struct pl_list tasks;   /* that belong to it */
   int64_t held_bytes;     /* what the heap has grown by under all of them */
   bool is_probe;          /* let out of quarantine, to try its route */
+  bool is_ending;         /* its tasks were cancelled, and are not all gone */
 };
 
 /* What has happened to coroutines since the VM was opened. */
@@ -89,7 +91,7 @@ struct pl_vm_counts {
   uint64_t long_runs; /* requests and tasks that computed for a second */
 };
 
-#define PL_VM_PLACE_BYTES 128
+#define PL_VM_PLACE_BYTES 80
 
 struct pl_vm {
   struct lua_State *L;
@@ -116,15 +118,15 @@ struct pl_vm {
   uint32_t anchor_cap; /* how many it has room for */
   uint32_t budget;     /* requests that may still be taken in this dispatch */
   int64_t budget_end_ns;
-  int64_t tick_ns;  /* monotonic, when clock.monotonic was read */
-  uint32_t stretch; /* raised whenever something else begins to run */
-  bool has_parked;  /* somebody was preempted in this dispatch */
-  bool owes_parked; /* nobody who was preempted went on in the last one */
+  int64_t tick_ns;     /* monotonic, when clock.monotonic was read */
+  uint32_t stretch;    /* raised whenever something else begins to run */
+  bool has_parked;     /* somebody was preempted in this dispatch */
+  bool requests_first; /* whose turn it is to go first, when somebody parks */
+  bool owes_parked;    /* nobody who was preempted went on in the last one */
   struct pl_preempt preempt;
   struct pl_vm_counts counts;
   uintptr_t stack_floor; /* the C stack below it is kept free of Lua */
   int tags_ref;          /* registry: errors by PL_WAKE_* */
-  char stopped_at[PL_VM_PLACE_BYTES]; /* file:line of the last stop */
   /* apps */
   struct pl_vm_site *sites;
   uint32_t site_count;
@@ -140,6 +142,7 @@ struct pl_vm {
   uint64_t sliced_bytes;       /* of the heap, when the last slice ended */
   uint64_t collect_owed_bytes; /* to be stepped over in the present one */
   int64_t collect_end_ns;      /* of the present slice */
+  int64_t finalizer_told_ns;   /* when one that failed was told of last */
   int collect_ref;             /* registry: pl__collector_slice */
   uint64_t shed_from_bytes;    /* the heap when shedding began */
   uint32_t shed_cycles;        /* to go before somebody is failed */

@@ -51,6 +51,7 @@ M.observe = nil
 ---@class perilune.Failure
 ---@field err any what was raised
 ---@field traceback string
+---@field message string? of err, once it is known
 local Failure = {}
 
 --- The failure that `M.rethrown` has seen last: its error comes by again soon.
@@ -140,7 +141,8 @@ end
 ---@param failure perilune.Failure
 ---@param site integer?
 function M.report(what, failure, site)
-  local message, traceback = M.message(failure.err), M.trim(failure.traceback)
+  local message = failure.message or M.message(failure.err)
+  local traceback = M.trim(failure.traceback)
   if M.observe and site then
     M.observe(site, message, traceback)
   else

@@ -82,21 +82,27 @@ function M.atomic(fn, ...)
 end
 
 local function end_task(task, ok, ...)
+  local err, text
+  if not ok then
+    err = (...)
+    if not problem.is(err) then -- code of the app's may run here, and be ended like all of it
+      local shown, message = pcall(runner.message, runner.failure(err).err)
+      text = shown and message or "an error that cannot be shown"
+    end
+  end
   local code = core.over()
   C.pl_settle()
   if ok then
     task._results = { n = select("#", ...), ... }
   else
-    local err = (...)
     if code ~= 0 and not problem.is(err) then -- what it has made of the error that ended it
       err = problem.by_code[code]
     end
-    local text
     if problem.is(err) then
       text = err.kind == "cancelled" and "cancelled" or err.message
     else
       local failure = runner.failure(err)
-      text = runner.message(failure.err)
+      failure.message = text
       runner.report(("a task failed%s"):format(task.name and " (" .. task.name .. ")" or ""),
         failure, task._site)
     end
@@ -121,6 +127,9 @@ end
 
 local function main(task, fn, ...)
   wait.root()
+  if core.over() ~= 0 then -- cancelled before it has begun
+    return end_task(task, false, problem.CANCELLED)
+  end
   return end_task(task, xpcall(fn, runner.describe, ...))
 end
 
@@ -186,10 +195,15 @@ end
 local function tick(name, fn)
   local ok, err = xpcall(fn, runner.describe)
   if not ok then
-    if problem.is(err) then
+    if err == problem.CANCELLED then
       error(err, 0)
     end
+    C.pl_settle()
+    if problem.is(err) then -- ended by the core; the next time it may go well
+      err = err.message
+    end
     runner.report(("the timer %q failed"):format(name), runner.failure(err))
+    C.pl_begin()
   end
 end
 

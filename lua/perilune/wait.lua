@@ -24,6 +24,7 @@ local raw_create, raw_resume = coroutine.create, coroutine.resume
 local raw_running, raw_status, raw_yield = coroutine.running, coroutine.status, coroutine.yield
 local is_yieldable = coroutine.isyieldable
 local error, type = error, type
+local forget_wait = core.forget_wait
 local has_stack, passed, passing = core.has_stack, core.passed, core.passing
 
 ---@class perilune.wait
@@ -32,6 +33,8 @@ local M = {}
 local WAIT = setmetatable({}, { __tostring = function() return "perilune wait" end })
 
 local WAKE = problem.by_code
+local NOWHERE = -1 -- beside PL_WAKE_*: it was no wait
+local CANNOT = "nothing can wait here: a C function (table.sort, string.gsub ...) is running"
 
 local roots = setmetatable({}, { __mode = "k" }) -- coroutines that the core resumes
 local waiting = setmetatable({}, { __mode = "k" }) -- users' coroutines inside a wait
@@ -41,8 +44,7 @@ local waiting = setmetatable({}, { __mode = "k" }) -- users' coroutines inside a
 function M.check(level)
   if not is_yieldable() then
     if raw_running() then
-      error("nothing can wait here: a C function (table.sort, string.gsub ...) is running",
-        level + 1)
+      error(CANNOT, level + 1)
     end
     error("nothing can wait while the app loads", level + 1)
   end
@@ -57,6 +59,9 @@ end
 --- Raises what a wake-up code stands for.
 ---@param code integer PL_WAKE_*, not 0
 function M.raise(code)
+  if code == NOWHERE then
+    error(CANNOT, 3)
+  end
   error(WAKE[code] or problem.CANCELLED, 0)
 end
 local raise = M.raise
@@ -82,6 +87,10 @@ end
 
 local function settle(co, ok, mark, ...)
   if mark == WAIT and ok then
+    if not is_yieldable() then -- a C function runs further out
+      forget_wait()
+      return settle(co, raw_resume(co, NOWHERE))
+    end
     waiting[co] = true
     local code = raw_yield(WAIT)
     waiting[co] = nil

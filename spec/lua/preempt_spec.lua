@@ -107,6 +107,36 @@ describe("code that computes", function()
   end)
 end)
 
+describe("a finalizer", function()
+  it("that raises ends nobody else's code", function()
+    local ffi = require("ffi")
+    local runs = 0
+    for _ = 1, 100 do
+      ffi.gc(ffi.new("int[4]"), function()
+        runs = runs + 1
+        error("on purpose")
+      end)
+    end
+    local kind = ffi.metatype("struct { int preempt_spec; }", {
+      __gc = function() error("on purpose") end,
+      __index = { answer = function() return 42 end },
+    })
+    assert.equal(42, kind():answer())
+    collectgarbage()
+    collectgarbage()
+    assert.equal(100, runs)
+  end)
+
+  it("can be a foreign function, and can be taken back", function()
+    local ffi = require("ffi")
+    ffi.cdef("void *malloc(size_t); void free(void *);")
+    local block = ffi.gc(ffi.C.malloc(10), ffi.C.free)
+    assert.equal(block, ffi.gc(block, nil)) -- or it would be freed twice
+    ffi.C.free(block)
+    collectgarbage()
+  end)
+end)
+
 describe("what preemption needs for itself", function()
   it("is refused: debug.sethook", function()
     assert.error_matches(function() debug.sethook() end, "debug.sethook cannot be used here")

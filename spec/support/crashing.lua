@@ -9,7 +9,7 @@ M.APP = [[
 local P = require "perilune"
 local ffi = require "ffi"
 ffi.cdef "int getpid(void); int raise(int number); unsigned sleep(unsigned s); void abort(void);"
-ffi.cdef "int regcomp(void *compiled, const char *pattern, int flags);"
+ffi.cdef "int regcomp(void *compiled, const char *pattern, int flags); void _exit(int);"
 local app = P.app {}
 app:get("/pid", function() return tostring(ffi.C.getpid()) end)
 app:get("/echo/:n<int>", function(_, n) return tostring(n) end)
@@ -45,6 +45,9 @@ app:get("/maybe/:number<int>", function(_, number)
     ffi.C.raise(number)
   end
   return "alive"
+end)
+app:get("/exit/:code<int>", function(_, code)
+  ffi.C._exit(code)
 end)
 return app
 ]]

@@ -53,6 +53,13 @@ describe("the report about a handler", function()
   end)
   after_each(process.cleanup)
 
+  it("that calls exit names the route and the code", function()
+    local report = report_of("/exit/3", "a worker was ended by what it ran")
+    assert.matches("^GET /exit/", report.route)
+    assert.equal(3, report.exit_code)
+    assert.is_nil(report.signal)
+  end)
+
   it("that writes to a bad address names route, line, signal and address", function()
     local pid = worker_pid()
     local report = report_of("/segv")

@@ -48,6 +48,7 @@ end
 local WAYS = {
   "loop", "calls", "pcall-loop", "pcall-nest", "xpcall-loop", "wrap", "wrap-inside", "index",
   "format", "garbage", "tasks", "sort", "sort-pcall", "sort-wrap", "gsub", "callback", "atomic",
+  "load", "message-handler", "message-handler-pcall", "task-error",
 }
 local YIELDING = { -- those in which Lua can yield at most times
   "loop", "calls", "pcall-loop", "pcall-nest", "xpcall-loop", "wrap", "wrap-inside", "index",
@@ -90,6 +91,27 @@ describe("a handler that computes", function()
       assert.equal("hello", ask(server, "/").body)
     end)
   end
+
+  for _, way in ipairs({ "task-tree", "task-chain" }) do
+    it("ends with all its tasks, and theirs: " .. way, function()
+      local wire = assert(sockets.connect(server.port))
+      wire:send(("GET /forever/%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):format(way))
+      local text, how = wire:receive_all(15)
+      assert.matches("^HTTP/1.1 503 ", text)
+      assert.equal("closed", how)
+    end)
+  end
+
+  it("is preempted after an error has ended one inside a protected C function", function()
+    assert.equal("answered", ask(server, "/load-in-task").body)
+    assert.equal(503, ask(server, "/forever/loop").status)
+  end)
+
+  it("cannot wait across a C function, and says so, without a trace of it left", function()
+    for _ = 1, 3 do
+      assert.matches("^false .*nothing can wait here", ask(server, "/wait-in-sort").body)
+    end
+  end)
 
   it("gets its 503 also when it catches the error of its deadline and answers", function()
     assert.equal(503, ask(server, "/forever/pcall").status)
@@ -174,6 +196,34 @@ describe("a worker", function()
     server:stop()
     assert.matches('handlers were interrupted[^\n]*"overdue":2[^\n]*"given_up":1',
       server:log())
+  end)
+end)
+
+describe("what cannot be suspended", function()
+  teardown(process.cleanup)
+
+  it("is ended after half of vm.stuck_timeout, before its worker is", function()
+    local server = serve("vm.stuck_timeout=1s", "timeouts.handler=30s")
+    ask(server, "/")
+    local pid = worker_of(server)
+    for _, path in ipairs({ "/stay/sort", "/stay/atomic", "/stay/callback" }) do
+      local from = posix.now()
+      assert.equal(503, ask(server, path).status)
+      assert.is_true(posix.now() - from < 5)
+    end
+    assert.equal(pid, worker_of(server))
+  end)
+end)
+
+describe("tasks without end that are detached without end", function()
+  teardown(process.cleanup)
+
+  it("leave requests their turns", function()
+    local server = serve("vm.slice=1ms", "limits.tasks_per_worker=500")
+    assert.equal(503, ask(server, "/flood").status)
+    for _ = 1, 5 do
+      assert.equal("hello", ask(server, "/").body)
+    end
   end)
 end)
 

@@ -178,3 +178,39 @@ describe("a worker that is told to end by somebody else", function()
     assert.equal("slow", assert(slow:response({ seconds = 10 })).body)
   end)
 end)
+
+describe("a worker that blocks while it loads", function()
+  after_each(process.cleanup)
+
+  it("is ended behind vm.load_timeout, and the next one serves", function()
+    local folder = process.folder({ ["app.lua"] = [[
+      local P = require("perilune")
+      local ffi = require("ffi")
+      ffi.cdef("unsigned sleep(unsigned seconds);")
+      local mark = io.open("BLOCK")
+      if mark then
+        mark:close()
+        os.remove("BLOCK") -- the next one does not
+        ffi.C.sleep(60)
+      end
+      local app = P.app()
+      app:get("/", function() return "served" end)
+      return app
+    ]] })
+    local source = assert(io.open(folder .. "/app.lua")):read("*a")
+    local file = assert(io.open(folder .. "/app.lua", "w"))
+    file:write((source:gsub("BLOCK", folder .. "/block")))
+    file:close()
+    server = process.server({ app = folder, args = {
+      "--set", "vm.load_timeout=1s", "--set", "vm.stuck_timeout=1s",
+    } })
+    assert(io.open(folder .. "/block", "w")):close()
+    local _, workers = process.family(server.process.pid)
+    process.signal(workers[1], "KILL")
+    crashing.wait_record(server, "a worker stood still and was killed")
+    assert.equal("served", posix.eventually(function()
+      local response = sockets.ask(server.port, "GET", "/")
+      return response and response.body
+    end, 20))
+  end)
+end)

@@ -137,10 +137,86 @@ function ways.atomic()
   P.atomic(forever)
 end
 
+ways["load"] = function()
+  while true do
+    load(forever)
+  end
+end
+
+ways["message-handler"] = function()
+  while true do
+    xpcall(forever, forever)
+  end
+end
+
+ways["message-handler-pcall"] = function()
+  xpcall(error, function()
+    while true do
+      pcall(forever)
+    end
+  end)
+end
+
+ways["task-tree"] = function()
+  local function grow()
+    for _ = 1, 10 do
+      P.spawn(grow)
+    end
+    forever()
+  end
+  grow()
+end
+
+ways["task-chain"] = function()
+  local function chain()
+    P.spawn(chain)
+    forever()
+  end
+  chain()
+end
+
+ways["task-error"] = function()
+  while true do
+    P.spawn(function()
+      error(setmetatable({}, { __tostring = forever }))
+    end):wait()
+  end
+end
+
 for name, way in pairs(ways) do
   app:get("/forever/" .. name, { timeout = "500ms" }, way)
   app:get("/long/" .. name, { timeout = "4s" }, way)
+  app:get("/stay/" .. name, way)
 end
+
+-- Ends a task by an error inside a C function that LuaJIT runs protected.
+app:get("/load-in-task", function()
+  P.spawn(load, forever)
+  P.sleep(0.05)
+  return "answered"
+end)
+
+-- A wait that cannot be: between it and its root a C function runs.
+app:get("/wait-in-sort", function()
+  local seen = {}
+  local function compare(a, b)
+    local ok, err = pcall(coroutine.wrap(function() P.sleep(0.02) end))
+    seen[1] = tostring(ok) .. " " .. tostring(err)
+    return a < b
+  end
+  for _ = 1, 5 do
+    P.spawn(table.sort, { 3, 2, 1 }, compare):wait()
+  end
+  P.sleep(0.05)
+  assert(P.spawn(work))
+  return seen[1]
+end)
+
+app:get("/flood", { timeout = "500ms" }, function()
+  while true do
+    P.detach("spinner", forever)
+  end
+end)
 
 -- What a deadline leaves ----------------------------------------------------------
 
