@@ -189,7 +189,10 @@ struct pl_coro *pl__coro_find(struct pl_vm *vm, double id) {
 void pl__coro_ready(struct pl_coro *c, int code) {
   c->wait = PL_WAIT_NONE;
   c->wake = (uint8_t)code;
-  c->refusals += code != PL_WAKE_OK;
+  if (code != PL_WAKE_OK) { /* which raises the error: no other one for now */
+    c->refusals++;
+    c->raise_after_ns = pl__clock_monotonic_ns() + PL_CORO_RAISE_PAUSE_NS;
+  }
   if (code == PL_WAKE_DEADLINE && c->req && !c->is_task)
     c->req->flags |= PL_REQ_OVERDUE;
   pl__heap_remove(&c->vm->timers, &c->timer);

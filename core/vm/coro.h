@@ -9,10 +9,14 @@
 #ifndef PL_VM_CORO_H
 #define PL_VM_CORO_H
 
+#include "base/clock.h"
 #include "vm/vm.h"
 
 struct lua_State;
 struct lua_Debug;
+
+/* Between two errors that end a coroutine: time to tidy up and leave. */
+#define PL_CORO_RAISE_PAUSE_NS (20 * PL_NS_PER_MS)
 
 enum pl_wait {
   PL_WAIT_NONE,

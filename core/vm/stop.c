@@ -25,7 +25,6 @@
 #include <stdlib.h>
 
 #define CORO_RAISES_MAX 3u
-#define CORO_RAISE_PAUSE_NS (20 * PL_NS_PER_MS)
 #define CORO_RAISES_FATAL 100000u
 /* Computing for so long is told, once per route. */
 #define LONG_RUN_NS ((int64_t)PL_NS_PER_S)
@@ -85,7 +84,7 @@ enum pl_stop pl__coro_stop(struct pl_coro *c, lua_State *L, lua_Debug *where,
   if (why == PL_WAKE_DEADLINE && c->req && !c->is_task)
     c->req->flags |= PL_REQ_OVERDUE;
   c->raises++;
-  c->raise_after_ns = now_ns + CORO_RAISE_PAUSE_NS;
+  c->raise_after_ns = now_ns + PL_CORO_RAISE_PAUSE_NS;
   lua_rawgeti(L, LUA_REGISTRYINDEX, vm->tags_ref);
   lua_rawgeti(L, -1, why);
   return c->raises > CORO_RAISES_MAX ? PL_STOP_AT_ONCE : PL_STOP_RAISE;
