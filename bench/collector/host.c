@@ -25,7 +25,7 @@
 #include <sys/mman.h>
 
 enum {
-  WARM_UP_REQUESTS = 5000,
+  WARM_UP_REQUESTS = 30000,
   REQUESTS_MAX = 1000000,
   PER_TURN_MAX = 256,
   SLABS = 512,
