@@ -269,8 +269,12 @@ end
 local function recover(state, failure)
   local req = state.req
   local ok, second = xpcall(fail, describe, state, failure)
+  local code = core.over()
   C.pl_settle()
   if not ok then
+    if code ~= 0 and type(second) ~= "table" then -- ended while an error was being described
+      second = problem.by_code[code]
+    end
     if not problem.is(second) then
       second = M.failure(second)
       M.report("on_error failed", second, req.site)
@@ -289,8 +293,11 @@ function M.loop()
     local _, failure = xpcall(serve, describe, state)
     local code = core.over()
     if code ~= 0 and state.req and not problem.is(failure) then
-      -- What it has made of the error that ended it, or one of its own, too late.
-      M.report("a handler failed", M.failure(failure), state.req.site)
+      -- What it has made of the error that ended it, or one of its own, too late. A bare text is
+      -- LuaJIT's: the error came while another one was being described.
+      if type(failure) == "table" then
+        M.report("a handler failed", failure, state.req.site)
+      end
       failure = problem.by_code[code]
     end
     if problem.is(failure) then -- no code of the app's will run before the deferred calls
