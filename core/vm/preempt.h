@@ -19,7 +19,7 @@
  * anything at all inside a finalizer, where LuaJIT calls no hooks; anything to
  * a coroutine that has registered a wait and is about to yield.
  *
- * Knows no requests: whether a coroutine must end, and why, is run.c's matter.
+ * Knows no requests: whether a coroutine must end, and why, is stop.c's matter.
  */
 #ifndef PL_VM_PREEMPT_H
 #define PL_VM_PREEMPT_H
