@@ -32,8 +32,9 @@
 #define PL_LIMIT_COOKIES 256u         /* cookies of a request */
 
 /* The fabric. */
-#define PL_LIMIT_SECTION_COUNT 2048u  /* named sections */
-#define PL_LIMIT_ROUTES_BYTES 262144u /* section "routes" */
+#define PL_LIMIT_BUNDLE_BYTES (16u << 20) /* files of one generation */
+#define PL_LIMIT_SECTION_COUNT 2048u      /* named sections */
+#define PL_LIMIT_ROUTES_BYTES 262144u     /* section "routes" */
 
 /* Logs. */
 #define PL_LIMIT_LOG_RING_BYTES 4194304u  /* a worker's ring, a power of 2 */

@@ -18,7 +18,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define PL_FLIGHTS_VERSION 1u
+#define PL_FLIGHTS_VERSION 2u
 
 /* Values of `running` and `last` that are no slot. */
 #define PL_FLIGHT_NONE 0u         /* no Lua is being run */
@@ -33,8 +33,9 @@ enum pl_phase {
 struct pl_flight {
   _Atomic int64_t since_ns; /* monotonic; 0: not in flight */
   _Atomic uint64_t request_id;
-  _Atomic uint32_t route;    /* as in records; PL_RECORD_NO_ROUTE: none */
-  _Atomic uint32_t is_probe; /* let through by a quarantine, to try */
+  _Atomic uint32_t route;      /* as in records; PL_RECORD_NO_ROUTE: none */
+  _Atomic uint32_t generation; /* of the app, which the route's id is of */
+  _Atomic uint32_t is_probe;   /* let through by a quarantine, to try */
 };
 
 struct pl_flights {
@@ -56,12 +57,13 @@ void pl__flights_init(struct pl_flights *f, uint32_t slot_count);
 
 /* A handler is about to run for the request in `slot`. */
 static inline void pl__flight_begin(struct pl_flights *f, uint32_t slot,
-                                    uint64_t request_id, uint32_t route,
-                                    int64_t now_ns) {
+                                    uint64_t request_id, uint32_t generation,
+                                    uint32_t route, int64_t now_ns) {
   struct pl_flight *e = &f->at[slot];
 
   atomic_store_explicit(&e->request_id, request_id, memory_order_relaxed);
   atomic_store_explicit(&e->route, route, memory_order_relaxed);
+  atomic_store_explicit(&e->generation, generation, memory_order_relaxed);
   atomic_store_explicit(&e->is_probe, 0, memory_order_relaxed);
   atomic_store_explicit(&e->since_ns, now_ns, memory_order_release);
   atomic_store_explicit(&f->running, slot + 1, memory_order_release);

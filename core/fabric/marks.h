@@ -19,6 +19,11 @@ struct pl_marks {
   _Alignas(64) _Atomic uint64_t words[PL_MARKS_COUNT / 64];
 };
 
+static inline void pl__marks_clear(struct pl_marks *m) {
+  for (uint32_t i = 0; i < PL_MARKS_COUNT / 64; i++)
+    atomic_store_explicit(&m->words[i], 0, memory_order_relaxed);
+}
+
 /* True: `number` was not in the set, and is now; or it is too large for it. */
 static inline bool pl__marks_add(struct pl_marks *m, uint32_t number) {
   uint64_t bit = UINT64_C(1) << (number % 64);

@@ -41,6 +41,12 @@ static struct pl_quarantine_entry *find_room(struct pl_quarantine *q) {
   return NULL;
 }
 
+void pl__quarantine_clear(struct pl_quarantine *q) {
+  for (uint32_t i = 0; i < PL_QUARANTINE_ROUTES_MAX; i++)
+    if (atomic_load_explicit(&q->at[i].route, memory_order_relaxed))
+      entry_free(q, &q->at[i]);
+}
+
 bool pl__quarantine_add(struct pl_quarantine *q, uint32_t route,
                         int64_t until_ns) {
   struct pl_quarantine_entry *e = find(q, route);

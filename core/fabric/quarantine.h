@@ -27,7 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PL_QUARANTINE_VERSION 1u
+#define PL_QUARANTINE_VERSION 2u
 #define PL_QUARANTINE_ROUTES_MAX 64u /* at once; further ones are let through */
 #define PL_QUARANTINE_PROBE_S 60     /* then another request may try */
 
@@ -43,12 +43,22 @@ struct pl_quarantine_entry {
   _Atomic int64_t until_ns; /* monotonic, of that state */
 };
 
-/* Lies in the section "quarantine", all zero at first. */
+/* Lies in the section "quarantine", all zero at first. There are two, since at
+ * most two generations of the app live, and route ids are of one. */
 struct pl_quarantine {
   _Alignas(64) _Atomic uint32_t count; /* entries in use: 0 is the usual case */
   struct pl_quarantine_entry at[PL_QUARANTINE_ROUTES_MAX];
 };
 
+/* The one of a generation. */
+static inline struct pl_quarantine *
+pl__quarantine_of(struct pl_quarantine *both, uint32_t generation) {
+  return &both[generation % 2];
+}
+
+/* Frees all entries: the routes of a new generation have done nothing yet.
+ * Master only. */
+void pl__quarantine_clear(struct pl_quarantine *q);
 /* Refuses the route until then.  False: there is no room.  Master only. */
 bool pl__quarantine_add(struct pl_quarantine *q, uint32_t route,
                         int64_t until_ns);

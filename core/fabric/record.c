@@ -49,7 +49,7 @@ struct field_head {
 #define LOG_AT sizeof(struct pl_record)
 #define MESSAGE_AT (LOG_AT + sizeof(struct log_body))
 
-_Static_assert(sizeof(struct pl_record) == 24, "the head has no holes");
+_Static_assert(sizeof(struct pl_record) == 32, "the head has no holes");
 _Static_assert(sizeof(struct access_body) == 56, "nor has this");
 _Static_assert(sizeof(struct log_body) == 16, "nor this");
 _Static_assert(sizeof(struct field_head) == 12, "nor this");
@@ -86,6 +86,7 @@ int pl__record_access(struct pl_ring_writer *w, const struct pl_access *a) {
       .route = a->route,
       .time_ns = a->time_ns ? a->time_ns : pl__clock_realtime_coarse_ns(),
       .request_id = a->request_id,
+      .generation = a->generation,
   };
   *(struct access_body *)(void *)(at + ACCESS_AT) = (struct access_body){
       .duration_ns = a->duration_ns,
@@ -251,6 +252,7 @@ int pl__record_read_access(const void *at, uint32_t bytes,
       .bytes_out = body.bytes_out,
       .route = head.route,
       .worker = head.worker,
+      .generation = head.generation,
       .status = body.status,
       .method = body.method,
       .http_minor = body.http_minor,

@@ -27,6 +27,7 @@ enum pl_field_type { PL_FIELD_STRING = 1, PL_FIELD_NUMBER, PL_FIELD_BOOL };
 #define PL_RECORD_NO_ROUTE UINT32_MAX
 #define PL_RECORD_MASTER 0xffffu  /* `worker` of the master's records */
 #define PL_RECORD_CONTROL 0xfffeu /* and of control's */
+#define PL_RECORD_TRIAL 0xfffdu   /* and of one that tries a generation out */
 
 /* The head of every record. */
 struct pl_record {
@@ -36,6 +37,8 @@ struct pl_record {
   uint32_t route;      /* route id, or PL_RECORD_NO_ROUTE */
   int64_t time_ns;     /* realtime */
   uint64_t request_id; /* 0: belongs to no request */
+  uint32_t generation; /* of the app, which the route's id is of; 0: none */
+  uint32_t reserved;
 };
 
 /* One answered request, as the caller hands it over. */
@@ -46,6 +49,7 @@ struct pl_access {
   uint64_t bytes_in;  /* received, of the body */
   uint64_t bytes_out; /* sent, of the body */
   uint32_t route;     /* or PL_RECORD_NO_ROUTE */
+  uint32_t generation;
   uint16_t worker;
   uint16_t status;
   uint8_t method; /* enum pl_method */

@@ -77,6 +77,21 @@ int pl__routes_publish(struct pl_routes *r, const struct pl_slice *patterns,
   return r->count == count && r->hash == hash ? 0 : PL_ECONFLICT;
 }
 
+void pl__routes_begin(struct pl_routes *tables, uint32_t generation) {
+  struct pl_routes *r = pl__routes_of(tables, generation);
+
+  atomic_store_explicit(&r->state, EMPTY, memory_order_release);
+  r->generation = generation;
+}
+
+struct pl_slice pl__routes_lookup(const struct pl_routes *tables,
+                                  uint32_t generation, uint32_t route) {
+  const struct pl_routes *r = &tables[generation % PL_ROUTES_TABLES];
+
+  return r->generation == generation ? pl__routes_find(r, route)
+                                     : pl__slice("", 0);
+}
+
 struct pl_slice pl__routes_find(const struct pl_routes *r, uint32_t route) {
   struct pl_slice none = {"", 0};
   uint32_t from, to;

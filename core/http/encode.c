@@ -105,7 +105,7 @@ static const uint8_t INDEX[STATUS_LISTED_MAX + 1] = {
 
 /* Room for all of a head but type and extra: status line, env fields, labels,
  * a length of 20 digits, Connection; more than is kept of constant copies. */
-#define HEAD_ROOM (LINE_ROOM + 64u + 16u + 40u + 32u + 8u)
+#define HEAD_ROOM (LINE_ROOM + PL_ENV_BYTES_MAX + 16u + 40u + 32u + 8u)
 
 /* ---- the environment ---- */
 
@@ -121,6 +121,15 @@ void pl__http_env_init(struct pl_http_env *env, int64_t unix_seconds) {
   memcpy(env->fields, SERVER_LINE "Date: ", SERVER_BYTES + 6);
   memcpy(env->fields + PL_ENV_FIELDS_BYTES - 2, "\r\n", 2);
   write_date(env, unix_seconds);
+  env->bytes = PL_ENV_FIELDS_BYTES;
+}
+
+void pl__http_env_set(struct pl_http_env *env, struct pl_slice lines) {
+  env->bytes = PL_ENV_FIELDS_BYTES;
+  if (lines.bytes > PL_ENV_BYTES_MAX - PL_ENV_FIELDS_BYTES || !lines.bytes)
+    return;
+  memcpy(env->fields + PL_ENV_FIELDS_BYTES, lines.at, lines.bytes);
+  env->bytes += lines.bytes;
 }
 
 void pl__http_env_tick(struct pl_http_env *env, int64_t unix_seconds) {
@@ -193,18 +202,21 @@ static char *put_status(char *to, uint16_t status) {
 }
 
 static char *put_env(char *to, const struct pl_req *req) {
-  const char *fields = req->env->fields;
+  const struct pl_http_env *env = req->env;
+  const char *fields = env->fields;
   switch (req->extra_flags & (PL_EXTRA_DATE | PL_EXTRA_SERVER)) {
   case 0:
-    memcpy(to, fields, 64);
-    return to + PL_ENV_FIELDS_BYTES;
+    memcpy(to, fields, PL_ENV_BYTES_MAX);
+    return to + env->bytes;
   case PL_EXTRA_DATE:
-    return put(to, fields, SERVER_BYTES);
+    to = put(to, fields, SERVER_BYTES);
+    break;
   case PL_EXTRA_SERVER:
-    return put(to, fields + SERVER_BYTES, DATE_LINE_BYTES);
-  default:
-    return to;
+    to = put(to, fields + SERVER_BYTES, DATE_LINE_BYTES);
+    break;
   }
+  return put(to, fields + PL_ENV_FIELDS_BYTES,
+             env->bytes - PL_ENV_FIELDS_BYTES);
 }
 
 /* Content-Length or Transfer-Encoding; `length` as in pl__encode_head. */

@@ -15,15 +15,21 @@
 #include "http/request.h"
 
 #define PL_ENV_FIELDS_BYTES 55u /* "Server: perilune\r\nDate: ...\r\n" */
+#define PL_ENV_BYTES_MAX 128u   /* with what is set behind them */
 
-/* What is the same in all responses of a worker within one second. */
+/* What is the same in all responses of an app within one second. */
 struct pl_http_env {
-  char fields[64];      /* the Server line, then the Date line */
-  int64_t unix_seconds; /* that the date stands for */
+  char fields[PL_ENV_BYTES_MAX]; /* Server line, Date line, and others */
+  uint32_t bytes;                /* of all of them */
+  int64_t unix_seconds;          /* that the date stands for */
 };
 
 /* Once at start. */
 void pl__http_env_init(struct pl_http_env *env, int64_t unix_seconds);
+
+/* Sets the lines behind those two: whole ones with their ends, at most
+ * PL_ENV_BYTES_MAX less PL_ENV_FIELDS_BYTES; more is left out. */
+void pl__http_env_set(struct pl_http_env *env, struct pl_slice lines);
 
 /* Once per tick or timer: writes the date anew if the second has changed. */
 void pl__http_env_tick(struct pl_http_env *env, int64_t unix_seconds);

@@ -26,7 +26,7 @@
 #include "log/format.h"
 #include "log/sink.h"
 
-#define PL_DRAIN_RINGS_MAX (PL_LIMIT_WORKER_COUNT + 2u) /* master, control */
+#define PL_DRAIN_RINGS_MAX (PL_LIMIT_WORKER_COUNT + 3u) /* and others */
 
 enum pl_drain_outcome {
   PL_DRAIN_IDLE,   /* the rings are empty */

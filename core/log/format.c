@@ -77,8 +77,9 @@ static struct pl_slice method_name(unsigned method) {
 }
 
 /* The pattern of a route, or 0 bytes. */
-static struct pl_slice route_of(const struct pl_formatter *f, uint32_t route) {
-  return f->routes ? pl__routes_find(f->routes, route)
+static struct pl_slice route_of(const struct pl_formatter *f,
+                                const struct pl_record *head) {
+  return f->routes ? pl__routes_lookup(f->routes, head->generation, head->route)
                    : (struct pl_slice){"", 0};
 }
 
@@ -133,10 +134,11 @@ static char *put_time(struct pl_formatter *f, char *at, int64_t time_ns) {
 /* The names that a record's own field cannot have as they are. */
 static bool is_fixed_key(struct pl_slice key) {
   static const char *const keys[] = {
-      "time",      "level",          "msg",    "req_id",      "route",
-      "method",    "target",         "status", "duration_ms", "bytes_in",
-      "bytes_out", "remote",         "http",   "aborted",     "worker",
-      "process",   "fields_left_out"};
+      "time",        "level",          "msg",       "req_id",
+      "route",       "method",         "target",    "status",
+      "duration_ms", "bytes_in",       "bytes_out", "remote",
+      "http",        "aborted",        "worker",    "process",
+      "generation",  "fields_left_out"};
   for (unsigned i = 0; i < sizeof keys / sizeof *keys; i++)
     if (strlen(keys[i]) == key.bytes && !memcmp(keys[i], key.at, key.bytes))
       return true;
@@ -161,7 +163,7 @@ static char *put_json_request(const struct pl_formatter *f, char *at,
   }
   if (head->route == PL_RECORD_NO_ROUTE)
     return at;
-  struct pl_slice route = route_of(f, head->route);
+  struct pl_slice route = route_of(f, head);
   at = PUT(at, ",\"route\":\"");
   if (route.bytes) {
     at = pl__put_json(at, route);
@@ -173,13 +175,23 @@ static char *put_json_request(const struct pl_formatter *f, char *at,
   return at;
 }
 
-static char *put_json_worker(char *at, unsigned worker) {
+static char *put_json_process(char *at, unsigned worker) {
   if (worker == PL_RECORD_MASTER)
     return PUT(at, ",\"process\":\"master\"");
   if (worker == PL_RECORD_CONTROL)
     return PUT(at, ",\"process\":\"control\"");
+  if (worker == PL_RECORD_TRIAL)
+    return PUT(at, ",\"process\":\"trial\"");
   at = PUT(at, ",\"worker\":");
   return pl__put_u64(at, worker);
+}
+
+static char *put_json_worker(char *at, const struct pl_record *head) {
+  at = put_json_process(at, head->worker);
+  if (!head->generation)
+    return at;
+  at = PUT(at, ",\"generation\":");
+  return pl__put_u64(at, head->generation);
 }
 
 static char *put_json_access(struct pl_formatter *f, char *at,
@@ -213,7 +225,7 @@ static char *put_json_access(struct pl_formatter *f, char *at,
   *at++ = '"';
   if (a->aborted)
     at = PUT(at, ",\"aborted\":true");
-  at = put_json_worker(at, head->worker);
+  at = put_json_worker(at, head);
   return PUT(at, "}\n");
 }
 
@@ -243,7 +255,7 @@ static char *put_json_log(struct pl_formatter *f, char *at,
   at = put_cut(at, view->message_cut_bytes);
   *at++ = '"';
   at = put_json_request(f, at, head);
-  at = put_json_worker(at, head->worker);
+  at = put_json_worker(at, head);
   while (pl__record_field(view, &field) == 1)
     at = put_json_field(at, &field);
   if (view->fields_left_out) {
@@ -296,6 +308,8 @@ static char *put_console_tail(const struct pl_formatter *f, char *at,
     at = PUT(at, " process=master");
   } else if (head->worker == PL_RECORD_CONTROL) {
     at = PUT(at, " process=control");
+  } else if (head->worker == PL_RECORD_TRIAL) {
+    at = PUT(at, " process=trial");
   } else {
     at = PUT(at, " worker=");
     at = pl__put_u64(at, head->worker);
@@ -383,7 +397,7 @@ static int format_access(struct pl_formatter *f, const void *record,
   int status = pl__record_read_access(record, bytes, &view);
   if (status)
     return status;
-  uint32_t texts = view.access.target.bytes + route_of(f, head->route).bytes;
+  uint32_t texts = view.access.target.bytes + route_of(f, head).bytes;
   status = pl__buf_reserve(out, LINE_BYTES + texts * PL_DIGITS_JSON_FACTOR);
   if (status)
     return status;
@@ -401,7 +415,7 @@ static int format_log(struct pl_formatter *f, const void *record,
   int status = pl__record_read_log(record, bytes, &view);
   if (status || (status = check_fields(view)) != 0)
     return status;
-  uint32_t texts = bytes + route_of(f, head->route).bytes;
+  uint32_t texts = bytes + route_of(f, head).bytes;
   status = pl__buf_reserve(out, LINE_BYTES + view.field_count * FIELD_BYTES +
                                     texts * PL_DIGITS_JSON_FACTOR);
   if (status)

@@ -24,7 +24,7 @@
 enum pl_log_format { PL_LOG_JSON, PL_LOG_CONSOLE };
 
 struct pl_formatter {
-  const struct pl_routes *routes; /* may be NULL: ids are shown */
+  const struct pl_routes *routes; /* all tables; NULL: ids are shown */
   int64_t second;                 /* that `stamp` was made for */
   enum pl_log_format format;
   bool colour; /* console only */

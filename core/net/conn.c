@@ -997,6 +997,13 @@ int pl__net_init(struct pl_net *net, const struct pl_net_limits *limits,
   return 0;
 }
 
+void pl__net_set_limits(struct pl_net *net,
+                        const struct pl_net_limits *limits) {
+  net->limits = *limits;
+  net->limits.seconds[PL_DEADLINE_GATHER] = PL_NET_GATHER_S;
+  pl__deadlines_set(&net->deadlines, net->limits.seconds, net->now);
+}
+
 void pl__net_deinit(struct pl_net *net) {
   PL_ASSERT(net->conn_count == 0);
   pl__free(net->discard);

@@ -87,6 +87,9 @@ int pl__net_init(struct pl_net *net, const struct pl_net_limits *limits,
                  const struct pl_conn_events *events, void *arg,
                  struct pl_slabs *slabs, struct pl_buf_pool *buffers,
                  uint64_t id_seed);
+/* Other limits from now on; those of the parser, and with them the size of
+ * slabs, must be the same. */
+void pl__net_set_limits(struct pl_net *net, const struct pl_net_limits *limits);
 /* No connection may be open. */
 void pl__net_deinit(struct pl_net *net);
 /* Sends the output of this tick, one send per connection. */

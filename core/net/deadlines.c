@@ -9,6 +9,21 @@ void pl__deadlines_init(struct pl_deadlines *all,
   }
 }
 
+void pl__deadlines_set(struct pl_deadlines *all,
+                       const double seconds[PL_DEADLINE_COUNT], double now) {
+  for (int kind = 0; kind < PL_DEADLINE_COUNT; kind++) {
+    double last = now + seconds[kind];
+    struct pl_list *link, *after;
+
+    all->seconds[kind] = seconds[kind];
+    PL_LIST_EACH(link, after, &all->queue[kind]) {
+      struct pl_deadline *d = PL_LIST_ENTRY(link, struct pl_deadline, link);
+      if (d->due > last)
+        d->due = last; /* the queue stays in order */
+    }
+  }
+}
+
 void pl__deadline_arm(struct pl_deadlines *all, struct pl_deadline *d,
                       enum pl_deadline_kind kind, double now) {
   pl__deadline_disarm(d);

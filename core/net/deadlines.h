@@ -47,6 +47,9 @@ typedef void (*pl__deadline_fn)(struct pl_deadline *d,
 
 void pl__deadlines_init(struct pl_deadlines *all,
                         const double seconds[PL_DEADLINE_COUNT]);
+/* Other durations from now on. What is armed is due by them at the latest. */
+void pl__deadlines_set(struct pl_deadlines *all,
+                       const double seconds[PL_DEADLINE_COUNT], double now);
 /* Arms, or arms anew. */
 void pl__deadline_arm(struct pl_deadlines *all, struct pl_deadline *d,
                       enum pl_deadline_kind kind, double now);

@@ -19,21 +19,22 @@ struct pl_quarantine;
 #define PL_BLAME_ROUTES_MAX 64u /* remembered; of more, the latest to kill */
 
 struct pl_blame_row {
+  uint32_t generation; /* of the app, which the route's id is of */
   uint32_t route;
   uint32_t count;                /* kills noted, at most PL_BLAME_KILLS */
   int64_t at_ns[PL_BLAME_KILLS]; /* of the latest, the oldest first */
 };
 
 struct pl_blame {
-  struct pl_quarantine *quarantine; /* borrowed; in the fabric */
-  int64_t quarantine_ns;            /* vm.quarantine; 0: off */
+  struct pl_quarantine *quarantines; /* borrowed; in the fabric: two */
+  int64_t quarantine_ns;             /* vm.quarantine; 0: off */
   struct pl_blame_row rows[PL_BLAME_ROUTES_MAX];
 };
 
-void pl__blame_init(struct pl_blame *b, struct pl_quarantine *quarantine,
+void pl__blame_init(struct pl_blame *b, struct pl_quarantine *quarantines,
                     double quarantine_s);
-/* A worker has died. Returns the route that is refused because of it from now
- * on, or PL_RECORD_NO_ROUTE. */
+/* A worker has died. Returns the route, of the generation that ran it, that is
+ * refused because of it from now on, or PL_RECORD_NO_ROUTE. */
 uint32_t pl__blame_death(struct pl_blame *b, const struct pl_casualty *c);
 
 #endif /* PL_SERVER_BLAME_H */

@@ -58,6 +58,10 @@ static uint32_t route_of(const struct pl_flight *e) {
   return atomic_load_explicit(&e->route, memory_order_relaxed);
 }
 
+static uint32_t generation_of(const struct pl_flight *e) {
+  return atomic_load_explicit(&e->generation, memory_order_relaxed);
+}
+
 const struct pl_flight *pl__casualty_running(const struct pl_casualty *c) {
   const struct pl_flight *e = flight_at(
       c, atomic_load_explicit(&c->flights->running, memory_order_acquire));
@@ -99,6 +103,7 @@ void pl__casualty_head(struct pl_record *head, const struct pl_flight *e) {
   if (!e)
     return;
   head->route = route_of(e);
+  head->generation = generation_of(e);
   head->request_id = atomic_load_explicit(&e->request_id, memory_order_relaxed);
 }
 
@@ -188,7 +193,7 @@ static void put_last_route(struct pl_record_draft *d,
   struct pl_slice pattern = {"", 0};
 
   if (e)
-    pattern = pl__routes_find(c->routes, route_of(e));
+    pattern = pl__routes_lookup(c->routes, generation_of(e), route_of(e));
   if (pattern.bytes)
     pl__record_str(d, PL_SLICE("last_route"), pattern);
 }

@@ -1,25 +1,25 @@
 /* server/child.c - see child.h. */
-#define _GNU_SOURCE /* pipe2 */
 #include "server/child.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/err.h"
 
 void pl__child_init(struct pl_child *c) {
-  *c = (struct pl_child){.status_fd = -1};
+  *c = (struct pl_child){.channel_fd = -1};
 }
 
 int pl__child_start(struct pl_child *c, pl__child_fn run, void *arg) {
-  int fds[2];
+  int fds[2], status;
   pid_t pid;
 
   c->due_ns = 0;
-  if (pipe2(fds, O_CLOEXEC | O_NONBLOCK))
-    return -errno;
+  status = pl__channel_open(fds);
+  if (status)
+    return status;
   fflush(NULL); /* or what is buffered would be written by every child too */
   pid = fork();
   if (pid < 0) {
@@ -37,35 +37,40 @@ int pl__child_start(struct pl_child *c, pl__child_fn run, void *arg) {
   }
   close(fds[1]);
   c->pid = pid;
-  c->status_fd = fds[0];
+  c->channel_fd = fds[0];
   c->ready = c->failed = c->silent = c->stuck = false;
   c->ready_ns = c->kill_ns = 0;
   c->started_ns = pl__clock_monotonic_ns();
   return 0;
 }
 
-int pl__child_hear(struct pl_child *c, struct pl_status *out, int64_t now_ns) {
-  int status = pl__status_read(c->status_fd, out);
+static void channel_close(struct pl_child *c) {
+  if (c->channel_fd >= 0)
+    close(c->channel_fd);
+  c->channel_fd = -1;
+}
 
-  if (status == -EAGAIN)
+int pl__child_hear(struct pl_child *c, struct pl_message *out, int64_t now_ns) {
+  int status = pl__channel_read(c->channel_fd, out);
+
+  if (status == PL_EGONE)
+    channel_close(c); /* it is dead; waitpid knows more */
+  if (status || out->kind != PL_NEWS_STARTED)
     return status;
-  close(c->status_fd);
-  c->status_fd = -1;
-  if (status)
-    return status; /* it is dead; waitpid knows more */
   c->ready = out->code == 0;
   c->failed = !c->ready;
   c->ready_ns = c->ready ? now_ns : 0;
+  c->generation = out->generation;
   return 0;
 }
 
 void pl__child_bury(struct pl_child *c) {
-  if (c->status_fd >= 0)
-    close(c->status_fd);
-  c->status_fd = -1;
+  channel_close(c);
   c->pid = 0;
   c->kill_ns = 0;
   c->ready = c->silent = false;
+  c->generation = 0;
+  c->step = 0;
 }
 
 void pl__child_schedule(struct pl_child *c, int64_t now_ns) {

@@ -13,7 +13,7 @@
 #ifndef PL_SERVER_CHILD_H
 #define PL_SERVER_CHILD_H
 
-#include "server/status.h"
+#include "server/channel.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,28 +24,30 @@
 #define PL_CHILD_LIFE_MS_MIN 500 /* ready for less: it counts as not started */
 
 struct pl_child {
-  pid_t pid;          /* 0: not running */
-  int status_fd;      /* -1 once the child has said how it went */
-  bool ready;         /* it has said so */
-  bool failed;        /* it has said that it cannot start */
-  bool silent;        /* its heart does not beat; see server/pulse.h */
-  bool stuck;         /* so long that it was told to abort */
-  uint32_t deaths;    /* one after the other, each before it has lived */
-  int64_t started_ns; /* monotonic, since when it runs */
-  int64_t ready_ns;   /* monotonic, since when; 0: not ready */
-  int64_t due_ns;     /* when it is started again; 0: it is not */
-  int64_t kill_ns;    /* when it is killed, should it still live; 0: never */
+  pid_t pid;           /* 0: not running */
+  int channel_fd;      /* to it; -1: closed */
+  bool ready;          /* it has said so */
+  bool failed;         /* it has said that it cannot start */
+  bool silent;         /* its heart does not beat; see server/pulse.h */
+  bool stuck;          /* so long that it was told to abort */
+  uint32_t generation; /* of the app, that it serves; 0: none */
+  uint8_t step;        /* of a reload; see server/reload.h */
+  uint32_t deaths;     /* one after the other, each before it has lived */
+  int64_t started_ns;  /* monotonic, since when it runs */
+  int64_t ready_ns;    /* monotonic, since when; 0: not ready */
+  int64_t due_ns;      /* when it is started again; 0: it is not */
+  int64_t kill_ns;     /* when it is killed, should it still live; 0: never */
 };
 
 /* What runs in the new process; its result is the exit code. */
-typedef int (*pl__child_fn)(void *arg, int status_fd);
+typedef int (*pl__child_fn)(void *arg, int channel_fd);
 
 void pl__child_init(struct pl_child *c);
 /* Forks. Returns 0, or a negated errno with nothing started. */
 int pl__child_start(struct pl_child *c, pl__child_fn run, void *arg);
-/* Reads what it has to say. Returns as pl__status_read; but for -EAGAIN it says
- * no more, and ready or failed is set if it had something to say. */
-int pl__child_hear(struct pl_child *c, struct pl_status *out, int64_t now_ns);
+/* Reads one message of it. Returns as pl__channel_read; PL_EGONE closes the
+ * channel. Of PL_NEWS_STARTED ready or failed is set. */
+int pl__child_hear(struct pl_child *c, struct pl_message *out, int64_t now_ns);
 /* It was reaped: forgets the process, whose `stuck` stays until the next. */
 void pl__child_bury(struct pl_child *c);
 /* Sets when it is started again. */

@@ -534,6 +534,52 @@ int pl__config_resolve(const struct pl_config_input *in, struct pl_config *out,
   return status;
 }
 
+static size_t room_for(const char *text) { return text ? strlen(text) + 1 : 0; }
+
+static const char *copy_text(char **to, const char *text) {
+  char *at = *to;
+
+  if (!text)
+    return NULL;
+  memcpy(at, text, strlen(text) + 1);
+  *to = at + strlen(text) + 1;
+  return at;
+}
+
+int pl__config_input_copy(struct pl_config_input *out,
+                          const struct pl_config_input *in, void **memory) {
+  size_t list_bytes = in->override_count * sizeof(char *);
+  size_t bytes = list_bytes + room_for(in->app) + room_for(in->file);
+  const char **list;
+  char *to;
+
+  for (uint32_t i = 0; i < in->override_count; i++)
+    bytes += room_for(in->overrides[i]);
+  *memory = pl__alloc(bytes);
+  if (!*memory)
+    return PL_ENOMEM;
+  list = *memory;
+  to = (char *)*memory + list_bytes;
+  *out = *in;
+  out->app = copy_text(&to, in->app);
+  out->file = copy_text(&to, in->file);
+  out->overrides = list;
+  for (uint32_t i = 0; i < in->override_count; i++)
+    list[i] = copy_text(&to, in->overrides[i]);
+  return 0;
+}
+
+int pl__config_copy(struct pl_config *out, const struct pl_config *c) {
+  *out = *c;
+  if (!c->settings_json)
+    return 0;
+  out->settings_json = pl__alloc((size_t)c->settings_bytes + 1);
+  if (!out->settings_json)
+    return PL_ENOMEM;
+  memcpy(out->settings_json, c->settings_json, (size_t)c->settings_bytes + 1);
+  return 0;
+}
+
 void pl__config_deinit(struct pl_config *c) {
   pl__free(c->settings_json);
   c->settings_json = NULL;

@@ -98,6 +98,9 @@ struct pl_config {
   bool log_access;
   char log_output[PL_CONFIG_PATH_BYTES]; /* "stdout", "stderr" or a path */
 
+  /* generation_header */
+  bool generation_header; /* responses say which generation has made them */
+
   /* admin.listen */
   struct pl_address admin_listen;
   bool admin_on; /* else admin_listen says nothing */
@@ -135,6 +138,14 @@ struct pl_config_input {
  */
 int pl__config_resolve(const struct pl_config_input *in, struct pl_config *out,
                        char *err);
+
+/* A copy of what `in` points at, but for the environment, in one piece of
+ * memory: *memory, to be freed with pl__free.  Returns 0 or PL_ENOMEM. */
+int pl__config_input_copy(struct pl_config_input *out,
+                          const struct pl_config_input *in, void **memory);
+
+/* A copy that owns what it holds. Returns 0 or PL_ENOMEM. */
+int pl__config_copy(struct pl_config *out, const struct pl_config *c);
 
 /* Frees what pl__config_resolve allocated. */
 void pl__config_deinit(struct pl_config *c);

@@ -21,9 +21,9 @@
 #include "base/err.h"
 #include "log/drain.h"
 #include "perilune.h"
+#include "server/channel.h"
 #include "server/config.h"
 #include "server/layout.h"
-#include "server/status.h"
 
 #define LINGER_MS 10
 #define BLOCKED_MS 50
@@ -68,10 +68,10 @@ static int rings_add(struct control *c) {
     status = pl__layout_ring(fabric, i, &ring);
     status = status ? status : pl__drain_add(&c->drain, ring, (uint16_t)i);
   }
-  for (uint32_t i = 0; i < 2 && !status; i++) {
-    uint32_t who = i ? PL_RECORD_CONTROL : PL_RECORD_MASTER;
+  for (uint32_t i = 0; i < PL_LAYOUT_OTHERS && !status; i++) {
+    uint16_t who = pl__layout_others[i];
     status = pl__layout_ring(fabric, who, &ring);
-    status = status ? status : pl__drain_add(&c->drain, ring, (uint16_t)who);
+    status = status ? status : pl__drain_add(&c->drain, ring, who);
   }
   return status;
 }
@@ -153,12 +153,12 @@ static void control_loop(struct control *c) {
 
 int pl__control_main(const struct pl_control_args *args) {
   struct control c = {.args = args, .signal_fd = -1};
-  char error[PL_STATUS_TEXT_BYTES] = "";
+  char error[PL_MESSAGE_TEXT_BYTES] = "";
   int status;
 
   prctl(PR_SET_NAME, "perilune-ctl");
   status = control_open(&c, error, sizeof(error));
-  pl__status_send(args->status_fd, status, error);
+  pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 0, status, error);
   if (status)
     return 1;
   control_loop(&c);

@@ -16,7 +16,7 @@ struct pl_fabric;
 struct pl_control_args {
   const struct pl_config *config;
   const struct pl_fabric *fabric;
-  int status_fd;   /* for pl__status_send; closed by it */
+  int channel_fd;  /* to the master */
   int wake_fd;     /* the eventfd that writers of rings wake us by */
   int lifeline_fd; /* end of file: the master is gone */
 };

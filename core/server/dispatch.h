@@ -1,4 +1,4 @@
-/* server/dispatch.h - the joint of net and vm: connections, run queue, VM.
+/* server/dispatch.h - the joint of net and vm: connections and generations.
  *
  * Everything that serves requests in one process, without listening sockets:
  * a worker adds those, a tool adds connections in memory (server/inject.h).
@@ -15,28 +15,22 @@
 #include "fabric/ring.h"
 #include "fabric/slabs.h"
 #include "net/conn.h"
-#include "vm/vm.h"
+#include "server/generation.h"
 
 struct pl_config;
-struct pl_flights;
 struct pl_inject;
-struct pl_marks;
-struct pl_quarantine;
-
-#define PL_DISPATCH_VALUES_MAX 80 /* configuration keys that Lua can read */
 
 struct pl_dispatch_options {
   const struct pl_config *config; /* borrowed */
   void *slabs;                    /* the section, page-aligned */
   uint32_t slab_count;            /* slabs of pl__net_slab_bytes */
   uint32_t slab_bytes;
-  struct pl_ring *log;              /* NULL: a tool, records go to stderr */
-  int log_wake_fd;                  /* of its reader */
-  uint32_t worker;                  /* index; UINT32_MAX: a tool */
-  struct pl_flights *flights;       /* NULL: nobody looks */
-  struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
-  struct pl_marks *long_runs;       /* NULL: told for each one */
-  struct pl_inject *inject;         /* tools; NULL: none */
+  struct pl_ring *log;      /* NULL: a tool, records go to stderr */
+  int log_wake_fd;          /* of its reader */
+  uint32_t worker;          /* index; UINT32_MAX: a tool */
+  struct pl_inject *inject; /* tools; NULL: none */
+  /* The first one; dispatch and config are filled in. */
+  struct pl_generation_options generation;
   /* Tools: text for the user. */
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);
   void *output_arg;
@@ -44,20 +38,17 @@ struct pl_dispatch_options {
 
 struct pl_dispatch {
   struct pl_net net;
-  struct pl_vm vm;
+  struct pl_generation *now;     /* that new requests go to */
+  struct pl_generation *old;     /* that ends what it has begun; NULL: none */
+  struct pl_generation **owners; /* by slot, of requests; NULL: refused */
   struct pl_slabs slabs;
   struct pl_buf_pool buffers;
-  const struct pl_config *config;
+  const struct pl_config *config; /* of `now` */
   struct pl_ring_writer log;
   bool has_log;
   bool log_access;
   bool log_stalled; /* the log's reader takes nothing */
   uint32_t worker;
-  uint32_t site;         /* of connections by sockets */
-  struct pl_req **queue; /* ring of requests that may be handled */
-  uint32_t queue_cap;
-  uint32_t queue_head;
-  uint32_t queue_count;
   uint32_t running;       /* requests that a runner has */
   uint64_t request_count; /* handled or refused so far */
   double time_offset;     /* seconds that a spec has moved the clocks by */
@@ -68,7 +59,6 @@ struct pl_dispatch {
   void *output_arg;
   int quit_code; /* tools: what core.exit was called with */
   bool quit;
-  struct pl_vm_value values[PL_DISPATCH_VALUES_MAX];
 };
 
 /* Bytes of a slab for these limits: what the fabric must be made with. */
@@ -80,6 +70,13 @@ int pl__dispatch_open(struct pl_dispatch *d,
                       const struct pl_dispatch_options *options, char *err);
 /* All connections must be closed. */
 void pl__dispatch_close(struct pl_dispatch *d);
+
+/* New requests go to `g`, which is loaded, from now on; the one before it is
+ * retired.  There must be no `old` one. */
+void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g);
+/* Takes out the old generation once nothing of it runs any more, to be closed;
+ * NULL: there is none such. */
+struct pl_generation *pl__dispatch_take_old(struct pl_dispatch *d);
 
 /* Reads the clocks; before each turn, and before sockets are read. */
 void pl__dispatch_tick(struct pl_dispatch *d);

@@ -145,7 +145,7 @@ bool pl__inject_turn(struct pl_inject *i) {
       continue;
     }
     if (c->memory.out.bytes || c->memory.shut || c->news)
-      pl__vm_on_injected(&i->dispatch->vm, (int)n);
+      pl__vm_on_injected(&i->dispatch->now->vm, (int)n);
     c->news = false;
   }
   return any;

@@ -119,6 +119,10 @@ const struct pl_key pl__keys[] = {
     STRING("log.output", "LOG_OUTPUT", log_output, "stdout", 1,
            "stdout, stderr or the path of a file"),
 
+    OTHER("generation_header", "GENERATION_HEADER", PL_KEY_BOOL,
+          generation_header, "true", 0, 0,
+          "whether responses say which generation of the app has made them"),
+
     OTHER("admin.listen", "ADMIN_LISTEN", PL_KEY_ADDRESS, admin_listen, "off",
           0, 0, "address of the admin plane, never the public one"),
 };

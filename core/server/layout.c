@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "fabric/bundle.h"
 #include "fabric/flights.h"
 #include "fabric/map.h"
 #include "fabric/marks.h"
@@ -19,13 +20,18 @@
 #include "server/dispatch.h"
 
 #define BEAT_VERSION 2u
+#define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 4
-#define SECTIONS_OF_ALL 6
+#define SECTIONS_OF_ALL 10
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
+#define LOG_TRIAL "log.trial"
+
+const uint16_t pl__layout_others[PL_LAYOUT_OTHERS] = {
+    PL_RECORD_MASTER, PL_RECORD_CONTROL, PL_RECORD_TRIAL};
 
 static void section_name(struct pl_fabric_section *s, const char *name) {
   memcpy(s->name, name, strlen(name) + 1);
@@ -67,6 +73,8 @@ static uint32_t sections_describe(const struct pl_config *config,
   ring_describe(&s[n++], OWN_RING_BYTES);
   section_name(&s[n], LOG_CONTROL);
   ring_describe(&s[n++], OWN_RING_BYTES);
+  section_name(&s[n], LOG_TRIAL);
+  ring_describe(&s[n++], OWN_RING_BYTES);
   section_name(&s[n], "beats");
   s[n].version = BEAT_VERSION;
   s[n].element_bytes = sizeof(struct pl_beat);
@@ -74,15 +82,25 @@ static uint32_t sections_describe(const struct pl_config *config,
   section_name(&s[n], "routes");
   s[n].version = PL_ROUTES_VERSION;
   s[n].element_bytes = sizeof(struct pl_routes);
-  s[n++].element_count = 1;
+  s[n++].element_count = PL_ROUTES_TABLES;
   section_name(&s[n], "long_runs");
   s[n].version = PL_MARKS_VERSION;
   s[n].element_bytes = sizeof(struct pl_marks);
-  s[n++].element_count = 1;
+  s[n++].element_count = 2;
   section_name(&s[n], "quarantine");
   s[n].version = PL_QUARANTINE_VERSION;
   s[n].element_bytes = sizeof(struct pl_quarantine);
+  s[n++].element_count = 2;
+  section_name(&s[n], "state");
+  s[n].version = STATE_VERSION;
+  s[n].element_bytes = sizeof(struct pl_server_state);
   s[n++].element_count = 1;
+  for (int i = 0; i < 2; i++) {
+    pl__fabric_name(&s[n], "bundle", i);
+    s[n].version = PL_BUNDLE_VERSION;
+    s[n].element_bytes = 1;
+    s[n++].element_count = PL_LIMIT_BUNDLE_BYTES;
+  }
   return n;
 }
 
@@ -95,10 +113,11 @@ static int rings_init(const struct pl_fabric *f,
     status = pl__layout_ring(f, i, &ring);
     status = status ? status : pl__ring_init(ring, PL_LIMIT_LOG_RING_BYTES);
   }
-  status = status ? status : pl__layout_ring(f, PL_RECORD_MASTER, &ring);
-  status = status ? status : pl__ring_init(ring, OWN_RING_BYTES);
-  status = status ? status : pl__layout_ring(f, PL_RECORD_CONTROL, &ring);
-  return status ? status : pl__ring_init(ring, OWN_RING_BYTES);
+  for (uint32_t i = 0; i < PL_LAYOUT_OTHERS && !status; i++) {
+    status = pl__layout_ring(f, pl__layout_others[i], &ring);
+    status = status ? status : pl__ring_init(ring, OWN_RING_BYTES);
+  }
+  return status;
 }
 
 int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
@@ -133,6 +152,8 @@ int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
     status = pl__fabric_find(f, LOG_MASTER, PL_RING_VERSION, 1, &at, NULL);
   else if (worker == PL_RECORD_CONTROL)
     status = pl__fabric_find(f, LOG_CONTROL, PL_RING_VERSION, 1, &at, NULL);
+  else if (worker == PL_RECORD_TRIAL)
+    status = pl__fabric_find(f, LOG_TRIAL, PL_RING_VERSION, 1, &at, NULL);
   else
     status = pl__fabric_find_number(f, "log", (int)worker, PL_RING_VERSION, 1,
                                     &at, NULL);
@@ -195,8 +216,8 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
   return status;
 }
 
-int pl__layout_quarantine(const struct pl_fabric *f,
-                          struct pl_quarantine **out) {
+int pl__layout_quarantines(const struct pl_fabric *f,
+                           struct pl_quarantine **out) {
   void *at;
   int status = pl__fabric_find(f, "quarantine", PL_QUARANTINE_VERSION,
                                sizeof(struct pl_quarantine), &at, NULL);
@@ -205,13 +226,53 @@ int pl__layout_quarantine(const struct pl_fabric *f,
   return status;
 }
 
-int pl__layout_long_runs(const struct pl_fabric *f, struct pl_marks **out) {
+int pl__layout_long_runs(const struct pl_fabric *f, uint32_t generation,
+                         struct pl_marks **out) {
   void *at;
   int status = pl__fabric_find(f, "long_runs", PL_MARKS_VERSION,
                                sizeof(struct pl_marks), &at, NULL);
   if (!status)
+    *out = (struct pl_marks *)at + generation % 2;
+  return status;
+}
+
+int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out) {
+  void *at;
+  int status = pl__fabric_find(f, "state", STATE_VERSION,
+                               sizeof(struct pl_server_state), &at, NULL);
+  if (!status)
     *out = at;
   return status;
+}
+
+int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
+                      struct pl_bundle **out) {
+  void *at;
+  int status = pl__fabric_find_number(f, "bundle", (int)(generation % 2),
+                                      PL_BUNDLE_VERSION, 1, &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_begin(const struct pl_fabric *f, uint32_t generation) {
+  struct pl_quarantine *quarantines;
+  struct pl_bundle *bundle;
+  struct pl_routes *routes;
+  struct pl_marks *marks;
+  int status = pl__layout_quarantines(f, &quarantines);
+
+  status = status ? status : pl__layout_routes(f, &routes);
+  status = status ? status : pl__layout_long_runs(f, generation, &marks);
+  status = status ? status : pl__layout_bundle(f, generation, &bundle);
+  if (status)
+    return status;
+  pl__quarantine_clear(pl__quarantine_of(quarantines, generation));
+  pl__marks_clear(marks);
+  pl__routes_begin(routes, generation);
+  pl__bundle_init(bundle, PL_LIMIT_BUNDLE_BYTES);
+  pl__bundle_begin(bundle, generation);
+  return 0;
 }
 
 static void beat_renew(struct pl_beat *beat) {

@@ -1,13 +1,21 @@
 /* server/layout.h - which sections the fabric of a server has.
  *
- *   log.N, log.master, log.control   struct pl_ring: records on their way out
+ *   log.N, log.master, log.control,  struct pl_ring: records on their way out
+ *   log.trial
  *   slabs.N                          receive buffers of worker N
  *   flights.N                        struct pl_flights: what it has in hand
  *   crash.N                          struct pl_crash: how it died
  *   beats                            struct pl_beat, one per worker
- *   routes                           struct pl_routes: patterns by route id
+ *   state                            struct pl_server_state: what all look at
+ *   routes                           struct pl_routes: patterns by route id, of
+ *                                    the last generations
  *   quarantine                       struct pl_quarantine: routes refused
  *   long_runs                        struct pl_marks: routes told to be slow
+ *   bundle.0, bundle.1               struct pl_bundle: what a generation is
+ *                                    made of
+ *
+ * The last three are there twice: at most two generations live, and they have
+ * numbers one after the other.
  *
  * Made by the master before the first fork.  What a section holds is its
  * owner's matter; here are only names, versions and sizes.
@@ -18,6 +26,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+struct pl_bundle;
 struct pl_config;
 struct pl_crash;
 struct pl_fabric;
@@ -42,6 +51,13 @@ struct pl_beat {
   _Atomic uint32_t is_last;    /* none comes after it: the server ends */
 };
 
+/* What the master says to all. Relaxed. */
+struct pl_server_state {
+  _Alignas(64) _Atomic uint32_t generation; /* committed last; 0: none yet */
+  _Atomic uint32_t log_level;               /* least that is written */
+  _Atomic uint32_t reload_failed; /* what was loaded last was rejected */
+};
+
 /* Makes the fabric of a server and its empty rings.
  *
  *   error  PL_FABRIC_ERROR_BYTES; a sentence on failure
@@ -50,7 +66,11 @@ struct pl_beat {
 int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
                     char *error);
 
-/* The ring of a worker, or of PL_RECORD_MASTER, PL_RECORD_CONTROL. These and
+/* Who has a ring beside the workers: their numbers in records. */
+#define PL_LAYOUT_OTHERS 3u
+extern const uint16_t pl__layout_others[PL_LAYOUT_OTHERS];
+
+/* The ring of a worker, or of one of pl__layout_others. These and
  * the following return 0, or what pl__fabric_find returns. */
 int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
                     struct pl_ring **out);
@@ -64,9 +84,18 @@ int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
                        struct pl_flights **out);
 int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
                      struct pl_crash **out);
-int pl__layout_quarantine(const struct pl_fabric *f,
-                          struct pl_quarantine **out);
-int pl__layout_long_runs(const struct pl_fabric *f, struct pl_marks **out);
+/* Both, for pl__quarantine_of. */
+int pl__layout_quarantines(const struct pl_fabric *f,
+                           struct pl_quarantine **out);
+int pl__layout_long_runs(const struct pl_fabric *f, uint32_t generation,
+                         struct pl_marks **out);
+int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out);
+int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
+                      struct pl_bundle **out);
+
+/* By the master, before anything loads that generation, while the one two
+ * before it is no more: what belongs to a generation is empty. */
+int pl__layout_begin(const struct pl_fabric *f, uint32_t generation);
 
 /* By the master, before each start of a worker: no beat, no flight, no crash.
  * What the master has said to it stays. Returns as the above. */

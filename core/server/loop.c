@@ -41,7 +41,8 @@ static void loop_turn(struct pl_loop *l) {
     more = l->before_turn(l->arg);
   more = pl__dispatch_turn(l->dispatch, l->was_idle) || more;
   if (l->before_turn)
-    more = l->before_turn(l->arg) || more || pl__vm_is_ready(&l->dispatch->vm);
+    more = l->before_turn(l->arg) || more ||
+           pl__vm_is_ready(&l->dispatch->now->vm);
   if (l->after_turn)
     l->after_turn(l->arg);
   loop_schedule(l, more);

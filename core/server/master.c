@@ -1,5 +1,6 @@
 /* server/master.c - the life of a server's processes.
  *
+ *        the app loads,
  *          all ready            TERM, INT         pre_drain over
  * STARTING ---------> SERVING ----------> PRE_DRAIN ------------> DRAINING
  *    |                                                               |
@@ -13,7 +14,7 @@
  *  TERM or INT a second time leads from PRE_DRAIN and DRAINING to KILLING.
  *
  *  state      a dead worker is   sockets   may last
- *  STARTING   a failure          open      vm.load_timeout, which workers keep
+ *  STARTING   a failure          open      vm.load_timeout, twice
  *  SERVING    replaced           open      for ever
  *  PRE_DRAIN  replaced           open      timeouts.pre_drain
  *  DRAINING   forgotten          closed    timeouts.drain and DRAIN_GRACE_MS
@@ -61,7 +62,8 @@
 #include "server/layout.h"
 #include "server/listeners.h"
 #include "server/lockfile.h"
-#include "server/status.h"
+#include "server/reload.h"
+#include "server/trial.h"
 #include "server/watch.h"
 #include "server/worker.h"
 
@@ -75,13 +77,15 @@ enum master_state { STARTING, SERVING, PRE_DRAIN, DRAINING, KILLING, ENDING };
 
 struct master {
   const struct pl_master_options *options;
-  const struct pl_config *config;
-  struct pl_error *error; /* may be NULL */
+  const struct pl_config *config; /* of the generation that serves */
+  struct pl_config owned;         /* it, once there was a reload */
+  struct pl_error *error;         /* may be NULL */
   enum master_state state;
   int result;                /* what pl__master_run returns */
   int64_t due_ns;            /* the state ends; 0: it does not end by time */
   struct pl_child *children; /* workers, then control */
   struct pl_watch watch;
+  struct pl_reload reload;
   struct pl_fabric fabric;
   struct pl_listeners listeners;
   struct pl_lockfile lock;
@@ -207,8 +211,10 @@ static const char *child_kind(struct master *m, const struct pl_child *c) {
 /* Closes in a child what is the master's (invariant 4). */
 static void master_close_in_child(struct master *m, bool is_control) {
   for (uint32_t i = 0; i <= m->config->workers; i++)
-    if (m->children[i].status_fd >= 0)
-      close(m->children[i].status_fd);
+    if (m->children[i].channel_fd >= 0)
+      close(m->children[i].channel_fd);
+  if (m->reload.trial.channel_fd >= 0)
+    close(m->reload.trial.channel_fd);
   if (is_control)
     pl__listeners_forget(&m->listeners);
   pl__lockfile_forget(&m->lock);
@@ -216,7 +222,7 @@ static void master_close_in_child(struct master *m, bool is_control) {
   close(m->lifeline[1]);
 }
 
-static int worker_run(struct master *m, uint32_t index, int status_fd) {
+static int worker_run(struct master *m, uint32_t index, int channel_fd) {
   struct pl_worker_args args = {.index = index,
                                 .config = m->config,
                                 .fabric = &m->fabric,
@@ -224,18 +230,17 @@ static int worker_run(struct master *m, uint32_t index, int status_fd) {
                                     pl__listeners_of(&m->listeners, index),
                                 .listen_count = m->listeners.address_count,
                                 .listeners = &m->listeners,
-                                .status_fd = status_fd,
-                                .log_wake_fd = m->wake_fd,
-                                .app_path = m->config->app_file};
+                                .channel_fd = channel_fd,
+                                .log_wake_fd = m->wake_fd};
 
   close(m->lifeline[0]);
   return m->options->worker_main(&args);
 }
 
-static int control_run(struct master *m, int status_fd) {
+static int control_run(struct master *m, int channel_fd) {
   struct pl_control_args args = {.config = m->config,
                                  .fabric = &m->fabric,
-                                 .status_fd = status_fd,
+                                 .channel_fd = channel_fd,
                                  .wake_fd = m->wake_fd,
                                  .lifeline_fd = m->lifeline[0]};
 
@@ -250,7 +255,7 @@ struct birth {
 };
 
 /* What happens in the child after the fork; its exit code. */
-static int child_run(void *arg, int status_fd) {
+static int child_run(void *arg, int channel_fd) {
   struct birth *birth = arg;
   struct master *m = birth->m;
   bool is_control = birth->index == m->config->workers;
@@ -262,8 +267,8 @@ static int child_run(void *arg, int status_fd) {
       return 1;
   }
   master_close_in_child(m, is_control);
-  return is_control ? control_run(m, status_fd)
-                    : worker_run(m, birth->index, status_fd);
+  return is_control ? control_run(m, channel_fd)
+                    : worker_run(m, birth->index, channel_fd);
 }
 
 static int child_start(struct master *m, struct pl_child *c) {
@@ -273,6 +278,32 @@ static int child_start(struct master *m, struct pl_child *c) {
   if (c != control_of(m))
     pl__layout_renew(&m->fabric, birth.index);
   return pl__child_start(c, child_run, &birth);
+}
+
+static int trial_run(void *arg, int channel_fd) {
+  struct birth *birth = arg;
+  struct master *m = birth->m;
+  struct pl_trial_args args = {.config = m->config,
+                               .input = m->reload.committed ? m->options->input
+                                                            : NULL,
+                               .fabric = &m->fabric,
+                               .generation = birth->index,
+                               .channel_fd = channel_fd,
+                               .log_wake_fd = m->wake_fd};
+
+  signals_reset_in_child();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != birth->master)
+    return 1;
+  master_close_in_child(m, true);
+  close(m->lifeline[0]);
+  return m->options->trial_main(&args);
+}
+
+static int trial_start(void *arg, struct pl_child *trial, uint32_t generation) {
+  struct birth birth = {.m = arg, .index = generation, .master = getpid()};
+
+  return pl__child_start(trial, trial_run, &birth);
 }
 
 static void workers_signal(struct master *m, int number) {
@@ -326,6 +357,7 @@ static void workers_forget(struct master *m) {
 
 static void killing_enter(struct master *m) {
   m->state = KILLING;
+  pl__reload_stop(&m->reload);
   m->due_ns = 0;
   pl__listeners_stop(&m->listeners);
   workers_forget(m);
@@ -334,6 +366,7 @@ static void killing_enter(struct master *m) {
 
 static void draining_enter(struct master *m) {
   m->state = DRAINING;
+  pl__reload_stop(&m->reload);
   m->due_ns = in_seconds(m->config->timeout_drain_s) +
               (int64_t)DRAIN_GRACE_MS * PL_NS_PER_MS;
   pl__watch_end(&m->watch);
@@ -440,21 +473,57 @@ static void on_stop_signal(struct master *m) {
   }
 }
 
-static void on_child_message(struct master *m, struct pl_child *c) {
-  struct pl_status message;
-
-  if (pl__child_hear(c, &message, pl__clock_monotonic_ns()))
-    return;
+static void on_started(struct master *m, struct pl_child *c,
+                       const struct pl_message *message) {
   pl__watch_mark(&m->watch, m->state != STARTING);
   if (c->ready && m->state == ENDING)
     kill(c->pid, SIGTERM);
   if (c->failed && m->state == STARTING)
-    start_fail(m, message.code, message.text);
+    start_fail(m, message->code, message->text);
   else if (c->failed)
     master_log(m, PL_LEVEL_ERROR, "a process does not start", "reason",
-               message.text);
+               message->text);
   else if (m->state == STARTING && children_ready(m))
     serving_enter(m);
+}
+
+static void on_child_messages(struct master *m, struct pl_child *c) {
+  struct pl_message message;
+
+  while (c->channel_fd >= 0 &&
+         pl__child_hear(c, &message, pl__clock_monotonic_ns()) == 0) {
+    if (message.kind == PL_NEWS_STARTED)
+      on_started(m, c, &message);
+    if (c != control_of(m))
+      pl__reload_on_news(&m->reload, c, &message);
+  }
+}
+
+static void workers_start(struct master *m) {
+  for (uint32_t i = 0; i < m->config->workers && m->state == STARTING; i++)
+    if (child_start(m, &m->children[i]))
+      start_fail(m, PL_EFAIL, "cannot start a process: no memory, or too many");
+}
+
+/* The configuration of a generation that is committed. */
+static void on_commit(void *arg, struct pl_config *config) {
+  struct master *m = arg;
+
+  pl__config_deinit(&m->owned);
+  m->owned = *config;
+  m->config = &m->owned;
+  pl__watch_use(&m->watch, m->config, m->reload.committed);
+}
+
+static void on_reload_end(void *arg, const struct pl_reload_result *result) {
+  struct master *m = arg;
+
+  if (m->state != STARTING)
+    return;
+  if (result->code)
+    start_fail(m, result->code, result->text);
+  else
+    workers_start(m);
 }
 
 static void death_describe(struct master *m, const struct pl_child *c,
@@ -487,8 +556,8 @@ static void death_tell(struct master *m, struct pl_child *c, int status,
 static void on_child_death(struct master *m, struct pl_child *c, int status) {
   char text[256];
 
-  if (c->status_fd >= 0)
-    on_child_message(m, c); /* it may have said why */
+  if (c->channel_fd >= 0)
+    on_child_messages(m, c); /* it may have said why */
   death_describe(m, c, status, text, sizeof(text));
   death_tell(m, c, status, text);
   pl__child_bury(c);
@@ -507,6 +576,7 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
       pl__child_schedule(c, pl__clock_monotonic_ns());
   }
   pl__watch_mark(&m->watch, m->state != STARTING);
+  pl__reload_on_death(&m->reload);
 }
 
 static void reap(struct master *m) {
@@ -514,18 +584,24 @@ static void reap(struct master *m) {
   pid_t pid;
 
   /* As the first process of a container we get everybody's children. */
-  while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+  while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    if (pid == m->reload.trial.pid)
+      pl__reload_on_trial_death(&m->reload, status);
     for (uint32_t i = 0; i <= m->config->workers; i++)
       if (m->children[i].pid == pid)
         on_child_death(m, &m->children[i], status);
+  }
 }
 
 static void on_signals(struct master *m) {
   struct signalfd_siginfo info;
 
-  while (read(m->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+  while (read(m->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
     if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
       on_stop_signal(m);
+    if (info.ssi_signo == SIGHUP && m->state == SERVING)
+      pl__reload_begin(&m->reload);
+  }
   /* Signals of one number melt into one: ask always. */
   reap(m);
 }
@@ -547,7 +623,7 @@ static int64_t earlier(int64_t a, int64_t b) {
 }
 
 static int wait_ms(struct master *m, int64_t now) {
-  int64_t due = m->due_ns, ms;
+  int64_t due = earlier(m->due_ns, pl__reload_due(&m->reload)), ms;
 
   for (uint32_t i = 0; i <= m->config->workers; i++)
     due = earlier(due, m->children[i].due_ns);
@@ -565,7 +641,7 @@ static bool is_over(struct master *m) {
   if ((m->state == KILLING || m->state == DRAINING) && workers_alive(m) == 0)
     ending_enter(m);
   return m->state == ENDING && control_of(m)->pid <= 0 &&
-         !control_of(m)->due_ns;
+         !control_of(m)->due_ns && m->reload.trial.pid <= 0;
 }
 
 static void master_loop(struct master *m, struct pollfd *fds) {
@@ -579,16 +655,18 @@ static void master_loop(struct master *m, struct pollfd *fds) {
     }
     workers_restart_due(m, now);
     pl__watch_look(&m->watch, m->state != STARTING, now);
+    pl__reload_on_time(&m->reload, now);
     fds[0] = (struct pollfd){.fd = m->signal_fd, .events = POLLIN};
+    fds[count++] = /* -1 is passed over */
+        (struct pollfd){.fd = m->reload.trial.channel_fd, .events = POLLIN};
     for (uint32_t i = 0; i <= m->config->workers; i++)
-      if (m->children[i].status_fd >= 0)
-        fds[count++] =
-            (struct pollfd){.fd = m->children[i].status_fd, .events = POLLIN};
+      fds[count++] =
+          (struct pollfd){.fd = m->children[i].channel_fd, .events = POLLIN};
     if (poll(fds, count, wait_ms(m, now)) < 0 && errno != EINTR)
       poll(NULL, 0, RETRY_MS); /* out of memory: do not spin */
+    pl__reload_on_trial(&m->reload);
     for (uint32_t i = 0; i <= m->config->workers; i++)
-      if (m->children[i].status_fd >= 0)
-        on_child_message(m, &m->children[i]);
+      on_child_messages(m, &m->children[i]);
     on_signals(m);
   }
 }
@@ -623,6 +701,19 @@ static int listeners_make(struct master *m) {
                 : 0;
 }
 
+static int reload_make(struct master *m) {
+  struct pl_reload_options options = {.fabric = &m->fabric,
+                                      .workers = m->children,
+                                      .worker_count = m->config->workers,
+                                      .log = &m->log,
+                                      .start_trial = trial_start,
+                                      .on_commit = on_commit,
+                                      .on_end = on_reload_end,
+                                      .arg = m};
+
+  return pl__reload_init(&m->reload, &options, m->config->vm_load_timeout_s);
+}
+
 static int fabric_make(struct master *m) {
   char text[PL_FABRIC_ERROR_BYTES];
   struct pl_ring *ring;
@@ -640,7 +731,7 @@ static int fabric_make(struct master *m) {
     return pl__error_set(m->error, status, NULL);
   }
   pl__ring_writer_init(&m->log, ring, m->wake_fd);
-  return 0;
+  return reload_make(m);
 }
 
 static int wires_make(struct master *m) {
@@ -660,14 +751,13 @@ static void wires_close(struct master *m) {
   close(m->lifeline[1]);
 }
 
+/* Control first: what is said while the app loads has to come out.  Workers
+ * follow when it has been tried. */
 static void children_start(struct master *m) {
-  for (uint32_t i = 0; i <= m->config->workers && m->state == STARTING; i++) {
-    /* Control first: what workers say while they load has to come out. */
-    uint32_t index = i ? i - 1 : m->config->workers;
-    int status = child_start(m, &m->children[index]);
-    if (status)
-      start_fail(m, PL_EFAIL, "cannot start a process: no memory, or too many");
-  }
+  if (child_start(m, control_of(m)))
+    start_fail(m, PL_EFAIL, "cannot start a process: no memory, or too many");
+  else
+    pl__reload_begin(&m->reload);
 }
 
 static int children_make(struct master *m) {
@@ -691,7 +781,7 @@ int pl__master_run(const struct pl_master_options *options,
   pl__error_clear(error);
   descriptors_raise();
   signals_ignore(&m);
-  fds = pl__alloc((m.config->workers + 2) * sizeof(*fds));
+  fds = pl__alloc((m.config->workers + 3) * sizeof(*fds));
   if (!fds) {
     status = pl__error_set(error, PL_ENOMEM, NULL);
     goto fail_fds;
@@ -716,6 +806,7 @@ int pl__master_run(const struct pl_master_options *options,
 
   signals_close(&m);
 fail_signals:
+  pl__config_deinit(&m.owned);
   pl__watch_deinit(&m.watch);
   pl__fabric_close(&m.fabric);
 fail_fabric:

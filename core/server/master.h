@@ -12,12 +12,18 @@
 
 struct pl_config;
 struct pl_error;
+struct pl_config_input;
+struct pl_trial_args;
 struct pl_worker_args;
 
 struct pl_master_options {
-  const struct pl_config *config; /* borrowed */
+  const struct pl_config *config; /* to begin with; borrowed */
+  /* What a reload makes the next one from; NULL: it stays as it is. */
+  const struct pl_config_input *input;
   /* What a worker process does; its result is the process's exit code. */
   int (*worker_main)(const struct pl_worker_args *args);
+  /* What a process does that tries a generation out, likewise. */
+  int (*trial_main)(const struct pl_trial_args *args);
   /* Gets one line of text for people, with its newline. */
   void (*on_message)(void *arg, const char *text, size_t bytes);
   void *arg;

@@ -20,6 +20,7 @@
 #include "server/lockfile.h"
 #include "server/master.h"
 #include "server/tool.h"
+#include "server/trial.h"
 #include "server/worker.h"
 
 #define DUMP_BYTES_MAX 1048576
@@ -34,6 +35,8 @@ struct pl_server {
   pl_output_fn on_output;
   void *output_arg;
   struct pl_config config;
+  struct pl_config_input input; /* it was made from, for reloads */
+  void *input_memory;
 };
 
 /* ---- output -------------------------------------------------------------- */
@@ -145,6 +148,10 @@ int pl_server_new(const struct pl_options *options, pl_server **out,
     pl__free(server);
     return pl__error_set(error, status, "%s", text);
   }
+  if (pl__config_input_copy(&server->input, &in, &server->input_memory)) {
+    pl_server_free(server);
+    return pl__error_set(error, PL_ENOMEM, NULL);
+  }
   warnings_say(server);
   *out = server;
   return 0;
@@ -154,6 +161,7 @@ void pl_server_free(pl_server *server) {
   if (!server)
     return;
   pl__config_deinit(&server->config);
+  pl__free(server->input_memory);
   pl__free(server);
 }
 
@@ -165,7 +173,9 @@ static int app_need(pl_server *server, struct pl_error *error) {
 
 int pl_server_run(pl_server *server, struct pl_error *error) {
   struct pl_master_options options = {.config = &server->config,
+                                      .input = &server->input,
                                       .worker_main = pl__worker_main,
+                                      .trial_main = pl__trial_main,
                                       .on_message = on_master_message,
                                       .arg = server};
   int status = app_need(server, error);

@@ -104,7 +104,7 @@ static int tool_call(struct tool *t, const char *name,
 
   pl__buf_init(&out, NULL, TOOL_OUTPUT_BYTES_MAX);
   failed =
-      pl__vm_call_tool(&t->dispatch.vm, name, args, count,
+      pl__vm_call_tool(&t->dispatch.now->vm, name, args, count,
                        t->dispatch.config->vm_load_timeout_s, &out, lines, err);
   if (failed)
     pl__error_set(error, failed, "%s", err);
@@ -189,7 +189,7 @@ static int tool_run(struct tool *t, const char *name,
   t->loop.before_turn = before_turn;
   t->loop.after_turn = after_turn;
   t->loop.arg = t;
-  failed = pl__vm_start_tool(&t->dispatch.vm, name, args, count, err);
+  failed = pl__vm_start_tool(&t->dispatch.now->vm, name, args, count, err);
   if (failed) {
     pl__loop_close(&t->loop);
     return pl__error_set(error, failed, "%s", err);
@@ -222,7 +222,7 @@ int pl__tool_request(const struct pl_config *config,
 
   if (!t)
     return error->code;
-  failed = pl__vm_load(&t->dispatch.vm, config->app_file,
+  failed = pl__vm_load(&t->dispatch.now->vm, config->app_file,
                        config->vm_load_timeout_s, &site, err);
   if (failed) {
     tool_close(t);

@@ -36,13 +36,13 @@ static int shelf_fill(struct pl_watch_shelf *s, const struct pl_fabric *fabric,
 int pl__watch_init(struct pl_watch *w, const struct pl_config *config,
                    const struct pl_fabric *fabric, struct pl_child *children,
                    struct pl_ring_writer *log) {
-  struct pl_quarantine *quarantine = NULL;
+  struct pl_quarantine *quarantines = NULL;
   int status;
 
   *w = (struct pl_watch){.config = config, .children = children, .log = log};
   w->shelves = pl__alloc_zero(config->workers * sizeof(*w->shelves));
   status = w->shelves ? pl__layout_routes(fabric, &w->routes) : PL_ENOMEM;
-  status = status ? status : pl__layout_quarantine(fabric, &quarantine);
+  status = status ? status : pl__layout_quarantines(fabric, &quarantines);
   for (uint32_t i = 0; i < config->workers && !status; i++)
     status = shelf_fill(&w->shelves[i], fabric, i);
   if (status) {
@@ -51,7 +51,7 @@ int pl__watch_init(struct pl_watch *w, const struct pl_config *config,
   }
   w->slot_count = w->shelves[0].flights->slot_count; /* all have as many */
   pl__pulse_init(&w->pulse, config->vm_stuck_timeout_s);
-  pl__blame_init(&w->blame, quarantine, config->vm_quarantine_s);
+  pl__blame_init(&w->blame, quarantines, config->vm_quarantine_s);
   return 0;
 }
 
@@ -60,14 +60,24 @@ void pl__watch_deinit(struct pl_watch *w) {
   w->shelves = NULL;
 }
 
+void pl__watch_use(struct pl_watch *w, const struct pl_config *config,
+                   uint32_t generation) {
+  w->config = config;
+  w->generation = generation;
+  w->pulse.stuck_ns = (int64_t)(config->vm_stuck_timeout_s * PL_NS_PER_S);
+  w->blame.quarantine_ns = (int64_t)(config->vm_quarantine_s * PL_NS_PER_S);
+}
+
 /* --- telling ----------------------------------------------------------- */
 
 /* One record about a route, with a number unless `key` has no bytes. */
 static void log_route(struct pl_watch *w, enum pl_level level,
-                      struct pl_slice message, uint32_t route,
-                      struct pl_slice key, double value) {
-  struct pl_record head = {
-      .level = (uint8_t)level, .worker = PL_RECORD_MASTER, .route = route};
+                      struct pl_slice message, uint32_t generation,
+                      uint32_t route, struct pl_slice key, double value) {
+  struct pl_record head = {.level = (uint8_t)level,
+                           .worker = PL_RECORD_MASTER,
+                           .route = route,
+                           .generation = generation};
   struct pl_record_draft draft;
   _Alignas(8) char memory[512];
 
@@ -189,11 +199,13 @@ static void worker_judge(struct pl_watch *w, uint32_t index, int64_t now) {
 
 /* Tells about routes that have been tried out of quarantine and freed. */
 static void quarantine_take(struct pl_watch *w) {
-  uint32_t route;
+  uint32_t route, now = w->generation;
 
-  while (pl__quarantine_take(w->blame.quarantine, &route))
-    log_route(w, PL_LEVEL_INFO, PL_SLICE("a route is served again"), route,
-              PL_SLICE(""), 0);
+  for (uint32_t generation = now ? now - 1 : 0; generation <= now; generation++)
+    while (pl__quarantine_take(
+        pl__quarantine_of(w->blame.quarantines, generation), &route))
+      log_route(w, PL_LEVEL_INFO, PL_SLICE("a route is served again"),
+                generation, route, PL_SLICE(""), 0);
 }
 
 void pl__watch_look(struct pl_watch *w, bool serves, int64_t now_ns) {
@@ -216,6 +228,7 @@ int64_t pl__watch_due(const struct pl_watch *w, int64_t now_ns) {
 /* --- deaths ------------------------------------------------------------ */
 
 static void death_tell(struct pl_watch *w, const struct pl_casualty *c) {
+  const struct pl_flight *running = pl__casualty_running(c);
   uint32_t refused;
 
   pl__casualty_log(c, w->log, w->config->log_level);
@@ -223,8 +236,9 @@ static void death_tell(struct pl_watch *w, const struct pl_casualty *c) {
   refused = pl__blame_death(&w->blame, c);
   if (refused != PL_RECORD_NO_ROUTE)
     log_route(w, PL_LEVEL_ERROR,
-              PL_SLICE("a route is refused: it killed workers"), refused,
-              PL_SLICE("seconds"), w->config->vm_quarantine_s);
+              PL_SLICE("a route is refused: it killed workers"),
+              atomic_load_explicit(&running->generation, memory_order_relaxed),
+              refused, PL_SLICE("seconds"), w->config->vm_quarantine_s);
 }
 
 void pl__watch_death(struct pl_watch *w, uint32_t index, int signal) {

@@ -34,6 +34,7 @@ struct pl_watch {
   struct pl_watch_shelf *shelves; /* what lies in the fabric, by worker */
   struct pl_routes *routes;
   uint32_t slot_count; /* of each worker's flights */
+  uint32_t generation; /* of the app, committed last; the master sets it */
   struct pl_pulse pulse;
   struct pl_blame blame;
 };
@@ -44,6 +45,9 @@ int pl__watch_init(struct pl_watch *w, const struct pl_config *config,
                    const struct pl_fabric *fabric, struct pl_child *children,
                    struct pl_ring_writer *log);
 void pl__watch_deinit(struct pl_watch *w);
+/* A generation is committed, with that configuration, borrowed. */
+void pl__watch_use(struct pl_watch *w, const struct pl_config *config,
+                   uint32_t generation);
 
 /* Judges and marks; as often as pl__watch_due says.
  *

@@ -1,7 +1,8 @@
 /* server/worker.c - see worker.h.
  *
- * A life: open -> load -> listen -> ready -> serve -> drain -> close.  TERM
- * begins the drain: what is queued at the sockets is still accepted, idle
+ * A life: open -> load -> listen -> ready -> serve -> drain -> close.  What it
+ * loads is the generation that is committed when it starts; how it gets to the
+ * next one is server/succession.h's matter.  TERM begins the drain: what is queued at the sockets is still accepted, idle
  * connections close, running requests end with Connection: close, and when the
  * last one is gone, or timeouts.drain is over, the worker ends.
  *
@@ -13,17 +14,19 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "fabric/bundle.h"
 #include "fabric/map.h"
 #include "fabric/record.h"
-#include "fabric/routes.h"
 #include "net/listener.h"
 #include "server/adoption.h"
+#include "server/channel.h"
 #include "server/config.h"
 #include "server/crash.h"
+#include "server/edition.h"
 #include "server/layout.h"
 #include "server/listeners.h"
 #include "server/loop.h"
-#include "server/status.h"
+#include "server/succession.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -43,6 +46,8 @@ struct worker {
   struct pl_loop loop;
   struct pl_listener listeners[PL_CONFIG_LISTEN_MAX];
   struct pl_adoption adoption;
+  struct pl_succession succession;
+  struct pl_config config; /* of the generation that it starts with */
   uv_signal_t term;
   uv_timer_t beat_timer;
   struct pl_beat *beat;
@@ -77,11 +82,11 @@ static void worker_drain(struct worker *w) {
   if (w->draining)
     return;
   w->draining = true;
-  w->drain_end = pl__clock_monotonic_s() + w->args->config->timeout_drain_s;
+  w->drain_end = pl__clock_monotonic_s() + w->dispatch.config->timeout_drain_s;
   atomic_store_explicit(&w->beat->is_leaving, 1, memory_order_relaxed);
   worker_leave_sockets(w);
   pl__net_drain(&w->dispatch.net);
-  pl__vm_cancel_detached(&w->dispatch.vm);
+  pl__vm_cancel_detached(&w->dispatch.now->vm);
 }
 
 static void worker_end_if_drained(struct worker *w) {
@@ -123,7 +128,12 @@ static void on_conn_closed(void *arg) {
   pl__adoption_resume(&w->adoption);
 }
 
-static void after_turn(void *arg) { worker_end_if_drained(worker_of(arg)); }
+static void after_turn(void *arg) {
+  struct worker *w = worker_of(arg);
+
+  pl__succession_turn(&w->succession);
+  worker_end_if_drained(w);
+}
 
 static void on_beat(uv_timer_t *timer) {
   struct worker *w = timer->data;
@@ -138,7 +148,7 @@ static void on_beat(uv_timer_t *timer) {
     pl__slabs_tick(&w->dispatch.slabs);
     pl__alloc_trim();
     if (w->dispatch.running == 0)
-      pl__vm_rest(&w->dispatch.vm);
+      pl__vm_rest(&w->dispatch.now->vm);
   }
   pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP, WORKER_SLABS_PUNCH_MAX);
   if (!w->draining)
@@ -149,8 +159,14 @@ static void on_beat(uv_timer_t *timer) {
 
 /* --- a life ------------------------------------------------------------ */
 
+/* Of the VM whose Lua runs, or has run last, on the thread that crashes. */
 static size_t write_traceback(void *arg, char *out, size_t bytes) {
-  return pl__vm_traceback_unsafe(arg, out, bytes);
+  struct worker *w = arg;
+  struct pl_generation *old = w->dispatch.old, *g = w->dispatch.now;
+
+  if (old && old->vm.current)
+    g = old;
+  return g ? pl__vm_traceback_unsafe(&g->vm, out, bytes) : 0;
 }
 
 /* From here on it is seen that we live, and told how we die. */
@@ -162,32 +178,52 @@ static int open_records(struct worker *w, char *err) {
   if (!failed)
     failed = pl__layout_crash(args->fabric, args->index, &crash);
   if (!failed)
-    failed = pl__crash_install(crash, write_traceback, &w->dispatch.vm);
+    failed = pl__crash_install(crash, write_traceback, w);
   if (failed)
     snprintf(err, PL_VM_ERROR_BYTES, "cannot prepare for crashes: %s",
              uv_strerror(failed));
   return failed;
 }
 
+/* What the server serves now: its configuration, and which generation it is. */
+static int find_generation(struct worker *w, uint32_t *number, char *err) {
+  struct pl_server_state *state;
+  struct pl_bundle *bundle;
+  int failed = pl__layout_state(w->args->fabric, &state);
+
+  *number =
+      failed ? 0
+             : atomic_load_explicit(&state->generation, memory_order_acquire);
+  w->succession.state = failed ? NULL : state;
+  failed =
+      failed ? failed : pl__layout_bundle(w->args->fabric, *number, &bundle);
+  failed = failed ? failed : pl__edition_read(bundle, *number, &w->config);
+  if (failed)
+    snprintf(err, PL_VM_ERROR_BYTES, "generation %u cannot be found: error %d",
+             *number, failed);
+  return failed;
+}
+
 static int open_dispatch(struct worker *w, char *err) {
   const struct pl_worker_args *args = w->args;
   struct pl_dispatch_options options = {
-      .config = args->config,
+      .config = &w->config,
       .slab_bytes = pl__dispatch_slab_bytes(args->config),
       .log_wake_fd = args->log_wake_fd,
       .worker = args->index,
   };
-  int failed = pl__layout_slabs(args->fabric, args->config, args->index,
-                                &options.slabs, &options.slab_count);
+  uint32_t number;
+  int failed = find_generation(w, &number, err);
 
-  if (!failed)
-    failed = pl__layout_ring(args->fabric, args->index, &options.log);
-  if (!failed)
-    failed = pl__layout_flights(args->fabric, args->index, &options.flights);
-  if (!failed)
-    failed = pl__layout_quarantine(args->fabric, &options.quarantine);
-  if (!failed)
-    failed = pl__layout_long_runs(args->fabric, &options.long_runs);
+  if (failed)
+    return failed;
+  failed = pl__layout_slabs(args->fabric, args->config, args->index,
+                            &options.slabs, &options.slab_count);
+  failed = failed ? failed
+                  : pl__layout_ring(args->fabric, args->index, &options.log);
+  failed = failed ? failed
+                  : pl__succession_options(args->fabric, args->index, number,
+                                           &options.generation);
   if (failed) {
     snprintf(err, PL_VM_ERROR_BYTES, "the fabric has no room for worker %u",
              args->index);
@@ -196,48 +232,14 @@ static int open_dispatch(struct worker *w, char *err) {
   return pl__dispatch_open(&w->dispatch, &options, err);
 }
 
-/* An app whose routes depend on chance: names in the log may be others'. */
-static void tell_conflict(struct worker *w) {
-  struct pl_record head = {.level = PL_LEVEL_WARN,
-                           .worker = (uint16_t)w->args->index,
-                           .route = PL_RECORD_NO_ROUTE};
-  _Alignas(8) char memory[512];
-  struct pl_record_draft draft;
-
-  pl__record_begin(
-      &draft, memory, sizeof memory, &head,
-      PL_SLICE("the routes of this worker are not those of the others: the "
-               "log and quarantine may name wrong ones"));
-  pl__record_end(&draft, &w->dispatch.log);
-}
-
-/* Tells the log which pattern stands behind a route's number. */
-static void publish_routes(struct worker *w) {
-  struct pl_routes *routes;
-  uint32_t count = w->dispatch.vm.route_count;
-  struct pl_slice *patterns;
-
-  if (pl__layout_routes(w->args->fabric, &routes))
-    return;
-  patterns = pl__alloc(count * sizeof *patterns);
-  if (!patterns)
-    return; /* the log shows numbers then */
-  for (uint32_t i = 0; i < count; i++)
-    patterns[i] = pl__vm_route_pattern(&w->dispatch.vm, i);
-  if (pl__routes_publish(routes, patterns, count))
-    tell_conflict(w);
-  pl__free(patterns);
-}
-
 static int load(struct worker *w, char *err) {
-  int failed =
-      pl__vm_load(&w->dispatch.vm, w->args->app_path,
-                  w->args->config->vm_load_timeout_s, &w->dispatch.site, err);
+  struct pl_generation *g = w->dispatch.now;
+  int failed = pl__generation_load(g, err);
 
   if (!failed)
-    failed = pl__vm_start(&w->dispatch.vm, w->dispatch.site, err);
+    failed = pl__vm_start(&g->vm, g->site, err);
   if (!failed)
-    publish_routes(w);
+    pl__succession_publish(w->args->fabric, &w->dispatch, g);
   return failed;
 }
 
@@ -270,6 +272,18 @@ static int open_loop(struct worker *w, char *err) {
     pl__loop_close(&w->loop);
     return failed;
   }
+  w->succession.dispatch = &w->dispatch;
+  w->succession.fabric = w->args->fabric;
+  w->succession.worker = w->args->index;
+  w->succession.channel_fd = w->args->channel_fd;
+  failed = pl__succession_open(&w->succession, &w->loop.uv);
+  if (failed) {
+    snprintf(err, PL_VM_ERROR_BYTES, "cannot watch the channel: %s",
+             uv_strerror(failed));
+    uv_close((uv_handle_t *)&w->term, NULL);
+    pl__loop_close(&w->loop);
+    return failed;
+  }
   pl__adoption_init(&w->adoption, w->args->listeners, w->beat - w->args->index,
                     w->args->index, &w->dispatch.net, &w->loop.uv);
   w->loop.after_turn = after_turn;
@@ -289,10 +303,29 @@ static void close_all(struct worker *w) {
     pl__listener_close(&w->listeners[i]);
   pl__adoption_stop(&w->adoption, false);
   pl__net_close_all(&w->dispatch.net); /* what a start that failed accepted */
+  pl__succession_close(&w->succession);
   uv_close((uv_handle_t *)&w->term, NULL);
   uv_close((uv_handle_t *)&w->beat_timer, NULL);
   pl__loop_close(&w->loop);
   pl__adoption_deinit(&w->adoption);
+}
+
+static void say_started(struct worker *w, int failed, const char *err) {
+  uint32_t number = failed ? 0 : w->dispatch.now->number;
+
+  pl__channel_say(w->args->channel_fd, PL_NEWS_STARTED, number, failed, err);
+}
+
+/* Serves until it is told to end. */
+static void serve(struct worker *w) {
+  say_started(w, 0, NULL);
+  pl__loop_run(&w->loop);
+  pl__vm_tell_counts(&w->dispatch.now->vm);
+  /* Cut, and handlers still hold some; or a helper thread is at work. */
+  if (w->dispatch.net.conn_count || pl__succession_is_busy(&w->succession))
+    _exit(0);
+  close_all(w);
+  pl__dispatch_close(&w->dispatch);
 }
 
 int pl__worker_main(const struct pl_worker_args *args) {
@@ -301,7 +334,7 @@ int pl__worker_main(const struct pl_worker_args *args) {
   int failed;
 
   if (!w) {
-    pl__status_send(args->status_fd, PL_ENOMEM, err);
+    pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 0, PL_ENOMEM, err);
     return 1;
   }
   w->args = args;
@@ -319,13 +352,8 @@ int pl__worker_main(const struct pl_worker_args *args) {
   failed = listen_all(w, err);
   if (failed)
     goto fail_listen;
-  pl__status_send(args->status_fd, 0, NULL);
-  pl__loop_run(&w->loop);
-  pl__vm_tell_counts(&w->dispatch.vm);
-  if (w->dispatch.net.conn_count) /* cut: handlers still hold some */
-    _exit(0);
-  close_all(w);
-  pl__dispatch_close(&w->dispatch);
+  serve(w);
+  pl__config_deinit(&w->config);
   pl__free(w);
   return 0;
 
@@ -334,7 +362,8 @@ fail_listen:
 fail_load:
   pl__dispatch_close(&w->dispatch);
 fail_dispatch:
-  pl__status_send(args->status_fd, failed, err);
+  say_started(w, failed, err);
+  pl__config_deinit(&w->config);
   pl__free(w);
   return 1;
 }

@@ -19,12 +19,11 @@ struct pl_worker_args {
   uint32_t listen_count;
   /* Of all workers, in this process; NULL: there are only our own. */
   struct pl_listeners *listeners;
-  int status_fd;   /* for pl__status_send; closed by it */
+  int channel_fd;  /* to the master */
   int log_wake_fd; /* the eventfd of the log's reader */
-  const char *app_path;
 };
 
-/* Loads the app, says so (or why not), serves until TERM and drains. Returns
+/* Loads the generation that is committed, says so (or why not), serves until TERM and drains. Returns
  * the exit code of the process. */
 int pl__worker_main(const struct pl_worker_args *args);
 

@@ -12,6 +12,7 @@
 #include "vm/json_reply.h"
 #include "vm/report.h"
 #include "vm/site.h"
+#include "vm/sources.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -410,6 +411,7 @@ static const luaL_Reg core_functions[] = {
     {"settings", core_settings},
     {"config", core_config},
     {"worker", core_worker},
+    {"is_source", pl__sources_exists},
     {"log", core_log},
     {NULL, NULL},
 };

@@ -48,6 +48,7 @@
 #define RETRY_INSTRUCTIONS                                                     \
   1000 /* until Lua is asked again where it can't yield */
 #define RETRIES_PER_TICK_MAX 16u
+#define COUNT_INSTRUCTIONS 1000 /* between looks at the clock, without ticks */
 
 /* Of LuaJIT's internals (lj_obj.h), checked by hook_flags_find. */
 #define LUAJIT_HOOK_PROFILE 0x80u /* of the flags: a tick is to be served */
@@ -62,7 +63,6 @@
 static struct pl_vm *volatile ticking;
 static struct sigaction luajit_action;
 static volatile sig_atomic_t is_setting_hook; /* no tick may do so, too */
-static volatile uint8_t *hook_flags; /* of LuaJIT's state; NULL: not found */
 
 static void on_hook(lua_State *L, lua_Debug *where);
 
@@ -83,12 +83,23 @@ static void hook_set(lua_State *L, int count) {
 
 /* In the signal handler. */
 static void arm(struct pl_vm *vm, int number) {
-  if (hook_flags && (*hook_flags & LUAJIT_HOOK_PROFILE)) {
-    *hook_flags = (uint8_t)(*hook_flags & ~LUAJIT_HOOK_PROFILE);
+  volatile uint8_t *flags = vm->preempt.hook_flags;
+
+  if (flags && (*flags & LUAJIT_HOOK_PROFILE)) {
+    *flags = (uint8_t)(*flags & ~LUAJIT_HOOK_PROFILE);
     hook_set(vm->L, 0);
   }
   luajit_action.sa_handler(number);
   hook_set(vm->L, 1);
+}
+
+/* What ticks see of the stretch that runs, seen now. */
+static void look(struct pl_preempt *p, uint32_t stretch, int64_t now) {
+  if (p->seen_stretch != stretch) {
+    p->seen_stretch = stretch;
+    p->seen_ns = now;
+  }
+  p->retries = 0;
 }
 
 /* In the signal handler: reads words, sets the hook, nothing else. */
@@ -102,11 +113,7 @@ static void on_tick(int number, siginfo_t *info, void *context) {
   if (!vm || !vm->current || is_setting_hook)
     return; /* the core's own time, or a finalizer between requests */
   now = pl__clock_monotonic_ns();
-  if (vm->preempt.seen_stretch != vm->stretch) {
-    vm->preempt.seen_stretch = vm->stretch;
-    vm->preempt.seen_ns = now;
-  }
-  vm->preempt.retries = 0;
+  look(&vm->preempt, vm->stretch, now);
   if (!vm->preempt.passing &&
       (is_over_slice(vm, now) || pl__coro_is_over(vm->current, now) ||
        vm->heap_bytes > vm->shed_bytes))
@@ -149,33 +156,35 @@ static bool is_outermost(const struct pl_coro *c, lua_State *L) {
 /* Raises what is on the stack, outside of the hook.  LuaJIT takes an error that
  * is raised inside for one in a hook: message handlers of xpcall would run with
  * hooks off, and where C catches it (lua_load) they would stay off for good. */
-static void leave_and_raise(lua_State *L) {
-  if (hook_flags)
-    *hook_flags = (uint8_t)(*hook_flags & ~LUAJIT_HOOK_ACTIVE);
+static void leave_and_raise(lua_State *L, const struct pl_preempt *p) {
+  if (p->hook_flags)
+    *p->hook_flags = (uint8_t)(*p->hook_flags & ~LUAJIT_HOOK_ACTIVE);
   lua_error(L);
 }
 
 /* At a bytecode of the coroutine L, which is the one that the core resumed, or
  * one that user code made on top of it.  May yield or raise as its last act. */
 static void on_hook(lua_State *L, lua_Debug *where) {
-  struct pl_vm *vm = ticking;
+  struct pl_vm *vm = pl__vm_running;
   struct pl_coro *c = vm ? vm->current : NULL;
   int64_t now;
 
-  hook_set(L, 0);
+  hook_set(L, vm && vm->preempt.is_counting ? COUNT_INSTRUCTIONS : 0);
   if (!c || vm->preempt.passing || pl__coro_is_waiting(c))
     return;
   now = pl__clock_monotonic_ns();
+  if (vm->preempt.is_counting)
+    look(&vm->preempt, vm->stretch, now);
   if (pl__coro_is_over(c, now) && !is_outermost(c, L)) {
     switch (pl__coro_stop(c, L, where, now)) {
     case PL_STOP_LATER: /* until then it takes turns like any other */
       break;
     case PL_STOP_AT_ONCE: /* and again, as whatever catches this cannot wait */
       hook_set(L, 1);
-      leave_and_raise(L);
+      leave_and_raise(L, &vm->preempt);
       return;
     case PL_STOP_RAISE:
-      leave_and_raise(L);
+      leave_and_raise(L, &vm->preempt);
       return;
     case PL_STOP_PARK:
       vm->preempt.passing = true;
@@ -277,7 +286,7 @@ int pl__preempt_start(struct pl_vm *vm) {
     return PL_EFULL;
   memset(p, 0, sizeof *p);
   p->slice_ns = (int64_t)(vm->options.slice_s * PL_NS_PER_S);
-  hook_flags = hook_flags_find(vm->L);
+  p->hook_flags = hook_flags_find(vm->L);
   p->tick_ns = p->slice_ns / TICKS_PER_SLICE;
   if (p->tick_ns > TICK_NS_MAX)
     p->tick_ns = TICK_NS_MAX;
@@ -295,14 +304,33 @@ int pl__preempt_start(struct pl_vm *vm) {
   return 0;
 }
 
-bool pl__preempt_heals(void) { return hook_flags != NULL; }
+bool pl__preempt_heals(const struct pl_vm *vm) {
+  return vm->preempt.hook_flags != NULL;
+}
 
 void pl__preempt_stop(struct pl_vm *vm) {
-  if (!vm->preempt.is_on)
+  struct pl_preempt *p = &vm->preempt;
+
+  if (!p->is_on)
     return;
-  ticking = NULL;
-  timer_delete(vm->preempt.timer);
-  luaJIT_profile_stop(vm->L);
+  if (!p->is_counting) {
+    ticking = NULL;
+    timer_delete(p->timer);
+    luaJIT_profile_stop(vm->L);
+  }
   lua_sethook(vm->L, NULL, 0, 0);
-  vm->preempt.is_on = false;
+  p->is_on = p->is_counting = false;
+}
+
+/* Compiled code calls no count hook, and what is compiled stays so when the
+ * compiler is only switched off. */
+void pl__preempt_hand_over(struct pl_vm *vm) {
+  if (!vm->preempt.is_on || vm->preempt.is_counting)
+    return;
+  pl__preempt_stop(vm);
+  luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+  luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_FLUSH);
+  vm->preempt.tick_ns = 0;
+  vm->preempt.is_on = vm->preempt.is_counting = true;
+  hook_set(vm->L, COUNT_INSTRUCTIONS);
 }

@@ -12,7 +12,9 @@
  *                             its next line
  *
  * Rests on LuaJIT's profiler in line mode, which is one per process: so one VM
- * of a process is preempted.  Others are not (pl__preempt_start says so).
+ * of a process is preempted that way.  One that has handed over to it is, by a
+ * hook that counts bytecodes, which works in interpreted code only.  Others are
+ * not (pl__preempt_start says so).
  *
  * What the hook never does: yield where Lua cannot (inside a comparator of
  * table.sort, a callback of string.gsub or of C): it comes back a little later;
@@ -35,6 +37,8 @@ struct pl_preempt {
   int64_t slice_ns;
   int64_t tick_ns;
   bool is_on;
+  bool is_counting; /* without ticks: a hook looks every so many bytecodes */
+  volatile uint8_t *hook_flags; /* of LuaJIT's state; NULL: not found */
   bool passing; /* a parked coroutine is on its way out to the core */
   /* The stretch of Lua that ticks have seen running, and since when. */
   uint32_t seen_stretch;
@@ -47,7 +51,11 @@ struct pl_preempt {
 int pl__preempt_start(struct pl_vm *vm);
 /* Whether a hook that LuaJIT has lost is found out and set again. False: this
  * LuaJIT is not one that we know, and compiled code may seldom escape. */
-bool pl__preempt_heals(void);
+bool pl__preempt_heals(const struct pl_vm *vm);
+/* Another VM is to be preempted from now on, and this one has requests left to
+ * end: it goes on without the compiler, preempted by a count hook, slower.  No
+ * Lua runs at the moment. */
+void pl__preempt_hand_over(struct pl_vm *vm);
 /* Before the VM is closed; does nothing when it was not started. */
 void pl__preempt_stop(struct pl_vm *vm);
 /* Has the hook look at the next bytecode; for a coroutine that is about to be

@@ -16,6 +16,7 @@ struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
       .worker = (uint16_t)vm->options.worker,
       .route = req ? pl__vm_route_in_log(vm, req) : PL_RECORD_NO_ROUTE,
       .request_id = req ? req->id : 0,
+      .generation = vm->options.generation,
   };
 }
 
@@ -119,6 +120,8 @@ size_t pl__vm_traceback_unsafe(struct pl_vm *vm, char *out, size_t bytes) {
 }
 
 void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft) {
+  if (vm->options.is_muted)
+    return;
   if (vm->options.log)
     pl__record_end(draft, vm->options.log);
   else

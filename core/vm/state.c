@@ -73,6 +73,7 @@ static int open_protected(lua_State *L) {
   luaL_openlibs(L);
   luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
   set_path(L, vm->options.lua_folder);
+  pl__sources_install(L);
   pl__bind_core(L);
   lua_getglobal(L, "require");
   lua_pushliteral(L, "perilune.boot");
@@ -299,7 +300,7 @@ static void start_preemption(struct pl_vm *vm) {
   if (failed == PL_EFULL)
     return;
   if (!failed) {
-    if (vm->options.slice_s > 0 && !pl__preempt_heals())
+    if (vm->options.slice_s > 0 && !pl__preempt_heals(vm))
       pl__report(vm, PL_LEVEL_WARN, NULL, "preemption may seldom fail",
                  "this version of LuaJIT is not known");
     return;

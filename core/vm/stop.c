@@ -243,3 +243,40 @@ void pl__coro_failed(struct pl_coro *c, int status) {
                                     : "unknown");
   coro_bury(c, 500);
 }
+
+/* --- a VM that ends ------------------------------------------------------ */
+
+void pl__vm_retire(struct pl_vm *vm) {
+  pl__preempt_hand_over(vm);
+  pl__vm_cancel_detached(vm);
+}
+
+void pl__vm_expire(struct pl_vm *vm) {
+  for (uint32_t i = 0; i < vm->coro_count; i++) {
+    struct pl_coro *c = vm->coros[i];
+    if (!c->in_use || !c->req)
+      continue;
+    c->req->deadline = vm->clock.monotonic;
+    if (c->wait != PL_WAIT_TASKS && c->start_args < 0)
+      pl__coro_wake(c, PL_WAKE_DEADLINE);
+  }
+}
+
+void pl__vm_cut(struct pl_vm *vm) {
+  pl__vm_running = vm;
+  for (uint32_t i = 0; i < vm->coro_count; i++) {
+    struct pl_coro *c = vm->coros[i];
+    if (!c->in_use || c->is_task || !c->req)
+      continue;
+    vm->options.host.abort(vm->options.host.arg, c->req);
+    pl__coro_forget_wait(c);
+    coro_bury(c, 503);
+  }
+  for (uint32_t i = 0; i < vm->coro_count; i++) {
+    struct pl_coro *c = vm->coros[i];
+    if (!c->in_use || !c->is_task)
+      continue;
+    pl__coro_forget_wait(c);
+    coro_bury(c, 503);
+  }
+}

@@ -28,6 +28,7 @@
 #include "vm/host.h"
 #include "vm/preempt.h"
 #include "vm/reserve.h"
+#include "vm/sources.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -57,10 +58,13 @@ struct pl_vm_options {
   const char *lua_folder;           /* where perilune/init.lua lies, of ours */
   const char *settings_json;        /* the app's settings, an object */
   const struct pl_vm_value *values; /* configuration; ends with key NULL */
-  struct pl_ring_writer *log;       /* NULL: records go to stderr as text */
-  uint32_t worker;                  /* index; UINT32_MAX in tools */
-  uint32_t slot_count; /* requests at once: slots are 0 .. count - 1 */
-  uint32_t tasks_max;  /* per worker */
+  struct pl_vm_sources sources;     /* copied */
+  uint32_t generation;              /* of the app, for records; 0: none */
+  bool is_muted; /* records are dropped: the ring is another thread's */
+  struct pl_ring_writer *log; /* NULL: records go to stderr as text */
+  uint32_t worker;            /* index; UINT32_MAX in tools */
+  uint32_t slot_count;        /* requests at once: slots are 0 .. count - 1 */
+  uint32_t tasks_max;         /* per worker */
   uint32_t tasks_per_request_max;
   double timeout_s; /* deadline of a request, unless its route has one */
   double body_max;  /* bytes, likewise */
@@ -236,6 +240,16 @@ void pl__vm_on_gone(struct pl_vm *vm, struct pl_req *req, bool lost);
 void pl__vm_on_injected(struct pl_vm *vm, int conn);
 /* Cancels the tasks that belong to no request: the worker is draining. */
 void pl__vm_cancel_detached(struct pl_vm *vm);
+
+/* The app that it runs was replaced in another VM of this process: it only ends
+ * what it has begun.  Hands preemption over and cancels the tasks of no
+ * request.  Between turns. */
+void pl__vm_retire(struct pl_vm *vm);
+/* The deadline of all its requests is now. */
+void pl__vm_expire(struct pl_vm *vm);
+/* Ends all its requests and tasks without running any more Lua; connections
+ * with half a response are closed. */
+void pl__vm_cut(struct pl_vm *vm);
 
 /* The pattern of a route ("" when there is none): "GET /notes/:id". */
 struct pl_slice pl__vm_route_pattern(const struct pl_vm *vm, uint32_t route);

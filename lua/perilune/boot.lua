@@ -11,6 +11,7 @@ wait.install()
 local app_module = require("perilune.app")
 local compile = require("perilune.compile")
 local core = require("perilune.core")
+local keep = require("perilune.keep")
 local runner = require("perilune.runner")
 local task = require("perilune.task")
 
@@ -29,30 +30,20 @@ require("perilune.hooks").install()
 ---@field file string the file to load
 ---@field folder string its folder, no slash at the end; absolute if the path was
 
-local function is_readable(path)
-  local file = io.open(path, "rb")
-  if not file then
-    return false
-  end
-  local ok = file:read(0) ~= nil or file:seek("end") == 0 -- a folder opens, but cannot be read
-  file:close()
-  return ok
-end
-
 --- The file and the folder of an app.
 ---@param path string a file, or a folder with app.lua in it
 ---@return perilune.Place? place
 ---@return string? err
 function M.locate(path)
   path = path ~= "/" and path:gsub("/+$", "") or path
-  if path:find("%.lua$") and is_readable(path) then
+  if path:find("%.lua$") and core.is_source(path) then
     return { file = path, folder = path:match("^(.*)/[^/]*$") or "." }
   end
   local file = path == "." and "app.lua" or path .. "/app.lua"
-  if is_readable(file) then
+  if core.is_source(file) then
     return { file = file, folder = path }
   end
-  if is_readable(path) then
+  if core.is_source(path) then
     return { file = path, folder = path:match("^(.*)/[^/]*$") or "." }
   end
   return nil, ("%s: there is no such file, and no folder with app.lua in it"):format(path)
@@ -164,6 +155,11 @@ function M.start(site)
     task.start(list, core.worker() == 0)
   end
 end
+
+--- What the app keeps (perilune.keep), for the generation that comes next.
+M.keep_save = keep.save
+M.keep_offer = keep.offer
+M.keep_adopt = keep.adopt
 
 -- The launcher's commands --------------------------------------------------------------
 

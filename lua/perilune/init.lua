@@ -25,6 +25,7 @@ local P = {
   detach = task.detach,
   every = task.every,
   all = task.all,
+  keep = require("perilune.keep").keep,
 }
 
 local text = core.settings()

@@ -347,7 +347,7 @@ function M.family(pid)
     local name = slurp("/proc/" .. child .. "/comm") or ""
     if name:find("perilune-ctl", 1, true) then
       control = child
-    else
+    elseif not name:find("perilune-try", 1, true) then
       workers[#workers + 1] = child
     end
   end

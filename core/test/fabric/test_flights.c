@@ -53,7 +53,7 @@ static void begins_with_nothing_in_flight(void **state) {
 static void names_the_request_that_begins(void **state) {
   (void)state;
   pl__flight_run(flights, PL_FLIGHT_NONE, PL_PHASE_LUA);
-  pl__flight_begin(flights, 7, 0xabcdefull, 3, 1000);
+  pl__flight_begin(flights, 7, 0xabcdefull, 0, 3, 1000);
   assert_int_equal(atomic_load(&flights->running), 8);
   assert_int_equal(atomic_load(&flights->last), 8);
   assert_int_equal(atomic_load(&flights->phase), PL_PHASE_LUA);
@@ -64,7 +64,7 @@ static void names_the_request_that_begins(void **state) {
 
 static void keeps_the_route_of_one_that_has_ended(void **state) {
   (void)state;
-  pl__flight_begin(flights, 7, 1, 3, 1000);
+  pl__flight_begin(flights, 7, 1, 0, 3, 1000);
   pl__flight_run(flights, PL_FLIGHT_NONE, PL_PHASE_CORE);
   pl__flight_end(flights, 7);
   assert_int_equal(atomic_load(&flights->running), PL_FLIGHT_NONE);
@@ -75,10 +75,10 @@ static void keeps_the_route_of_one_that_has_ended(void **state) {
 
 static void takes_no_probe_over_into_the_next_request(void **state) {
   (void)state;
-  pl__flight_begin(flights, 7, 1, 3, 1000);
+  pl__flight_begin(flights, 7, 1, 0, 3, 1000);
   atomic_store(&flights->at[7].is_probe, 1);
   pl__flight_end(flights, 7);
-  pl__flight_begin(flights, 7, 2, 3, 2000);
+  pl__flight_begin(flights, 7, 2, 0, 3, 2000);
   assert_int_equal(atomic_load(&flights->at[7].is_probe), 0);
 }
 
@@ -89,7 +89,7 @@ static void tells_what_a_killed_process_had_in_hand(void **state) {
   (void)state;
   if (pid == 0) {
     for (uint32_t i = 0; i < SLOTS; i++)
-      pl__flight_begin(flights, i, i + 1, i, 1);
+      pl__flight_begin(flights, i, i + 1, 0, i, 1);
     kill(getpid(), SIGKILL);
   }
   assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -104,7 +104,7 @@ static void forgets_everything_when_it_begins_anew(void **state) {
   (void)state;
   assert_int_equal(pl__fabric_resident(&fabric, &before), 0);
   for (uint32_t i = 0; i < SLOTS; i++)
-    pl__flight_begin(flights, i, i, i, 1);
+    pl__flight_begin(flights, i, i, 0, i, 1);
   pl__flight_run(flights, 5, PL_PHASE_COLLECT);
   pl__flights_init(flights, SLOTS);
   assert_int_equal(pl__fabric_resident(&fabric, &after), 0);

@@ -30,12 +30,12 @@ static _Alignas(8) char memory[PL_LIMIT_LOG_RECORD_BYTES];
 static int make_all(void **state) {
   (void)state;
   static _Alignas(128) char ring_bytes[sizeof(struct pl_ring) + RING_BYTES];
-  static struct pl_routes no_routes;
+  static struct pl_routes no_routes[PL_ROUTES_TABLES];
   static const struct pl_slice patterns[] = {{"/", 1}, {"/notes/:id<int>", 15}};
   setenv("TZ", "UTC", 1);
   tzset();
   ring = (void *)ring_bytes;
-  routes = &no_routes;
+  routes = no_routes;
   pl__ring_init(ring, RING_BYTES);
   pl__ring_writer_init(&writer, ring, -1);
   pl__ring_reader_init(&reader, ring);

@@ -115,10 +115,10 @@ static inline int serving_open(struct serving *s) {
   if (failed)
     return failed;
   pl__inject_init(&s->inject, &s->dispatch);
-  failed =
-      pl__vm_load(&s->dispatch.vm, s->config.app_file, 20, &s->site, s->err);
+  failed = pl__vm_load(&s->dispatch.now->vm, s->config.app_file, 20, &s->site,
+                       s->err);
   if (!failed)
-    failed = pl__vm_start(&s->dispatch.vm, s->site, s->err);
+    failed = pl__vm_start(&s->dispatch.now->vm, s->site, s->err);
   if (failed)
     pl__dispatch_close(&s->dispatch);
   return failed;
@@ -174,8 +174,9 @@ static inline int serving_connect(struct serving *s, const char *bytes) {
 /* Turns until nothing runs, waits or moves any more. */
 static inline void serving_run(struct serving *s, int turns) {
   for (int i = 0; i < turns; i++)
-    if (!serving_turn(s) && !s->dispatch.running && !s->dispatch.queue_count &&
-        pl__vm_due(&s->dispatch.vm) > s->dispatch.net.now + 1)
+    if (!serving_turn(s) && !s->dispatch.running &&
+        !s->dispatch.now->queue_count &&
+        pl__vm_due(&s->dispatch.now->vm) > s->dispatch.net.now + 1)
       break;
 }
 

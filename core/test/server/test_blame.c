@@ -47,7 +47,7 @@ static uint32_t dies(uint32_t route, int64_t now_ns, int32_t signal) {
                           .crash = &crash};
 
   pl__flight_run(flights, PL_FLIGHT_NONE, PL_PHASE_LUA);
-  pl__flight_begin(flights, 2, 1, route, now_ns);
+  pl__flight_begin(flights, 2, 1, 0, route, now_ns);
   return pl__blame_death(&blame, &c);
 }
 
@@ -111,7 +111,7 @@ static void counts_no_death_between_handlers(void **state) {
                           .crash = &crash};
 
   (void)state;
-  pl__flight_begin(flights, 2, 1, 5, S);
+  pl__flight_begin(flights, 2, 1, 0, 5, S);
   for (int i = 0; i < 5; i++) {
     pl__flight_run(flights, 3, PL_PHASE_COLLECT);
     assert_int_equal(pl__blame_death(&blame, &c), NOBODY);
@@ -132,7 +132,7 @@ static uint32_t dies_as_probe(uint32_t route, int64_t now_ns) {
                           .crash = &crash};
 
   pl__flight_run(flights, PL_FLIGHT_NONE, PL_PHASE_LUA);
-  pl__flight_begin(flights, 2, 1, route, now_ns);
+  pl__flight_begin(flights, 2, 1, 0, route, now_ns);
   atomic_store(&flights->at[2].is_probe, 1);
   return pl__blame_death(&blame, &c);
 }
@@ -152,7 +152,7 @@ static void lets_a_probe_try_again_that_was_a_victim(void **state) {
   for (int i = 0; i < 3; i++)
     dies(5, S, SIGSEGV);
   ADMITS(5, 31 * S, PL_QUARANTINE_PROBE);
-  pl__flight_begin(flights, 4, 2, 5, 31 * S); /* it waits meanwhile */
+  pl__flight_begin(flights, 4, 2, 0, 5, 31 * S); /* it waits meanwhile */
   atomic_store(&flights->at[4].is_probe, 1);
   assert_int_equal(dies(6, 31 * S, SIGSEGV), NOBODY);
   ADMITS(5, 31 * S, PL_QUARANTINE_PROBE);

@@ -26,7 +26,7 @@
 #define RING_BYTES 262144u
 
 static struct pl_crash crash;
-static struct pl_routes routes;
+static struct pl_routes routes[PL_ROUTES_TABLES];
 static _Alignas(64) char memory[sizeof(struct pl_flights) +
                                 SLOTS * sizeof(struct pl_flight)];
 static struct pl_flights *flights = (void *)memory;
@@ -41,8 +41,8 @@ static int make_all(void **state) {
 
   (void)state;
   memset(&crash, 0, sizeof crash);
-  memset(&routes, 0, sizeof routes);
-  pl__routes_publish(&routes, patterns, 2);
+  memset(routes, 0, sizeof routes);
+  pl__routes_publish(routes, patterns, 2);
   pl__flights_init(flights, SLOTS);
   pl__ring_init((void *)ring_memory, RING_BYTES);
   pl__ring_writer_init(&writer, (void *)ring_memory, -1);
@@ -53,7 +53,7 @@ static int make_all(void **state) {
                                   .flights = flights,
                                   .slot_count = SLOTS,
                                   .crash = &crash,
-                                  .routes = &routes};
+                                  .routes = routes};
   return 0;
 }
 
@@ -71,7 +71,7 @@ static void report(int32_t signal, int32_t code, int32_t sender) {
 
 /* The handler of route 1 runs in slot 2, for half a second. */
 static void run_handler(void) {
-  pl__flight_begin(flights, 2, 0xabc, 1, NOW - 500 * MS);
+  pl__flight_begin(flights, 2, 0xabc, 0, 1, NOW - 500 * MS);
   pl__flight_run(flights, 3, PL_PHASE_LUA);
 }
 
@@ -84,7 +84,7 @@ static uint32_t log_lines(uint32_t level_min) {
   uint32_t bytes, count = 0;
 
   pl__casualty_log(&casualty, &writer, level_min);
-  pl__formatter_init(&formatter, PL_LOG_JSON, false, &routes);
+  pl__formatter_init(&formatter, PL_LOG_JSON, false, routes);
   pl__buf_init(&out, NULL, RING_BYTES - 1);
   pl__ring_reader_init(&reader, (void *)ring_memory);
   while ((record = pl__ring_peek(&reader, &bytes))) {
@@ -212,7 +212,7 @@ static void ignores_the_report_of_another_process(void **state) {
 static void names_each_request_that_was_lost(void **state) {
   (void)state;
   for (uint32_t i = 10; i < 13; i++)
-    pl__flight_begin(flights, i, i, 0, NOW - i * MS);
+    pl__flight_begin(flights, i, i, 0, 0, NOW - i * MS);
   run_handler();
   assert_int_equal(log_lines(PL_LEVEL_DEBUG), 4);
   has("\"in_flight\":4");
@@ -225,7 +225,7 @@ static void names_each_request_that_was_lost(void **state) {
 static void names_so_many_and_counts_the_others(void **state) {
   (void)state;
   for (uint32_t i = 0; i < 40; i++)
-    pl__flight_begin(flights, i, i, 0, NOW);
+    pl__flight_begin(flights, i, i, 0, 0, NOW);
   pl__flight_run(flights, PL_FLIGHT_NONE, PL_PHASE_CORE);
   assert_int_equal(log_lines(PL_LEVEL_DEBUG), 1 + PL_CASUALTY_LOST_MAX + 1);
   assert_int_equal(count_of("a request was lost"), PL_CASUALTY_LOST_MAX);
@@ -235,7 +235,7 @@ static void names_so_many_and_counts_the_others(void **state) {
 
 static void leaves_warnings_out_below_their_level(void **state) {
   (void)state;
-  pl__flight_begin(flights, 1, 1, 0, NOW);
+  pl__flight_begin(flights, 1, 1, 0, 0, NOW);
   pl__flight_run(flights, PL_FLIGHT_NONE, PL_PHASE_CORE);
   assert_int_equal(log_lines(PL_LEVEL_ERROR), 1);
 }
@@ -244,7 +244,7 @@ static void leaves_warnings_out_below_their_level(void **state) {
 static void fill_with(int byte) {
   memset(memory, byte, sizeof memory);
   memset(&crash, byte, sizeof crash);
-  memset(&routes, byte, sizeof routes);
+  memset(routes, byte, sizeof routes);
 }
 
 static void believes_nothing_of_a_worker_that_went_wild(void **state) {
@@ -253,7 +253,7 @@ static void believes_nothing_of_a_worker_that_went_wild(void **state) {
   for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++) {
     make_all(state);
     fill_with(bytes[i]);
-    atomic_store(&routes.state, UINT64_MAX); /* as if it were published */
+    atomic_store(&routes[0].state, UINT64_MAX); /* as if it were published */
     crash.pid = 10;
     assert_true(log_lines(PL_LEVEL_DEBUG) >= 1);
     has("a worker ");

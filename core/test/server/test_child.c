@@ -27,19 +27,19 @@ static int make_child(void **state) {
   return 0;
 }
 
-static int speak(void *arg, int status_fd) {
-  pl__status_send(status_fd, *(int *)arg, "so it is");
+static int speak(void *arg, int channel_fd) {
+  pl__channel_say(channel_fd, PL_NEWS_STARTED, 5, *(int *)arg, "so it is");
   return 7;
 }
 
-static int say_nothing(void *arg, int status_fd) {
-  (void)arg, (void)status_fd;
+static int say_nothing(void *arg, int channel_fd) {
+  (void)arg, (void)channel_fd;
   return 8;
 }
 
 /* Waits until it speaks or closes its pipe. */
-static int hear(struct pl_status *message) {
-  struct pollfd p = {.fd = child.status_fd, .events = POLLIN};
+static int hear(struct pl_message *message) {
+  struct pollfd p = {.fd = child.channel_fd, .events = POLLIN};
 
   assert_int_equal(poll(&p, 1, 10000), 1);
   return pl__child_hear(&child, message, NOW);
@@ -55,7 +55,7 @@ static int exit_code(void) {
 }
 
 static void runs_in_a_process_of_its_own(void **state) {
-  struct pl_status message;
+  struct pl_message message;
   int code = 0;
 
   (void)state;
@@ -65,14 +65,15 @@ static void runs_in_a_process_of_its_own(void **state) {
   assert_int_equal(hear(&message), 0);
   assert_true(child.ready);
   assert_int_equal(child.ready_ns, NOW);
-  assert_int_equal(child.status_fd, -1);
+  assert_int_equal(child.generation, 5);
+  assert_true(child.channel_fd >= 0); /* it may say more */
   assert_int_equal(exit_code(), 7);
   assert_int_equal(child.pid, 0);
   assert_false(child.ready);
 }
 
 static void tells_why_it_does_not_start(void **state) {
-  struct pl_status message;
+  struct pl_message message;
   int code = PL_ESCRIPT;
 
   (void)state;
@@ -85,14 +86,14 @@ static void tells_why_it_does_not_start(void **state) {
 }
 
 static void is_neither_ready_nor_failed_without_a_word(void **state) {
-  struct pl_status message;
+  struct pl_message message;
 
   (void)state;
   assert_int_equal(pl__child_start(&child, say_nothing, NULL), 0);
   assert_int_equal(hear(&message), PL_EGONE);
   assert_false(child.ready);
   assert_false(child.failed);
-  assert_int_equal(child.status_fd, -1);
+  assert_int_equal(child.channel_fd, -1);
   assert_int_equal(exit_code(), 8);
 }
 

@@ -166,7 +166,7 @@ static void ends_the_tasks_of_a_request_with_it(void **state) {
   struct serving *s = *state;
 
   assert_holds(serving_ask(s, GET("/tasks")), "42");
-  assert_int_equal(s->dispatch.vm.task_count, 0);
+  assert_int_equal(s->dispatch.now->vm.task_count, 0);
 }
 
 static void wakes_a_handler_whose_client_goes_away(void **state) {
@@ -201,7 +201,7 @@ static void keeps_a_pinned_string_until_it_has_been_sent(void **state) {
   pass(s, 0.05);
   for (int i = 0; i < 60; i++) { /* what could be freed is used again */
     int other = serving_connect(s, i % 2 ? GET("/big?n=8") : GET("/garbage"));
-    s->dispatch.vm.collecting = true;
+    s->dispatch.now->vm.collecting = true;
     pass(s, 0.02);
     pl__inject_close(&s->inject, other);
   }
@@ -236,14 +236,14 @@ static void runs_and_cancels_detached_tasks(void **state) {
   struct serving *s = *state;
 
   assert_holds(serving_ask(s, GET("/detach")), "started");
-  assert_int_equal(s->dispatch.vm.task_count, 1);
+  assert_int_equal(s->dispatch.now->vm.task_count, 1);
   pass(s, 5.1);
-  assert_int_equal(s->dispatch.vm.task_count, 0);
+  assert_int_equal(s->dispatch.now->vm.task_count, 0);
   assert_holds(serving_ask(s, GET("/seen")), "later");
   serving_ask(s, GET("/detach"));
-  pl__vm_cancel_detached(&s->dispatch.vm);
+  pl__vm_cancel_detached(&s->dispatch.now->vm);
   pass(s, 0.1);
-  assert_int_equal(s->dispatch.vm.task_count, 0);
+  assert_int_equal(s->dispatch.now->vm.task_count, 0);
 }
 
 static void reuses_its_runners(void **state) {
@@ -251,7 +251,7 @@ static void reuses_its_runners(void **state) {
 
   for (int i = 0; i < 200; i++)
     serving_ask(s, GET("/sleep?s=0.01"));
-  assert_true(s->dispatch.vm.coro_count <= 4);
+  assert_true(s->dispatch.now->vm.coro_count <= 4);
 }
 
 static void collects_what_requests_have_left(void **state) {
@@ -260,8 +260,8 @@ static void collects_what_requests_have_left(void **state) {
 
   for (int i = 0; i < 400; i++) {
     serving_ask(s, GET("/garbage"));
-    if (s->dispatch.vm.heap_bytes > most)
-      most = s->dispatch.vm.heap_bytes;
+    if (s->dispatch.now->vm.heap_bytes > most)
+      most = s->dispatch.now->vm.heap_bytes;
   }
   /* 400 requests of more than a megabyte each */
   print_message("at most %u KiB\n", (unsigned)(most >> 10));
@@ -273,7 +273,7 @@ static void survives_errors_of_finalizers(void **state) {
 
   assert_holds(serving_ask(s, GET("/finalizer")), "laid");
   for (int i = 0; i < 100; i++) { /* several cycles, between requests */
-    s->dispatch.vm.collecting = true;
+    s->dispatch.now->vm.collecting = true;
     pl__dispatch_tick(&s->dispatch);
     pl__dispatch_turn(&s->dispatch, true);
   }
@@ -288,7 +288,7 @@ ends_requests_still_queued_when_their_client_has_gone(void **state) {
 
   pl__dispatch_tick(&s->dispatch);
   pl__inject_turn(&s->inject); /* received, and in the queue */
-  assert_int_equal(s->dispatch.queue_count, 1);
+  assert_int_equal(s->dispatch.now->queue_count, 1);
   pl__inject_close(&s->inject, conn);
   pl__inject_turn(&s->inject);
   serving_run(s, 10);
@@ -302,7 +302,7 @@ static void frees_all_of_the_heap_at_its_end(void **state) {
   (void)state;
   serving_ask(s, GET("/garbage"));
   serving_close(s);
-  assert_int_equal(s->dispatch.vm.heap_bytes, 0);
+  assert_int_equal(s->dispatch.now->vm.heap_bytes, 0);
   serving_free(s);
 }
 
@@ -329,8 +329,8 @@ static void says_where_an_app_does_not_load(void **state) {
                                           .inject = &s->inject};
     assert_int_equal(pl__dispatch_open(&s->dispatch, &options, s->err), 0);
     pl__inject_init(&s->inject, &s->dispatch);
-    assert_true(pl__vm_load(&s->dispatch.vm, s->config.app_file, 0.3, &s->site,
-                            s->err) < 0);
+    assert_true(pl__vm_load(&s->dispatch.now->vm, s->config.app_file, 0.3,
+                            &s->site, s->err) < 0);
     assert_holds(s->err, broken[i].said);
     serving_close(s);
     serving_free(s);
@@ -350,7 +350,7 @@ static void keeps_to_its_limit_of_memory(void **state) {
 
   (void)state;
   assert_holds(serving_ask(s, GET("/eat")), "HTTP/1.1 500 ");
-  assert_true(s->dispatch.vm.heap_bytes < 32u << 20);
+  assert_true(s->dispatch.now->vm.heap_bytes < 32u << 20);
   assert_holds(serving_ask(s, GET("/")), "hello");
   serving_stop(s);
 }

@@ -28,13 +28,16 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "fabric/bundle.h"
 #include "fabric/map.h"
 #include "fabric/record.h"
 #include "perilune.h"
+#include "server/channel.h"
 #include "server/config.h"
+#include "server/edition.h"
 #include "server/keys.h"
 #include "server/layout.h"
-#include "server/status.h"
+#include "server/trial.h"
 #include "server/worker.h"
 
 #define PATIENCE_MS 10000
@@ -87,7 +90,7 @@ static int serve(const struct pl_worker_args *args) {
   if (pl__layout_beat(args->fabric, args->index, &beat))
     return 7;
   atomic_store(&beat->request_count, 3);
-  pl__status_send(args->status_fd, 0, NULL);
+  pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 1, 0, NULL);
   while (!told_to_end) {
     if (beats)
       atomic_store(&beat->at_ns, pl__clock_monotonic_ns());
@@ -105,7 +108,7 @@ _Noreturn static void stay_for_ever(void) {
 
 static int stay(const struct pl_worker_args *args) {
   signal(SIGTERM, SIG_IGN);
-  pl__status_send(args->status_fd, 0, NULL);
+  pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 1, 0, NULL);
   stay_for_ever();
 }
 
@@ -140,7 +143,8 @@ static int leave_orphan(const struct pl_worker_args *args) {
 static int fail_second(const struct pl_worker_args *args) {
   if (args->index != 1)
     return serve(args);
-  pl__status_send(args->status_fd, PL_ESCRIPT, "app.lua:3: no such luck");
+  pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 1, PL_ESCRIPT,
+                  "app.lua:3: no such luck");
   return 1;
 }
 
@@ -156,9 +160,21 @@ static int log_and_die(const struct pl_worker_args *args) {
   if (pl__layout_beat(args->fabric, args->index, &beat))
     return 7;
   worker_log(args, text);
-  pl__status_send(args->status_fd, 0, NULL);
+  pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 1, 0, NULL);
   poll(NULL, 0, 100); /* who dies before all are ready fails the start */
   kill(getpid(), SIGKILL);
+  return 0;
+}
+
+/* The app loads: there is none. */
+static int try_nothing(const struct pl_trial_args *args) {
+  struct pl_bundle *bundle;
+
+  if (pl__layout_bundle(args->fabric, args->generation, &bundle) ||
+      pl__edition_write(bundle, args->config))
+    return 1;
+  pl__bundle_publish(bundle);
+  pl__channel_say(args->channel_fd, PL_NEWS_TRIED, args->generation, 0, "");
   return 0;
 }
 
@@ -202,6 +218,7 @@ static void master_start(struct run *r,
   if (r->pid == 0) {
     struct pl_master_options options = {.config = &config,
                                         .worker_main = worker,
+                                        .trial_main = try_nothing,
                                         .on_message = message_write,
                                         .arg = &fds[1]};
     struct pl_error error;

@@ -227,7 +227,7 @@ static bool is_over(struct serving *s, int conn) {
   struct pl_slice sent = pl__inject_peek(&s->inject, conn, &closed);
 
   return closed ||
-         (sent.bytes && !s->dispatch.running && !s->dispatch.queue_count);
+         (sent.bytes && !s->dispatch.running && !s->dispatch.now->queue_count);
 }
 
 /* One request with the n-th allocation failing. True: one did. */
@@ -253,7 +253,7 @@ static bool starve(struct serving *s, uint32_t kind, uint64_t n,
   assert_int_equal(s->dispatch.net.conn_count, 0);
   assert_int_equal(s->dispatch.slabs.in_use, 0);
   assert_int_equal(s->dispatch.running, 0);
-  assert_int_equal(s->dispatch.vm.task_count, 0);
+  assert_int_equal(s->dispatch.now->vm.task_count, 0);
   return failures > 0;
 }
 
@@ -313,7 +313,7 @@ static void makes_no_allocation_for_a_warm_plain_request(void **state) {
     if (i == 2000) {
       before = pl__alloc_count();
       lua_before = pl__alloc_lua_count();
-      heap_before = s->dispatch.vm.heap_bytes;
+      heap_before = s->dispatch.now->vm.heap_bytes;
     }
     while (!is_over(s, conn))
       serving_turn(s);
@@ -326,7 +326,7 @@ static void makes_no_allocation_for_a_warm_plain_request(void **state) {
   assert_int_equal(pl__alloc_count() - before, 0);
   print_message("of Lua, in 1000 requests: %d allocations, %d bytes\n",
                 (int)(pl__alloc_lua_count() - lua_before),
-                (int)(s->dispatch.vm.heap_bytes - heap_before));
+                (int)(s->dispatch.now->vm.heap_bytes - heap_before));
   assert_true(pl__alloc_lua_count() - lua_before <= 3000);
   serving_stop(s);
 }

@@ -4,10 +4,12 @@
 #define _GNU_SOURCE /* SOCK_NONBLOCK */
 #include "base/alloc.h"
 #include "base/err.h"
+#include "fabric/bundle.h"
 #include "fabric/map.h"
+#include "server/channel.h"
 #include "server/config.h"
+#include "server/edition.h"
 #include "server/layout.h"
-#include "server/status.h"
 #include "server/worker.h"
 
 #include <setjmp.h>
@@ -35,7 +37,7 @@ struct fixture {
   char folder[64];
   struct pl_config config;
   struct pl_fabric fabric;
-  struct pl_status status; /* what it has said */
+  struct pl_message status; /* what it has said */
   struct sockaddr_in address;
   int listen_fd, wake_fd;
   pid_t pid;
@@ -75,6 +77,20 @@ static void open_socket(struct fixture *f) {
   assert_int_equal(listen(f->listen_fd, 64), 0);
 }
 
+/* The first generation: the configuration; its files are not in the bundle, so
+ * that they come from the disk. */
+static void commit_generation(struct fixture *f) {
+  struct pl_server_state *state;
+  struct pl_bundle *bundle;
+
+  assert_int_equal(pl__layout_begin(&f->fabric, 1), 0);
+  assert_int_equal(pl__layout_bundle(&f->fabric, 1, &bundle), 0);
+  assert_int_equal(pl__edition_write(bundle, &f->config), 0);
+  pl__bundle_publish(bundle);
+  assert_int_equal(pl__layout_state(&f->fabric, &state), 0);
+  atomic_store(&state->generation, 1);
+}
+
 /* Starts a worker and waits for what it says. */
 static void start(struct fixture *f, const char *text) {
   static const char *const overrides[] = {"workers=1", "timeouts.drain=1s",
@@ -89,18 +105,18 @@ static void start(struct fixture *f, const char *text) {
   if (pl__config_resolve(&input, &f->config, err))
     fail_msg("%s", err);
   assert_int_equal(pl__layout_open(&f->fabric, &f->config, fabric_err), 0);
+  commit_generation(f);
   open_socket(f);
   f->wake_fd = eventfd(0, EFD_NONBLOCK);
-  assert_int_equal(pipe(ends), 0);
+  assert_int_equal(pl__channel_open(ends), 0);
   f->pid = fork();
   if (f->pid == 0) {
     struct pl_worker_args args = {.config = &f->config,
                                   .fabric = &f->fabric,
                                   .listen_fds = &f->listen_fd,
                                   .listen_count = 1,
-                                  .status_fd = ends[1],
-                                  .log_wake_fd = f->wake_fd,
-                                  .app_path = f->config.app_file};
+                                  .channel_fd = ends[1],
+                                  .log_wake_fd = f->wake_fd};
     close(ends[0]);
     _exit(pl__worker_main(&args));
   }
@@ -108,7 +124,7 @@ static void start(struct fixture *f, const char *text) {
   close(f->listen_fd);
   ready = (struct pollfd){.fd = ends[0], .events = POLLIN};
   assert_int_equal(poll(&ready, 1, WAIT_MS), 1);
-  assert_int_equal(pl__status_read(ends[0], &f->status), 0);
+  assert_int_equal(pl__channel_read(ends[0], &f->status), 0);
   close(ends[0]);
 }
 

@@ -174,7 +174,7 @@ static void finds_the_flag_by_which_lost_hooks_are_healed(void **state) {
 
   (void)state;
   rig_open(&r, BRIEF, 0);
-  assert_true(pl__preempt_heals());
+  assert_true(pl__preempt_heals(&r.vm));
   rig_run(&r, 0);
   rig_close(&r);
 }

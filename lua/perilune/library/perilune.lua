@@ -72,6 +72,17 @@ function P.detach(name, fn, ...) end
 ---@overload fun(interval: number|string, name: string, fn: fun(), opts?: perilune.EveryOptions)
 function P.every(interval, name, opts, fn) end
 
+--- A table that outlives reloads of the app, in each worker: the state of the
+--- generation before goes over to the next one. Holds strings, numbers, booleans
+--- and tables of them, 1 MiB in all. Belongs to the app's top level.
+---@param name string
+---@param version number of its form: raised when that changes
+---@param init fun(): table makes the first one
+---@param migrate? fun(old: table, version: number): table from another version;
+---   without it a reload that changes the version is rejected
+---@return table kept the same table as long as the generation lives
+function P.keep(name, version, init, migrate) end
+
 --- Runs several functions side by side and waits for all. If one raises, the
 --- others are cancelled and its error is raised here.
 ---@param calls table[] { fn, ... } each

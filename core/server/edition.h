@@ -1,0 +1,26 @@
+/* server/edition.h - what a generation's bundle holds beside files: the
+ * configuration that it was tried with.
+ *
+ * The bundle of the committed generation is what every worker loads, be it
+ * started anew or told to reload; none of them looks at the disk.
+ */
+#ifndef PL_SERVER_EDITION_H
+#define PL_SERVER_EDITION_H
+
+#include <stdint.h>
+
+struct pl_bundle;
+struct pl_config;
+
+/* Adds the configuration to a bundle that is being written, its settings to the
+ * hash.  Returns 0 or PL_EFULL. */
+int pl__edition_write(struct pl_bundle *b, const struct pl_config *config);
+
+/* The configuration in the bundle of a generation, to be freed with
+ * pl__config_deinit.  For forks of the process that resolved it, or of its
+ * master: texts of the program are where they were.
+ * Returns 0, PL_ENOMEM, or PL_EGONE: the bundle is of another generation. */
+int pl__edition_read(const struct pl_bundle *b, uint32_t generation,
+                     struct pl_config *out);
+
+#endif /* PL_SERVER_EDITION_H */
