@@ -18,12 +18,15 @@ scenarios:
   stress   jobs of all kinds on many connections, every result compared
   spin     quick requests at a fixed rate, with and without some that never end
   kill     a worker is killed every second; what was answered, lost and logged is counted
+  reload   the app is reloaded again and again, good and broken versions in turn
 
   --seconds N         of each measurement (default 60; spin 15)
   --connections N     stress, kill (default 64)
   --workers N         (default 2; spin 1, so that the clients have a core of their own)
   --rate N            requests per second: spin (default 1000), kill (default 2000)
   --rounds N          spin: pairs of measurements (default 3)
+  --reloads N         reload: how many (default 1000)
+  --kills N           reload: 1 kills a worker every second meanwhile (default 0)
   --slice TIME        vm.slice, for example 1ms
   --set KEY=VALUE     a setting of the server; may be repeated
   --seed N            of the stress (default: the time)
@@ -34,7 +37,8 @@ scenarios:
 
 local LIMITS = { -- name -> least, most, default
   seconds = { 1, 86400 }, connections = { 1, 2000, 64 }, workers = { 1, 64 },
-  rate = { 1, 100000 }, rounds = { 1, 1000, 3 }, seed = { 1, 2147483646 },
+  reloads = { 10, 1000000, 1000 }, kills = { 0, 1, 0 }, rate = { 1, 100000 },
+  rounds = { 1, 1000, 3 }, seed = { 1, 2147483646 },
 }
 local TEXTS = { slice = true, set = true, perilune = true, library = true }
 
@@ -56,6 +60,8 @@ end
 ---@field workers? integer
 ---@field rate? integer
 ---@field rounds integer
+---@field reloads integer
+---@field kills boolean
 ---@field seed integer
 
 local function take_option(opts, name, value)
@@ -107,7 +113,8 @@ local function absolute(path)
   return here:gsub("\n", "") .. "/" .. path
 end
 
-local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill" }
+local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill",
+  reload = "soak.reload" }
 
 local function main()
   local opts = parse(arg)
@@ -116,7 +123,9 @@ local function main()
   opts.app = opts.source .. "/../spec/support/app/stress"
   opts.perilune = absolute(opts.perilune or opts.source .. "/../build/release/bin/perilune")
   opts.library = opts.library and absolute(opts.library)
-  opts.seconds = opts.seconds or opts.scenario == "spin" and 15 or 60
+  opts.seconds = opts.seconds or opts.scenario == "spin" and 15
+    or opts.scenario == "reload" and opts.reloads or 60
+  opts.kills = opts.kills == 1
   opts.folder = process.make_temp_folder()
   local _, commit = process.run({ "git", "-C", opts.source, "describe", "--always", "--dirty" }, 10)
   print(("soak %s, commit %s, seed %d"):format(table.concat(arg, " "), commit:gsub("\n", ""),

@@ -13,6 +13,7 @@ local M = {}
 ---@field drain_s_max number for the answers that are still to come
 ---@field send fun(i: integer, due: number): boolean sends number i; false: no connection is free
 ---@field pending fun(): integer requests under way
+---@field is_over? fun(): boolean no more are sent
 ---@field on_turn? fun(now: number, begin: number) now and then, at least every 20 ms
 
 --- Sends for so long, then waits for what is under way.
@@ -27,6 +28,9 @@ function M.run(clients, plan)
 
   while true do
     local now = process.now()
+    if plan.is_over and plan.is_over() then
+      count, last = sent, math.min(last, now + plan.drain_s_max)
+    end
     while sent < count and begin + sent / plan.rate <= now do
       if not plan.send(sent + 1, begin + sent / plan.rate) then
         break

@@ -286,6 +286,10 @@ int pl__generation_load(struct pl_generation *g, char *err) {
   return failed;
 }
 
+int pl__generation_warm(struct pl_generation *g, char *err) {
+  return pl__vm_warm(&g->vm, g->config.vm_load_timeout_s, err);
+}
+
 void pl__generation_close(struct pl_generation *g) {
   pl__vm_close(&g->vm);
   pl__free(g->queue);

@@ -61,6 +61,8 @@ int pl__generation_open(struct pl_generation **out,
                         const struct pl_generation_options *options, char *err);
 /* Loads the app of its configuration. As pl__vm_load. */
 int pl__generation_load(struct pl_generation *g, char *err);
+/* After loading, of one that is to serve. As pl__vm_load. */
+int pl__generation_warm(struct pl_generation *g, char *err);
 /* Frees it; no request may belong to it. */
 void pl__generation_close(struct pl_generation *g);
 

@@ -101,7 +101,8 @@ static int open_next(struct pl_succession *s, struct pl_config *config) {
   failed = pl__vm_call_tool(&s->next->vm, "keep_offer", &kept, 1, KEEP_SECONDS,
                             &none, &lines, s->err);
   pl__buf_release(&none);
-  return failed ? failed : pl__generation_load(s->next, s->err);
+  failed = failed ? failed : pl__generation_load(s->next, s->err);
+  return failed ? failed : pl__generation_warm(s->next, s->err);
 }
 
 /* On a helper thread. */

@@ -236,6 +236,7 @@ static int load(struct worker *w, char *err) {
   struct pl_generation *g = w->dispatch.now;
   int failed = pl__generation_load(g, err);
 
+  failed = failed ? failed : pl__generation_warm(g, err);
   if (!failed)
     failed = pl__vm_start(&g->vm, g->site, err);
   if (!failed)

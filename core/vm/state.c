@@ -309,6 +309,12 @@ static void start_preemption(struct pl_vm *vm) {
   pl__report(vm, PL_LEVEL_WARN, NULL, "handlers are not preempted", text);
 }
 
+int pl__vm_warm(struct pl_vm *vm, double seconds, char *err) {
+  struct boot_call call = {.name = "warm", .site = 0};
+
+  return call_boot(vm, &call, seconds, err);
+}
+
 int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
   struct boot_call call = {.name = "start", .site = site};
   int failed = call_boot(vm, &call, 60, err);

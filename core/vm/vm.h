@@ -170,6 +170,9 @@ void pl__vm_close(struct pl_vm *vm);
  * 0; PL_ESCRIPT with "file:line: what" and a traceback in err. */
 int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
                 uint32_t *site, char *err);
+/* Does what would take a while once it serves; after loading, on any thread. As
+ * pl__vm_load. */
+int pl__vm_warm(struct pl_vm *vm, double seconds, char *err);
 /* Starts the app's timers and detached tasks, and preemption: the VM serves on
  * this thread from now on. As pl__vm_load. */
 int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err);

@@ -140,13 +140,17 @@ function M.publish(app, folder)
   return site, faults
 end
 
+--- What takes a while and is better done before a worker serves.
+function M.warm()
+  require("perilune.interning").grow()
+end
+
 --- Starts the timers and detached tasks of an app: the worker serves now.
 ---@param site integer
 function M.start(site)
   local list = jobs[site]
   jobs[site] = nil
   if core.worker() >= 0 then
-    require("perilune.interning").grow()
     os.exit = function() -- luacheck: ignore 122
       error("os.exit would end a worker with all requests it has: raise an error instead", 2)
     end
@@ -156,10 +160,21 @@ function M.start(site)
   end
 end
 
---- What the app keeps (perilune.keep), for the generation that comes next.
-M.keep_save = keep.save
+--- What the generation that comes next gets of this one: what the app keeps, and where its
+--- timers are.
+---@return string
+function M.keep_save()
+  return keep.save(task.clocks())
+end
+
+--- Gets that before the app is loaded ...
 M.keep_offer = keep.offer
-M.keep_adopt = keep.adopt
+
+--- ... and once more when it takes over.
+---@param text string
+function M.keep_adopt(text)
+  task.inherit(keep.adopt(text))
+end
 
 -- The launcher's commands --------------------------------------------------------------
 

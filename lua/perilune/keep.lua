@@ -107,10 +107,11 @@ end
 
 -- For the core ------------------------------------------------------------------------
 
---- All that is kept, as bytes; "" when nothing is.
+--- All that is kept, and the clocks of timers, as bytes; "" when there is nothing.
+---@param clocks table of perilune.task
 ---@return string
-function M.save()
-  if next(kept) == nil then
+function M.save(clocks)
+  if next(kept) == nil and next(clocks) == nil then
     return ""
   end
   local all = {}
@@ -122,20 +123,21 @@ function M.save()
     end
     all[name] = { version = entry.version, value = entry.value }
   end
-  return buffer.encode(all)
+  return buffer.encode({ kept = all, clocks = clocks })
 end
 
 --- What the generation before keeps, before this one is loaded.
 ---@param text? string of `save`
 function M.offer(text)
-  offered = text and text ~= "" and buffer.decode(text) or {}
+  offered = text and text ~= "" and buffer.decode(text).kept or {}
 end
 
 --- What it keeps now that this one takes over: into the tables that the app has.
 ---@param text string
+---@return table clocks for perilune.task
 function M.adopt(text)
-  local fresh = {}
-  for name, old in pairs(buffer.decode(text)) do
+  local fresh, all = {}, buffer.decode(text)
+  for name, old in pairs(all.kept) do
     if kept[name] then
       fresh[name] = converted(name, kept[name], old)
     end
@@ -150,6 +152,7 @@ function M.adopt(text)
     end
   end
   offered = {}
+  return all.clocks
 end
 
 return M

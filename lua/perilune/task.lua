@@ -207,11 +207,19 @@ local function tick(name, fn)
   end
 end
 
+-- When timers are due, by name; and what those of the generation before had left.
+local clocks, inherited = {}, {}
+
 local function repeat_every(seconds, name, fn)
+  local before = inherited[name]
+  local left = before and before.seconds == seconds and before.left or seconds
   while true do
-    C.pl_wait_timer(seconds)
+    clocks[name] = { seconds = seconds, due = clock.monotonic() + left }
+    C.pl_wait_timer(left)
     pause()
+    clocks[name].due = clock.monotonic() + seconds
     tick(name, fn)
+    left = seconds
   end
 end
 
@@ -370,6 +378,23 @@ function M.end_loading()
   local list = registered
   registered = {}
   return list
+end
+
+--- What the timers have left, for the generation that comes next: a timer of the same name and
+--- interval goes on there.
+---@return table<string, { seconds: number, left: number }>
+function M.clocks()
+  local list, now = {}, clock.monotonic()
+  for name, each in pairs(clocks) do
+    list[name] = { seconds = each.seconds, left = math.max(0, each.due - now) }
+  end
+  return list
+end
+
+--- Takes that over, before `start`.
+---@param list table
+function M.inherit(list)
+  inherited = list
 end
 
 --- Starts what was registered.

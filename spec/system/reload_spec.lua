@@ -113,7 +113,7 @@ describe("a reload", function()
     assert.equal("version two", w:response().body)
   end)
 
-  it("lets one that computes go on, and neither hold the others up nor pass its deadline", function()
+  it("lets one that computes go on, which holds nobody up and has its deadline", function()
     local s = start(app_text("one"), { workers = 1 })
     local loops, spins = wire.connect(s.port), wire.connect(s.port)
     loops:request("GET", "/loop")
@@ -149,16 +149,19 @@ return app
   local broken = {
     ["a syntax error"] = { "return app }", "app.lua:%d+: '<eof>' expected" },
     ["an exception"] = { HEAD .. "error('no such luck')", "app.lua:3: no such luck" },
-    ["an error that is a table"] = { HEAD .. "error({ code = 7 })", "app.lua:1: an error that is a table" },
-    ["a missing module"] = { HEAD .. "require('does.not.exist')", "module 'does.not.exist' not found" },
+    ["an error that is a table"] = {
+      HEAD .. "error({ code = 7 })", "app.lua:1: an error that is a table" },
+    ["a missing module"] = {
+      HEAD .. "require('does.not.exist')", "module 'does.not.exist' not found" },
     ["no app"] = { "return 7", "returns a number, not an app" },
-    ["an endless loop"] = { HEAD .. "while true do end", "loading took longer than vm.load_timeout" },
+    ["an endless loop"] = { HEAD .. "while true do end", "longer than vm.load_timeout" },
     ["an endless loop that catches errors"] = {
       HEAD .. "while true do pcall(function() while true do end end) end", "vm.load_timeout" },
     ["a wait"] = { HEAD .. "P.sleep(1)", "app.lua:3" },
     ["a call that blocks"] = { HEAD .. "os.execute('sleep 30')", "longer than vm.load_timeout" },
     ["a duplicate route"] = {
-      HEAD .. "app:get('/', print)\napp:get('/', print)\nreturn app", "app.lua:4: GET / is registered already" },
+      HEAD .. "app:get('/', print)\napp:get('/', print)\nreturn app",
+      "app.lua:4: GET / is registered already" },
     ["os.exit"] = { HEAD .. "os.exit(3)", "ended its process while it loaded, with exit code 3" },
     ["a crash"] = {
       HEAD .. "require('ffi').cast('int *', 8)[0] = 1", "ended by SIGSEGV" },
@@ -190,7 +193,9 @@ return app
   end
 
   it("of a file that is gone is rejected", function()
-    local s = start({ ["app.lua"] = "local m = require('part')\n" .. app_text("one"), ["part.lua"] = "return 1" })
+    local s = start({
+      ["app.lua"] = "local m = require('part')\n" .. app_text("one"), ["part.lua"] = "return 1",
+    })
     assert(os.remove(s.app .. "/part.lua"))
     local result = reload(s)
     assert.is_false(result.served)
@@ -198,8 +203,10 @@ return app
     assert.equal("version one", get(s).body)
   end)
 
-  it("is over when the worker that dies is replaced: it has what is committed, not what is on disk", function()
-    local s = start({ ["app.lua"] = "local m = require('part')\n" .. app_text("one"), ["part.lua"] = "return 1" })
+  it("never gives a worker that is started again what is on disk, but what is committed", function()
+    local s = start({
+      ["app.lua"] = "local m = require('part')\n" .. app_text("one"), ["part.lua"] = "return 1",
+    })
     write(s.app, "app.lua", "return nothing that parses")
     assert(os.remove(s.app .. "/part.lua"))
     local _, workers = process.family(s.process.pid)
@@ -221,8 +228,8 @@ return app
       ["config.lua"] = 'return { settings = { greeting = "hello" }, limits = { headers = "32K" } }',
     })
     assert.equal("hello", get(s).body)
-    write(s.app, "config.lua", [[return { settings = { greeting = "welcome" }, limits = { headers = "16K" },
-      timeouts = { idle = "100ms" }, log = { level = "debug" } }]])
+    write(s.app, "config.lua", [[return { settings = { greeting = "welcome" },
+      limits = { headers = "16K" }, timeouts = { idle = "100ms" }, log = { level = "debug" } }]])
     local result = reload(s)
     assert.is_true(result.served)
     assert.matches('"not_changed":"limits.headers"', result.line)
@@ -292,6 +299,19 @@ P.detach("task", function() while true do P.sleep(0.02) P.log.info("task of %s")
     local _, last_old = text:find(".*of one")
     local _, first_new = text:find("tick of two")
     assert.is_true(last_old < first_new or not text:sub(first_new + 200):find("of one"))
+  end)
+
+  it("lets the clock of a timer go on that has the same name and interval", function()
+    local text = HEAD .. 'P.every("600ms", "tick", function() P.log.info("tick") end)\n'
+      .. app_text("%d"):sub(#HEAD + 1)
+    local s = start(text:gsub("%%d", "0"), { workers = 1 })
+    for version = 1, 3 do
+      process.sleep(0.15)
+      write(s.app, "app.lua", (text:gsub("%%d", tostring(version))))
+      reload(s)
+    end
+    assert.is_nil(s:log():find('"msg":"tick"', 1, true))
+    assert.is_truthy(s:wait_log('"msg":"tick"', 0.5))
   end)
 
   it("several that are asked for at once become one", function()
