@@ -79,7 +79,7 @@ function M.start(folder, opts)
   return nil, "the server did not start: " .. (read(server.output) or "")
 end
 
---- The pids of its workers: of the master's children, all but control.
+--- The pids of its workers: of the master's children, all but control and trials.
 ---@param server perilune.soak.Server
 ---@return integer[]
 function M.workers(server)
@@ -87,7 +87,8 @@ function M.workers(server)
   local path = ("/proc/%d/task/%d/children"):format(server.pid, server.pid)
   for pid in (read(path) or ""):gmatch("%d+") do
     local name = read(("/proc/%s/comm"):format(pid))
-    if name and not name:find("perilune-ctl", 1, true) then
+    if name and not name:find("perilune-ctl", 1, true)
+      and not name:find("perilune-try", 1, true) then
       list[#list + 1] = tonumber(pid)
     end
   end

@@ -1,7 +1,9 @@
 /* server/layout.c - makes and finds the sections of a server's fabric. */
 #include "server/layout.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/alloc.h"
 #include "base/err.h"
@@ -273,6 +275,21 @@ int pl__layout_begin(const struct pl_fabric *f, uint32_t generation) {
   pl__bundle_init(bundle, PL_LIMIT_BUNDLE_BYTES);
   pl__bundle_begin(bundle, generation);
   return 0;
+}
+
+int pl__layout_protect(const struct pl_fabric *f) {
+  struct pl_server_state *state;
+  struct pl_bundle *bundle;
+  int status = pl__layout_state(f, &state);
+
+  if (!status && mprotect(state, PL_FABRIC_PAGE_BYTES, PROT_READ))
+    status = -errno;
+  for (uint32_t i = 0; i < 2 && !status; i++) {
+    status = pl__layout_bundle(f, i, &bundle);
+    if (!status && mprotect(bundle, PL_LIMIT_BUNDLE_BYTES, PROT_READ))
+      status = -errno;
+  }
+  return status;
 }
 
 static void beat_renew(struct pl_beat *beat) {

@@ -93,6 +93,11 @@ int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out);
 int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
                       struct pl_bundle **out);
 
+/* In a worker: what only the master and trials write cannot be written from
+ * here on, so that a wild pointer spoils no other worker's next start.  Returns
+ * as the above, or a negated errno. */
+int pl__layout_protect(const struct pl_fabric *f);
+
 /* By the master, before anything loads that generation, while the one two
  * before it is no more: what belongs to a generation is empty. */
 int pl__layout_begin(const struct pl_fabric *f, uint32_t generation);

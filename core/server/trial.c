@@ -13,6 +13,7 @@
 #include "server/edition.h"
 #include "server/fixed.h"
 #include "server/layout.h"
+#include "server/snapshot.h"
 #include "server/succession.h"
 
 #include <stdio.h>
@@ -100,6 +101,7 @@ static int try_out(struct trial *t) {
              PL_LIMIT_BUNDLE_BYTES >> 20);
     return PL_ESCRIPT;
   }
+  pl__snapshot(t->bundle, t->config.app_folder);
   pl__succession_publish(t->args->fabric, &t->dispatch, t->dispatch.now);
   pl__bundle_publish(t->bundle);
   return 0;

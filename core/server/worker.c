@@ -176,6 +176,8 @@ static int open_records(struct worker *w, char *err) {
   int failed = pl__layout_beat(args->fabric, args->index, &w->beat);
 
   if (!failed)
+    failed = pl__layout_protect(args->fabric);
+  if (!failed)
     failed = pl__layout_crash(args->fabric, args->index, &crash);
   if (!failed)
     failed = pl__crash_install(crash, write_traceback, w);
