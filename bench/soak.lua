@@ -1,5 +1,6 @@
 -- bench/soak.lua - what must hold under load and for long: right results under preemption,
--- neighbours of handlers that never end, requests beside workers that are killed.
+-- neighbours of handlers that never end, requests beside workers that are killed, a dictionary
+-- whose writers are killed.
 --
 -- Usage: luajit bench/soak.lua SCENARIO [options]      (see usage below)
 --
@@ -18,6 +19,7 @@ scenarios:
   stress   jobs of all kinds on many connections, every result compared
   spin     quick requests at a fixed rate, with and without some that never end
   kill     a worker is killed every second; what was answered, lost and logged is counted
+  dict     two writers and two readers of a dictionary, writers killed every few milliseconds
   reload   the app is reloaded again and again, good and broken versions in turn
 
   --seconds N         of each measurement (default 60; spin 15)
@@ -114,7 +116,7 @@ local function absolute(path)
 end
 
 local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill",
-  reload = "soak.reload" }
+  dict = "soak.dict", reload = "soak.reload" }
 
 local function main()
   local opts = parse(arg)

@@ -175,6 +175,22 @@ local function nginx_start(place, serve)
   return argv, { LD_LIBRARY_PATH = library_path(place) }
 end
 
+--- nginx with a lua_shared_dict, for bench/dict.lua.
+---@return string[] argv
+---@return table<string, string> env
+function M.nginx_dict(place, port, folder)
+  local root = place.unpacked
+  write(folder .. "/nginx.conf", fill(read(place.source .. "/peers/nginx/dict.conf.in"), {
+    USER = process.is_root() and "user root;" or "",
+    MODULES = root .. "/usr/lib/nginx/modules",
+    LUA_PATH = ("%s/apps/dict/?.lua;%s/usr/share/lua/5.1/?.lua;;"):format(place.source, root),
+    PORT = tostring(port),
+  }))
+  return {
+    root .. "/usr/sbin/nginx", "-p", folder, "-c", folder .. "/nginx.conf", "-e", "error.log",
+  }, { LD_LIBRARY_PATH = library_path(place) }
+end
+
 -- h2o.
 
 local function h2o_start(handler)

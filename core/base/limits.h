@@ -36,6 +36,16 @@
 #define PL_LIMIT_SECTION_COUNT 2048u      /* named sections */
 #define PL_LIMIT_ROUTES_BYTES 262144u     /* section "routes" */
 
+/* What apps share. */
+#define PL_LIMIT_SHARED_BYTES 67108864u    /* shared.memory: dictionaries */
+#define PL_LIMIT_DICT_BYTES 8388608u       /* one that is asked for without */
+#define PL_LIMIT_DICT_KEY_BYTES 1024u      /* P.shared.dict: a key */
+#define PL_LIMIT_DICT_VALUE_BYTES 1048576u /* a value, tables as bytes */
+#define PL_LIMIT_DICT_COUNT 64u            /* names of dictionaries */
+#define PL_LIMIT_COUNTER_COUNT 1024u       /* names of counters */
+#define PL_LIMIT_SHARED_NAME_BYTES 64u     /* of either, NUL included */
+#define PL_LIMIT_PUBLISHED_BYTES 262144u   /* P.config.publish, as bytes */
+
 /* Logs. */
 #define PL_LIMIT_LOG_RING_BYTES 4194304u  /* a worker's ring, a power of 2 */
 #define PL_LIMIT_LOG_RECORD_BYTES 32768u  /* one record in a ring */

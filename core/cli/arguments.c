@@ -36,6 +36,8 @@ static const struct option options[] = {
      "shows status and header fields of the response too", "-i, --include"},
     {"app", 0, "A", OPTION_APP, "file or folder of the app, instead of .",
      "--app APP"},
+    {"no-wait", 0, NULL, OPTION_NO_WAIT, "returns when it has begun",
+     "--no-wait"},
     {"help", 'h', NULL, OPTION_HELP, "this text", "-h, --help"},
 };
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -156,6 +158,9 @@ static bool option_apply(const struct command *c, struct arguments *a,
     return true;
   case OPTION_INCLUDE:
     a->include = true;
+    return true;
+  case OPTION_NO_WAIT:
+    a->no_wait = true;
     return true;
   case OPTION_JSON:
     a->json = true;

@@ -39,7 +39,8 @@ enum {
   OPTION_DATA = 256,
   OPTION_APP = 512,
   OPTION_INCLUDE = 1024,
-  OPTION_HELP = 2048 /* every command takes it */
+  OPTION_HELP = 2048, /* every command takes it */
+  OPTION_NO_WAIT = 4096
 };
 #define OPTIONS_CONFIGURATION                                                  \
   (OPTION_LISTEN | OPTION_WORKERS | OPTION_CONFIG | OPTION_SET | OPTION_NAME | \
@@ -54,6 +55,7 @@ struct arguments {
   size_t header_count;
   const char *body; /* -d; NULL: none */
   bool json;
+  bool no_wait;
   bool include; /* the response's head too */
   bool help;
   const char *positions[2]; /* what is no option */
@@ -78,6 +80,10 @@ extern const size_t pl__cli_command_count;
 
 /* run.c, inspect.c, help.c */
 int pl__cli_run(const struct command *c, struct arguments *a);
+int pl__cli_status(const struct command *c, struct arguments *a);
+int pl__cli_reload(const struct command *c, struct arguments *a);
+int pl__cli_drain(const struct command *c, struct arguments *a);
+int pl__cli_dev(const struct command *c, struct arguments *a);
 int pl__cli_stop(const struct command *c, struct arguments *a);
 int pl__cli_check(const struct command *c, struct arguments *a);
 int pl__cli_routes(const struct command *c, struct arguments *a);

@@ -18,6 +18,11 @@ const struct command pl__cli_commands[] = {
      "  perilune run apps/hello --listen 127.0.0.1:9000 --workers 2\n"
      "  perilune run app.lua --set log.level=warn --set settings.db=notes\n",
      OPTIONS_CONFIGURATION, 1, true, pl__cli_run},
+    {"dev", "[APP] [options]",
+     "Serves an app while you write it: reloads on save, shows errors",
+     "  perilune dev\n"
+     "  perilune dev apps/hello --listen 127.0.0.1:9000\n",
+     OPTIONS_CONFIGURATION, 1, true, pl__cli_dev},
     {"check", "[APP] [options]", "Loads an app and tells what is wrong with it",
      "  perilune check apps/hello\n", OPTION_CONFIG | OPTION_SET, 1, true,
      pl__cli_check},
@@ -40,6 +45,23 @@ const struct command pl__cli_commands[] = {
      "  perilune stop\n"
      "  perilune stop --name hello\n",
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG, 0, false, pl__cli_stop},
+    {"reload", "[--name N | --pid-file F]",
+     "Has a running server load its app anew, and tells how that went",
+     "  perilune reload\n"
+     "  perilune reload --name hello --json\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_JSON |
+         OPTION_NO_WAIT,
+     0, false, pl__cli_reload},
+    {"status", "[--name N | --pid-file F]", "Shows how a running server is",
+     "  perilune status\n"
+     "  perilune status --name hello --json\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_JSON, 0, false,
+     pl__cli_status},
+    {"drain", "[--name N | --pid-file F]",
+     "Closes the sockets of a running server and ends what it has begun",
+     "  perilune drain --name hello && perilune stop --name hello\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_JSON, 0, false,
+     pl__cli_drain},
     {"config", "[APP] [options]",
      "Prints every configuration key with where it comes from",
      "  perilune config\n"

@@ -1,4 +1,4 @@
-/* cli/run.c - the commands that start and stop servers. */
+/* cli/run.c - the commands that start servers, and talk to those that run. */
 #include "cli/command.h"
 
 #include <unistd.h>
@@ -26,6 +26,11 @@ int pl__cli_run(const struct command *c, struct arguments *a) {
   return pl__cli_failed(&error);
 }
 
+int pl__cli_dev(const struct command *c, struct arguments *a) {
+  a->options.dev = 1;
+  return pl__cli_run(c, a);
+}
+
 int pl__cli_stop(const struct command *c, struct arguments *a) {
   pl_server *server;
   struct pl_error error;
@@ -35,6 +40,45 @@ int pl__cli_stop(const struct command *c, struct arguments *a) {
   if (code)
     return code;
   pl_server_stop(server, &error);
+  pl_server_free(server);
+  return pl__cli_failed(&error);
+}
+
+int pl__cli_status(const struct command *c, struct arguments *a) {
+  pl_server *server;
+  struct pl_error error;
+  int code = pl__cli_server_new(a, false, &server);
+
+  (void)c;
+  if (code)
+    return code;
+  pl_server_status(server, a->json, &error);
+  pl_server_free(server);
+  return pl__cli_failed(&error);
+}
+
+int pl__cli_reload(const struct command *c, struct arguments *a) {
+  pl_server *server;
+  struct pl_error error;
+  int code = pl__cli_server_new(a, false, &server);
+
+  (void)c;
+  if (code)
+    return code;
+  pl_server_reload(server, !a->no_wait, a->json, &error);
+  pl_server_free(server);
+  return pl__cli_failed(&error);
+}
+
+int pl__cli_drain(const struct command *c, struct arguments *a) {
+  pl_server *server;
+  struct pl_error error;
+  int code = pl__cli_server_new(a, false, &server);
+
+  (void)c;
+  if (code)
+    return code;
+  pl_server_drain(server, a->json, &error);
   pl_server_free(server);
   return pl__cli_failed(&error);
 }

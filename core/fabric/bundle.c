@@ -57,6 +57,22 @@ bool pl__bundle_find(const struct pl_bundle *b, struct pl_slice key,
   return false;
 }
 
+bool pl__bundle_next(const struct pl_bundle *b, uint64_t *at,
+                     struct pl_slice *key, struct pl_slice *bytes) {
+  struct blob blob;
+  const char *text = b->data + *at + sizeof blob;
+
+  if (*at + sizeof blob > b->used || b->used > b->cap)
+    return false;
+  memcpy(&blob, b->data + *at, sizeof blob);
+  *at += sizeof blob + padded((uint64_t)blob.key_bytes + blob.bytes);
+  if (*at > b->used)
+    return false;
+  *key = pl__slice(text, blob.key_bytes);
+  *bytes = pl__slice(text + blob.key_bytes, blob.bytes);
+  return true;
+}
+
 int pl__bundle_add(struct pl_bundle *b, struct pl_slice key,
                    struct pl_slice bytes) {
   struct blob blob = {fnv(FNV_BASIS, key), (uint32_t)key.bytes,

@@ -56,6 +56,10 @@ void pl__bundle_publish(struct pl_bundle *b);
  * generation asked for again. */
 bool pl__bundle_find(const struct pl_bundle *b, struct pl_slice key,
                      struct pl_slice *bytes);
+/* The blob at *at, from 0; *at then tells where the next one is.  False: there
+ * are no more. */
+bool pl__bundle_next(const struct pl_bundle *b, uint64_t *at,
+                     struct pl_slice *key, struct pl_slice *bytes);
 /* Whether it holds that generation (now, still). */
 bool pl__bundle_is(const struct pl_bundle *b, uint32_t generation);
 

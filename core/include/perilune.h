@@ -74,6 +74,8 @@ struct pl_options {
   size_t override_count;        /* how many; NULL is allowed when 0 */
   int environment;              /* 1: PERILUNE_*, PORT and WEB_CONCURRENCY are
                                    read; 0: they are not */
+  int dev;                /* 1: for development: one worker, reloads by itself
+                             when files change, shows errors */
   pl_output_fn on_output; /* NULL: results go to descriptor 1, messages to 2 */
   void *output_arg;       /* passed to on_output */
 };
@@ -185,6 +187,28 @@ int pl_config_key(size_t index, const char **name, const char **type,
  * when none of the `count` is near: two typing errors, one in short words. */
 const char *pl_suggest(const char *word, const char *const *words,
                        size_t count);
+
+/* What a running server says of itself, as a result: for people, or as JSON.
+ * Which one follows from the pid file, or the name, that the server was made
+ * with; so for the next two.
+ * Returns 0, PL_ERROR_NOT_RUNNING, PL_ERROR_TIMEOUT, PL_ERROR_FAILED. */
+int pl_server_status(pl_server *server, int json, struct pl_error *error);
+
+/* Has a running server load its app and configuration anew, and waits how that
+ * goes: all its workers serve the new version, or all go on with the old one.
+ *
+ *   wait  0: returns when it has begun
+ *   json  1: the result as JSON, also when it was rejected
+ *
+ * Returns 0; PL_ERROR_SCRIPT or PL_ERROR_CONFIG, rejected for that, and the
+ * text says why; PL_ERROR_NOT_RUNNING, PL_ERROR_TIMEOUT, PL_ERROR_FAILED. */
+int pl_server_reload(pl_server *server, int wait, int json,
+                     struct pl_error *error);
+
+/* Has a running server close its sockets and end what it has begun, and waits
+ * for that; the process stays, without workers, until it is stopped.
+ * Returns as pl_server_status. */
+int pl_server_drain(pl_server *server, int json, struct pl_error *error);
 
 /* Tells a running server to drain and stop, and waits until it is gone. Which
  * one follows from the pid file, or the name, that the server was made with.

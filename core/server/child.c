@@ -37,6 +37,7 @@ int pl__child_start(struct pl_child *c, pl__child_fn run, void *arg) {
   }
   close(fds[1]);
   c->pid = pid;
+  c->restarts += c->started_ns != 0;
   c->channel_fd = fds[0];
   c->ready = c->failed = c->silent = c->stuck = false;
   c->ready_ns = c->kill_ns = 0;

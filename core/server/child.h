@@ -30,8 +30,11 @@ struct pl_child {
   bool failed;         /* it has said that it cannot start */
   bool silent;         /* its heart does not beat; see server/pulse.h */
   bool stuck;          /* so long that it was told to abort */
+  bool unwanted;       /* it ends, or has ended, and no other takes its place */
+  bool listens;        /* its sockets do, though it may not live */
   uint32_t generation; /* of the app, that it serves; 0: none */
   uint8_t step;        /* of a reload; see server/reload.h */
+  uint32_t restarts;   /* processes that have taken its place */
   uint32_t deaths;     /* one after the other, each before it has lived */
   int64_t started_ns;  /* monotonic, since when it runs */
   int64_t ready_ns;    /* monotonic, since when; 0: not ready */

@@ -20,6 +20,7 @@
 #include "base/buf.h"
 #include "base/cpus.h"
 #include "base/err.h"
+#include "base/limits.h"
 #include "server/keys.h"
 #include "vm/config_file.h"
 
@@ -175,9 +176,21 @@ static int key_unknown(struct resolve *r, const char *source,
 
 /* ---- sources ----------------------------------------------------------- */
 
+/* What `perilune dev` has for defaults where it differs. */
+static const char *fallback_of(const struct pl_key *key, bool dev) {
+  static const char *const others[][2] = {{"workers", "1"},
+                                          {"log.format", "console"},
+                                          {"admin.listen", "127.0.0.1:8081"}};
+
+  for (size_t i = 0; dev && i < sizeof others / sizeof *others; i++)
+    if (strcmp(key->name, others[i][0]) == 0)
+      return others[i][1];
+  return key->fallback;
+}
+
 static int defaults_apply(struct resolve *r) {
   for (uint32_t i = 0; i < pl__key_count; i++)
-    if (pl__key_set(&pl__keys[i], pl__keys[i].fallback, r->c))
+    if (pl__key_set(&pl__keys[i], fallback_of(&pl__keys[i], r->c->dev), r->c))
       return config_fail(r->err, "default of %s", pl__keys[i].name);
   return 0;
 }
@@ -521,6 +534,7 @@ int pl__config_resolve(const struct pl_config_input *in, struct pl_config *out,
   int status;
 
   memset(out, 0, sizeof(*out));
+  out->dev = in->dev;
   err[0] = '\0';
   status = pl__config_file_new(&r.file);
   if (!status)
@@ -532,6 +546,16 @@ int pl__config_resolve(const struct pl_config_input *in, struct pl_config *out,
     pl__config_deinit(out);
   }
   return status;
+}
+
+uint32_t pl__config_capacity(const struct pl_config *c, uint32_t least) {
+  uint32_t capacity = c->workers < 2 ? 4 : c->workers * 2;
+
+  if (capacity > PL_LIMIT_WORKER_COUNT)
+    capacity = PL_LIMIT_WORKER_COUNT;
+  if (capacity < c->workers)
+    capacity = c->workers;
+  return capacity < least ? least : capacity;
 }
 
 static size_t room_for(const char *text) { return text ? strlen(text) + 1 : 0; }

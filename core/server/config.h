@@ -92,6 +92,9 @@ struct pl_config {
   double vm_stuck_timeout_s;
   double vm_quarantine_s;
 
+  /* shared.* */
+  uint64_t shared_memory_bytes; /* of all dictionaries */
+
   /* log.* */
   uint32_t log_level;  /* enum pl_config_level */
   uint32_t log_format; /* enum pl_config_log */
@@ -106,6 +109,8 @@ struct pl_config {
   bool admin_on; /* else admin_listen says nothing */
 
   /* What is no key. */
+  bool dev;                              /* `perilune dev` */
+  uint16_t dev_port;                     /* where its events are; 0: nowhere */
   char app_file[PL_CONFIG_PATH_BYTES];   /* absolute; "" without an app */
   char app_folder[PL_CONFIG_PATH_BYTES]; /* absolute; "" without an app */
   char file[PL_CONFIG_PATH_BYTES];       /* config.lua read; "" for none */
@@ -124,6 +129,7 @@ struct pl_config_input {
   const char *const *overrides; /* "key=value", from flags, in order */
   uint32_t override_count;
   const char *const *environment; /* as environ; NULL: none is read */
+  bool dev;                       /* the defaults of `perilune dev` */
 };
 
 /* Fills *out from defaults, file, environment and flags.
@@ -146,6 +152,10 @@ int pl__config_input_copy(struct pl_config_input *out,
 
 /* A copy that owns what it holds. Returns 0 or PL_ENOMEM. */
 int pl__config_copy(struct pl_config *out, const struct pl_config *c);
+
+/* How many workers there is room for: they can be added while it serves.
+ * least: at least so many. */
+uint32_t pl__config_capacity(const struct pl_config *c, uint32_t least);
 
 /* Frees what pl__config_resolve allocated. */
 void pl__config_deinit(struct pl_config *c);

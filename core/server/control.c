@@ -37,6 +37,7 @@ struct control {
   const struct pl_control_args *args;
   struct pl_sink sink;
   struct pl_drain drain;
+  struct pl_server_state *state;
   int signal_fd;
 };
 
@@ -64,7 +65,7 @@ static int rings_add(struct control *c) {
   struct pl_ring *ring;
   int status = 0;
 
-  for (uint32_t i = 0; i < c->args->config->workers && !status; i++) {
+  for (uint32_t i = 0; i < c->args->worker_count && !status; i++) {
     status = pl__layout_ring(fabric, i, &ring);
     status = status ? status : pl__drain_add(&c->drain, ring, (uint16_t)i);
   }
@@ -76,15 +77,17 @@ static int rings_add(struct control *c) {
   return status;
 }
 
-/* TERM is what ends control; the terminal's signals are meant for the master
+/* TERM is what ends control, USR1 opens the log's file again; the terminal's signals are meant for the master
  * alone, which tells us when our time has come. */
 static int signals_open(void) {
   sigset_t set;
 
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGUSR1);
   if (sigprocmask(SIG_SETMASK, &set, NULL))
     return -errno;
+  signal(SIGUSR1, SIG_DFL); /* what is ignored never arrives */
   signal(SIGPIPE, SIG_IGN);
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -105,6 +108,7 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   pl__drain_init(&c->drain, &c->sink, format,
                  format == PL_LOG_CONSOLE && wants_colour(&c->sink),
                  config->log_level, routes);
+  status = status ? status : pl__layout_state(c->args->fabric, &c->state);
   status = status ? status : rings_add(c);
   c->signal_fd = signals_open();
   if (!status && c->signal_fd < 0)
@@ -112,6 +116,19 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   if (status)
     snprintf(error, error_bytes, "control: %s", pl_strerror(status));
   return status;
+}
+
+/* True: it is time to end. */
+static bool signals_take(struct control *c) {
+  struct signalfd_siginfo info;
+  bool end = false;
+
+  while (read(c->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+    end |= info.ssi_signo == SIGTERM;
+    if (info.ssi_signo == SIGUSR1)
+      pl__sink_reopen(&c->sink); /* should it fail, the old file goes on */
+  }
+  return end;
 }
 
 /* Waits; true when it is time to end. */
@@ -128,7 +145,7 @@ static bool control_wait(struct control *c, int wait_ms, bool for_records) {
     return false; /* somebody else's wake-up was ours */
   if (fds[1].revents)
     poll(NULL, 0, ORPHAN_PAUSE_MS);
-  return fds[0].revents || fds[1].revents;
+  return (fds[0].revents && signals_take(c)) || fds[1].revents;
 }
 
 static void control_loop(struct control *c) {
@@ -136,6 +153,8 @@ static void control_loop(struct control *c) {
   bool end = false;
 
   while (!end) {
+    c->drain.level =
+        atomic_load_explicit(&c->state->log_level, memory_order_relaxed);
     do
       pl__drain_run(&c->drain, &outcome);
     while (outcome == PL_DRAIN_MORE);

@@ -8,6 +8,8 @@
 #ifndef PL_SERVER_CONTROL_H
 #define PL_SERVER_CONTROL_H
 
+#include <stdint.h>
+
 struct pl_config;
 struct pl_fabric;
 
@@ -16,9 +18,10 @@ struct pl_fabric;
 struct pl_control_args {
   const struct pl_config *config;
   const struct pl_fabric *fabric;
-  int channel_fd;  /* to the master */
-  int wake_fd;     /* the eventfd that writers of rings wake us by */
-  int lifeline_fd; /* end of file: the master is gone */
+  uint32_t worker_count; /* that there is room for */
+  int channel_fd;        /* to the master */
+  int wake_fd;           /* the eventfd that writers of rings wake us by */
+  int lifeline_fd;       /* end of file: the master is gone */
 };
 
 /* Runs until it is told to end. Returns the exit code of the process: 0, or 1

@@ -15,6 +15,7 @@
 /* How often a turn lets the log's reader run when it can't keep up: worker and
  * control may share one core. */
 #define LOG_YIELD_MAX 8
+#define DEV_RETIRE_S 0.2
 
 static struct pl_dispatch *dispatch_of(void *arg) { return arg; }
 
@@ -233,10 +234,17 @@ void pl__dispatch_close(struct pl_dispatch *d) {
   pl__buf_pool_deinit(&d->buffers);
 }
 
+/* A stream that stays open must not hold up the next change in development. */
+static double retire_seconds(const struct pl_config *config) {
+  return config->dev && config->timeout_drain_s > DEV_RETIRE_S
+             ? DEV_RETIRE_S
+             : config->timeout_drain_s;
+}
+
 void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g) {
   d->old = d->now;
   d->now = g;
-  pl__generation_retire(d->old, g->config.timeout_drain_s);
+  pl__generation_retire(d->old, retire_seconds(&g->config));
   use_config(d, &g->config);
   pl__dispatch_tick(d);
 }

@@ -78,6 +78,8 @@ void pl__fixed_keep(struct pl_config *c, const struct pl_config *old, char *out,
   char now[PL_KEY_VALUE_BYTES], before[PL_KEY_VALUE_BYTES];
 
   out[0] = '\0';
+  c->dev = old->dev;
+  c->dev_port = old->dev_port;
   for (size_t i = 0; i < sizeof FIXED / sizeof *FIXED; i++) {
     const struct pl_key *key = pl__key_find(FIXED[i], strlen(FIXED[i]));
     if (!key)

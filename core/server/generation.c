@@ -227,7 +227,9 @@ static int open_vm(struct pl_generation *g,
       .flights = wanted->flights,
       .quarantine = wanted->quarantine,
       .long_runs = wanted->long_runs,
+      .shared = wanted->shared,
       .log_level_min = (int)config->log_level,
+      .page_script = g->script[0] ? g->script : NULL,
   };
   int failed;
 
@@ -257,6 +259,10 @@ int pl__generation_open(struct pl_generation **out,
   g->queue = pl__alloc(g->queue_cap * sizeof *g->queue);
   if (!g->queue)
     goto fail_queue;
+  if (g->config.dev && g->config.dev_port)
+    snprintf(g->script, sizeof g->script,
+             "<script src=\"http://127.0.0.1:%u/dev/client.js\"></script>\n",
+             g->config.dev_port);
   pl__values_fill(&g->config, g->values, PL_GENERATION_VALUES_MAX);
   pl__http_env_init(&g->env, pl__clock_realtime_ns() / (int64_t)PL_NS_PER_S);
   failed = open_vm(g, options, err);
@@ -304,7 +310,7 @@ void pl__generation_say(struct pl_generation *g, bool reload_failed) {
   if (g->number && g->config.generation_header)
     bytes = snprintf(lines, sizeof lines, "Perilune-Generation: %u-%08x\r\n",
                      g->number, (unsigned)(g->hash >> 32));
-  if (reload_failed)
+  if (reload_failed && g->config.dev)
     bytes += snprintf(lines + bytes, sizeof lines - (size_t)bytes,
                       "Perilune-Reload: failed\r\n");
   pl__http_env_set(&g->env, pl__slice(lines, (size_t)bytes));

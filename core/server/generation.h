@@ -35,6 +35,7 @@ struct pl_generation_options {
   struct pl_flights *flights;       /* as in struct pl_vm_options */
   struct pl_quarantine *quarantine; /* likewise */
   struct pl_marks *long_runs;       /* likewise */
+  struct pl_shared *shared;         /* likewise */
 };
 
 struct pl_generation {
@@ -50,6 +51,7 @@ struct pl_generation {
   uint32_t queue_head;
   uint32_t queue_count;
   uint32_t request_count; /* that it has to end */
+  char script[96];        /* HTML that its pages get, under `perilune dev` */
   double cut_at;          /* retired: when it is cut, monotonic seconds */
   bool is_expired;        /* retired, and its requests were told to end */
   struct pl_vm_value values[PL_GENERATION_VALUES_MAX];

@@ -110,6 +110,9 @@ const struct pl_key pl__keys[] = {
     DURATION("vm.quarantine", "VM_QUARANTINE", vm_quarantine_s, "30s", 0,
              "time a route that keeps crashing workers is refused"),
 
+    SIZE("shared.memory", "SHARED_MEMORY", shared_memory_bytes, "64M", 1 << 20,
+         KEY_BYTES_MAX, "memory of all dictionaries that workers share"),
+
     WORDS("log.level", "LOG_LEVEL", log_level, "info", "debug info warn error",
           "least level that is written"),
     WORDS("log.format", "LOG_FORMAT", log_format, "auto", "auto console json",

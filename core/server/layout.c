@@ -16,6 +16,7 @@
 #include "fabric/record.h"
 #include "fabric/ring.h"
 #include "fabric/routes.h"
+#include "fabric/shared.h"
 #include "fabric/slabs.h"
 #include "server/config.h"
 #include "server/crash.h"
@@ -26,7 +27,7 @@
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 4
-#define SECTIONS_OF_ALL 10
+#define SECTIONS_OF_ALL 11
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -52,10 +53,11 @@ static uint32_t slab_count(const struct pl_config *config) {
 
 /* Fills in all sections; returns how many. */
 static uint32_t sections_describe(const struct pl_config *config,
+                                  uint32_t workers,
                                   struct pl_fabric_section *s) {
   uint32_t n = 0;
 
-  for (uint32_t i = 0; i < config->workers; i++) {
+  for (uint32_t i = 0; i < workers; i++) {
     pl__fabric_name(&s[n], "log", (int)i);
     ring_describe(&s[n++], PL_LIMIT_LOG_RING_BYTES);
     pl__fabric_name(&s[n], "slabs", (int)i);
@@ -80,7 +82,7 @@ static uint32_t sections_describe(const struct pl_config *config,
   section_name(&s[n], "beats");
   s[n].version = BEAT_VERSION;
   s[n].element_bytes = sizeof(struct pl_beat);
-  s[n++].element_count = config->workers;
+  s[n++].element_count = workers;
   section_name(&s[n], "routes");
   s[n].version = PL_ROUTES_VERSION;
   s[n].element_bytes = sizeof(struct pl_routes);
@@ -97,6 +99,10 @@ static uint32_t sections_describe(const struct pl_config *config,
   s[n].version = STATE_VERSION;
   s[n].element_bytes = sizeof(struct pl_server_state);
   s[n++].element_count = 1;
+  section_name(&s[n], "shared");
+  s[n].version = PL_SHARED_VERSION;
+  s[n].element_bytes = 1;
+  s[n++].element_count = pl__shared_bytes(config->shared_memory_bytes);
   for (int i = 0; i < 2; i++) {
     pl__fabric_name(&s[n], "bundle", i);
     s[n].version = PL_BUNDLE_VERSION;
@@ -106,12 +112,11 @@ static uint32_t sections_describe(const struct pl_config *config,
   return n;
 }
 
-static int rings_init(const struct pl_fabric *f,
-                      const struct pl_config *config) {
+static int rings_init(const struct pl_fabric *f, uint32_t workers) {
   struct pl_ring *ring;
   int status = 0;
 
-  for (uint32_t i = 0; i < config->workers && !status; i++) {
+  for (uint32_t i = 0; i < workers && !status; i++) {
     status = pl__layout_ring(f, i, &ring);
     status = status ? status : pl__ring_init(ring, PL_LIMIT_LOG_RING_BYTES);
   }
@@ -122,23 +127,34 @@ static int rings_init(const struct pl_fabric *f,
   return status;
 }
 
+static int shared_init(const struct pl_fabric *f,
+                       const struct pl_config *config) {
+  struct pl_shared *shared;
+  int status = pl__layout_shared(f, &shared);
+
+  if (!status)
+    pl__shared_init(shared, config->shared_memory_bytes);
+  return status;
+}
+
 int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
-                    char *error) {
-  struct pl_fabric_section *sections = pl__alloc_zero(
-      (SECTIONS_PER_WORKER * (size_t)config->workers + SECTIONS_OF_ALL) *
-      sizeof(*sections));
+                    uint32_t workers, char *error) {
+  struct pl_fabric_section *sections =
+      pl__alloc_zero((SECTIONS_PER_WORKER * (size_t)workers + SECTIONS_OF_ALL) *
+                     sizeof(*sections));
   int status;
 
   error[0] = '\0';
   if (!sections)
     return PL_ENOMEM;
-  status =
-      pl__fabric_open(f, sections, sections_describe(config, sections), error);
+  status = pl__fabric_open(f, sections,
+                           sections_describe(config, workers, sections), error);
   pl__free(sections);
   if (status)
     return status;
-  status = rings_init(f, config);
-  for (uint32_t i = 0; i < config->workers && !status; i++)
+  status = rings_init(f, workers);
+  status = status ? status : shared_init(f, config);
+  for (uint32_t i = 0; i < workers && !status; i++)
     status = pl__layout_renew(f, i);
   if (status)
     pl__fabric_close(f);
@@ -242,6 +258,14 @@ int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out) {
   void *at;
   int status = pl__fabric_find(f, "state", STATE_VERSION,
                                sizeof(struct pl_server_state), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_shared(const struct pl_fabric *f, struct pl_shared **out) {
+  void *at;
+  int status = pl__fabric_find(f, "shared", PL_SHARED_VERSION, 1, &at, NULL);
   if (!status)
     *out = at;
   return status;

@@ -9,6 +9,7 @@
  *   state                            struct pl_server_state: what all look at
  *   routes                           struct pl_routes: patterns by route id, of
  *                                    the last generations
+ *   shared                           struct pl_shared: what apps share
  *   quarantine                       struct pl_quarantine: routes refused
  *   long_runs                        struct pl_marks: routes told to be slow
  *   bundle.0, bundle.1               struct pl_bundle: what a generation is
@@ -35,6 +36,7 @@ struct pl_marks;
 struct pl_quarantine;
 struct pl_ring;
 struct pl_routes;
+struct pl_shared;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
@@ -60,11 +62,12 @@ struct pl_server_state {
 
 /* Makes the fabric of a server and its empty rings.
  *
- *   error  PL_FABRIC_ERROR_BYTES; a sentence on failure
+ *   workers  there is room for
+ *   error    PL_FABRIC_ERROR_BYTES; a sentence on failure
  *
  * Returns 0 or what pl__fabric_open returns. */
 int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
-                    char *error);
+                    uint32_t workers, char *error);
 
 /* Who has a ring beside the workers: their numbers in records. */
 #define PL_LAYOUT_OTHERS 3u
@@ -90,6 +93,7 @@ int pl__layout_quarantines(const struct pl_fabric *f,
 int pl__layout_long_runs(const struct pl_fabric *f, uint32_t generation,
                          struct pl_marks **out);
 int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out);
+int pl__layout_shared(const struct pl_fabric *f, struct pl_shared **out);
 int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
                       struct pl_bundle **out);
 

@@ -95,23 +95,52 @@ static int *fd_at(const struct pl_listeners *l, uint32_t worker,
   return &l->fds[worker * l->address_count + address];
 }
 
+/* One more socket of an address that has some, or the first. */
+static int tcp_bind(struct pl_listeners *l, uint32_t worker, uint32_t address,
+                    char *error) {
+  struct pl_address *a = &l->addresses[address];
+  int fd = socket_bind(a, true);
+
+  if (fd < 0)
+    return fail(error, a, -fd);
+  *fd_at(l, worker, address) = fd;
+  if (a->port == 0)
+    port_resolve(a, fd);
+  return 0;
+}
+
 static int tcp_open(struct pl_listeners *l, uint32_t address, char *error) {
   struct pl_address *a = &l->addresses[address];
-  int code = a->port ? tcp_probe(a) : 0;
+  int code = a->port ? tcp_probe(a) : 0, status = 0;
 
   if (code)
     return fail(error, a, -code);
-  for (uint32_t i = 0; i < l->worker_count; i++) {
-    int fd = socket_bind(a, true);
-    if (fd < 0)
-      return fail(error, a, -fd);
-    *fd_at(l, i, address) = fd;
-    if (a->port == 0)
-      port_resolve(a, fd);
-    if (listen(fd, PL_LISTENERS_BACKLOG))
-      return fail(error, a, errno);
+  for (uint32_t i = 0; i < l->worker_count && !status; i++)
+    status = tcp_bind(l, i, address, error);
+  return status;
+}
+
+/* Sockets that were handed over; those that are missing are made. */
+static int inherited_open(struct pl_listeners *l, uint32_t address,
+                          const struct pl_inherited *from, char *error) {
+  struct pl_address *a = &l->addresses[address];
+  int status = 0;
+
+  a->storage = from->address.storage;
+  a->bytes = from->address.bytes;
+  a->family = from->address.family;
+  a->port = from->address.port;
+  l->is_shared[address] |= from->is_foreign;
+  l->is_foreign[address] = from->is_foreign;
+  for (uint32_t i = 0; i < l->worker_count && !status; i++) {
+    if (l->is_shared[address])
+      *fd_at(l, i, address) = from->fds[0];
+    else if (i < from->count)
+      *fd_at(l, i, address) = from->fds[i];
+    else
+      status = tcp_bind(l, i, address, error);
   }
-  return 0;
+  return status;
 }
 
 /* Removes the file of a server that is gone: one where nobody answers. Returns
@@ -148,19 +177,38 @@ static int unix_open(struct pl_listeners *l, uint32_t address, char *error) {
     return fail(error, a, -fd);
   for (uint32_t i = 0; i < l->worker_count; i++)
     *fd_at(l, i, address) = fd;
-  if (listen(fd, PL_LISTENERS_BACKLOG))
-    return fail(error, a, errno);
+  return 0;
+}
+
+static int address_open(struct pl_listeners *l, uint32_t address,
+                        const struct pl_inheritance *inherited, char *error) {
+  const struct pl_inherited *from =
+      inherited ? pl__inherited_of(inherited, l->addresses[address].text)
+                : NULL;
+
+  l->is_shared[address] = l->addresses[address].family == AF_UNIX;
+  if (from)
+    return inherited_open(l, address, from, error);
+  return l->is_shared[address] ? unix_open(l, address, error)
+                               : tcp_open(l, address, error);
+}
+
+int pl__listeners_listen(struct pl_listeners *l, uint32_t worker) {
+  for (uint32_t i = 0; i < l->address_count; i++)
+    if (!l->is_foreign[i] && listen(*fd_at(l, worker, i), PL_LISTENERS_BACKLOG))
+      return -errno;
   return 0;
 }
 
 int pl__listeners_open(struct pl_listeners *l,
                        const struct pl_address *addresses,
                        uint32_t address_count, uint32_t worker_count,
-                       char *error) {
+                       const struct pl_inheritance *inherited, char *error) {
   size_t fd_count = (size_t)address_count * worker_count;
   int status = 0;
 
   error[0] = '\0';
+  memset(l, 0, sizeof *l);
   l->address_count = address_count;
   l->worker_count = worker_count;
   l->addresses = pl__alloc(address_count * sizeof(*addresses));
@@ -176,8 +224,7 @@ int pl__listeners_open(struct pl_listeners *l,
   for (size_t i = 0; i < fd_count; i++)
     l->fds[i] = -1;
   for (uint32_t i = 0; i < address_count && !status; i++)
-    status = l->addresses[i].family == AF_UNIX ? unix_open(l, i, error)
-                                               : tcp_open(l, i, error);
+    status = address_open(l, i, inherited, error);
   if (status)
     pl__listeners_close(l);
   return status;
@@ -198,7 +245,7 @@ static void fd_close(struct pl_listeners *l, int fd) {
 }
 
 bool pl__listeners_is_shared(const struct pl_listeners *l, uint32_t address) {
-  return l->addresses[address].family == AF_UNIX;
+  return l->is_shared[address];
 }
 
 void pl__listeners_forget(struct pl_listeners *l) {
@@ -210,7 +257,7 @@ void pl__listeners_stop(struct pl_listeners *l) {
   for (uint32_t i = 0; l->fds && i < l->address_count; i++) {
     const struct pl_address *a = &l->addresses[i];
 
-    if (a->family == AF_UNIX && *fd_at(l, 0, i) >= 0)
+    if (a->family == AF_UNIX && !l->is_foreign[i] && *fd_at(l, 0, i) >= 0)
       unlink(((const struct sockaddr_un *)&a->storage)->sun_path);
     for (uint32_t w = 0; w < l->worker_count; w++)
       fd_close(l, *fd_at(l, w, i));

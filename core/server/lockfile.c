@@ -160,6 +160,32 @@ int pl__lockfile_take(struct pl_lockfile *l, const char *path, const char *name,
   return 0;
 }
 
+int pl__lockfile_inherit(struct pl_lockfile *l, int fd, const char *path,
+                         const char *name, char *error) {
+  int status = 0;
+
+  l->fd = -1;
+  error[0] = '\0';
+  if (!path || !*path)
+    status = path_choose(name, l->path, error);
+  else
+    snprintf(l->path, sizeof(l->path), "%s", path);
+  if (!status && !is_same_file(fd, l->path)) {
+    snprintf(error, PL_LOCKFILE_ERROR_BYTES,
+             "the lock of the server before this one is not %.300s: name and "
+             "pid_file cannot change when it is replaced",
+             l->path);
+    status = PL_ECONFLICT;
+  }
+  if (status)
+    close(fd);
+  else
+    l->fd = fd;
+  return status;
+}
+
+void pl__lockfile_sign(struct pl_lockfile *l) { pid_write(l->fd); }
+
 void pl__lockfile_forget(struct pl_lockfile *l) {
   if (l->fd >= 0)
     close(l->fd);

@@ -30,6 +30,14 @@ struct pl_lockfile {
 int pl__lockfile_take(struct pl_lockfile *l, const char *path, const char *name,
                       char *error);
 
+/* Takes over the lock that the server before this one holds, whose descriptor
+ * was handed over; that stays its process in the file until
+ * pl__lockfile_sign. */
+int pl__lockfile_inherit(struct pl_lockfile *l, int fd, const char *path,
+                         const char *name, char *error);
+/* Writes our pid into the file. */
+void pl__lockfile_sign(struct pl_lockfile *l);
+
 /* In a forked child: lets go without ending the master's lock. */
 void pl__lockfile_forget(struct pl_lockfile *l);
 

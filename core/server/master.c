@@ -11,7 +11,9 @@
  *                               v
  *                            ENDING --- control gone ---> the end
  *
- *  TERM or INT a second time leads from PRE_DRAIN and DRAINING to KILLING.
+ *  TERM or INT a second time leads from PRE_DRAIN and DRAINING to KILLING.  Told
+ *  to drain and stay, it goes from DRAINING to DRAINED, not to ENDING; replaced
+ *  by another program, it drains with its sockets left open to that.
  *
  *  state      a dead worker is   sockets   may last
  *  STARTING   a failure          open      vm.load_timeout, twice
@@ -19,6 +21,7 @@
  *  PRE_DRAIN  replaced           open      timeouts.pre_drain
  *  DRAINING   forgotten          closed    timeouts.drain and DRAIN_GRACE_MS
  *  KILLING    forgotten          closed    as long as the kernel takes
+ *  DRAINED    -                  closed    until it is stopped
  *  ENDING     -                  closed    CONTROL_END_MS, then it is killed
  *
  * Invariants:
@@ -37,13 +40,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -52,20 +52,11 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "fabric/map.h"
-#include "fabric/record.h"
 #include "perilune.h"
-#include "server/child.h"
-#include "server/config.h"
 #include "server/control.h"
 #include "server/error.h"
 #include "server/layout.h"
-#include "server/listeners.h"
-#include "server/lockfile.h"
-#include "server/reload.h"
-#include "server/trial.h"
-#include "server/watch.h"
-#include "server/worker.h"
+#include "server/realm.h"
 
 #define DRAIN_GRACE_MS 1000 /* workers cut requests themselves; then we do */
 #define CONTROL_END_MS (PL_CONTROL_FINISH_MS + 1000)
@@ -73,35 +64,9 @@
 #define MESSAGE_BYTES 4096
 #define RECORD_BYTES 8192
 
-enum master_state { STARTING, SERVING, PRE_DRAIN, DRAINING, KILLING, ENDING };
-
-struct master {
-  const struct pl_master_options *options;
-  const struct pl_config *config; /* of the generation that serves */
-  struct pl_config owned;         /* it, once there was a reload */
-  struct pl_error *error;         /* may be NULL */
-  enum master_state state;
-  int result;                /* what pl__master_run returns */
-  int64_t due_ns;            /* the state ends; 0: it does not end by time */
-  struct pl_child *children; /* workers, then control */
-  struct pl_watch watch;
-  struct pl_reload reload;
-  struct pl_fabric fabric;
-  struct pl_listeners listeners;
-  struct pl_lockfile lock;
-  struct pl_ring_writer log;
-  sigset_t caller_mask;
-  struct sigaction caller_pipe; /* what it does on SIGPIPE ... */
-  struct sigaction caller_xfsz; /* ... and on SIGXFSZ */
-  int signal_fd;
-  int wake_fd;     /* eventfd of control */
-  int lifeline[2]; /* [0] for control, [1] ours */
-};
-
 /* ---- telling ------------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static void
-master_say(struct master *m, const char *format, ...) {
+void pl__master_say(struct master *m, const char *format, ...) {
   char text[MESSAGE_BYTES];
   va_list args;
   size_t bytes;
@@ -115,9 +80,8 @@ master_say(struct master *m, const char *format, ...) {
 }
 
 /* One record with at most one field; a `key` of NULL leaves it out. */
-static void master_log(struct master *m, enum pl_level level,
-                       const char *message, const char *key,
-                       const char *value) {
+void pl__master_log(struct master *m, enum pl_level level, const char *message,
+                    const char *key, const char *value) {
   struct pl_record head = {.level = (uint8_t)level,
                            .worker = PL_RECORD_MASTER,
                            .route = PL_RECORD_NO_ROUTE};
@@ -179,149 +143,9 @@ static void signals_close(struct master *m) {
   sigprocmask(SIG_SETMASK, &m->caller_mask, NULL);
 }
 
-/* A child begins as if freshly executed, but what terminals send to the whole
- * group, and what later versions send to masters, is not for it. */
-static void signals_reset_in_child(void) {
-  static const int ignored[] = {SIGINT,  SIGHUP,  SIGPIPE, SIGUSR1,
-                                SIGUSR2, SIGTTIN, SIGTTOU};
-  sigset_t none;
-
-  signal(SIGTERM, SIG_DFL);
-  signal(SIGCHLD, SIG_DFL);
-  for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-    signal(ignored[i], SIG_IGN);
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-/* ---- children ------------------------------------------------------------ */
-
-static struct pl_child *control_of(struct master *m) {
-  return &m->children[m->config->workers];
-}
-
-static int child_index(struct master *m, const struct pl_child *c) {
-  return (int)(c - m->children);
-}
-
-static const char *child_kind(struct master *m, const struct pl_child *c) {
-  return c == control_of(m) ? "control" : "worker";
-}
-
-/* Closes in a child what is the master's (invariant 4). */
-static void master_close_in_child(struct master *m, bool is_control) {
-  for (uint32_t i = 0; i <= m->config->workers; i++)
-    if (m->children[i].channel_fd >= 0)
-      close(m->children[i].channel_fd);
-  if (m->reload.trial.channel_fd >= 0)
-    close(m->reload.trial.channel_fd);
-  if (is_control)
-    pl__listeners_forget(&m->listeners);
-  pl__lockfile_forget(&m->lock);
-  close(m->signal_fd);
-  close(m->lifeline[1]);
-}
-
-static int worker_run(struct master *m, uint32_t index, int channel_fd) {
-  struct pl_worker_args args = {.index = index,
-                                .config = m->config,
-                                .fabric = &m->fabric,
-                                .listen_fds =
-                                    pl__listeners_of(&m->listeners, index),
-                                .listen_count = m->listeners.address_count,
-                                .listeners = &m->listeners,
-                                .channel_fd = channel_fd,
-                                .log_wake_fd = m->wake_fd};
-
-  close(m->lifeline[0]);
-  return m->options->worker_main(&args);
-}
-
-static int control_run(struct master *m, int channel_fd) {
-  struct pl_control_args args = {.config = m->config,
-                                 .fabric = &m->fabric,
-                                 .channel_fd = channel_fd,
-                                 .wake_fd = m->wake_fd,
-                                 .lifeline_fd = m->lifeline[0]};
-
-  return pl__control_main(&args);
-}
-
-/* Which child, for what runs in it. */
-struct birth {
-  struct master *m;
-  uint32_t index;
-  pid_t master;
-};
-
-/* What happens in the child after the fork; its exit code. */
-static int child_run(void *arg, int channel_fd) {
-  struct birth *birth = arg;
-  struct master *m = birth->m;
-  bool is_control = birth->index == m->config->workers;
-
-  signals_reset_in_child();
-  if (!is_control) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != birth->master) /* it died before we could ask */
-      return 1;
-  }
-  master_close_in_child(m, is_control);
-  return is_control ? control_run(m, channel_fd)
-                    : worker_run(m, birth->index, channel_fd);
-}
-
-static int child_start(struct master *m, struct pl_child *c) {
-  struct birth birth = {
-      .m = m, .index = (uint32_t)child_index(m, c), .master = getpid()};
-
-  if (c != control_of(m))
-    pl__layout_renew(&m->fabric, birth.index);
-  return pl__child_start(c, child_run, &birth);
-}
-
-static int trial_run(void *arg, int channel_fd) {
-  struct birth *birth = arg;
-  struct master *m = birth->m;
-  struct pl_trial_args args = {.config = m->config,
-                               .input = m->reload.committed ? m->options->input
-                                                            : NULL,
-                               .fabric = &m->fabric,
-                               .generation = birth->index,
-                               .channel_fd = channel_fd,
-                               .log_wake_fd = m->wake_fd};
-
-  signals_reset_in_child();
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != birth->master)
-    return 1;
-  master_close_in_child(m, true);
-  close(m->lifeline[0]);
-  return m->options->trial_main(&args);
-}
-
-static int trial_start(void *arg, struct pl_child *trial, uint32_t generation) {
-  struct birth birth = {.m = arg, .index = generation, .master = getpid()};
-
-  return pl__child_start(trial, trial_run, &birth);
-}
-
-static void workers_signal(struct master *m, int number) {
-  for (uint32_t i = 0; i < m->config->workers; i++)
-    if (m->children[i].pid > 0)
-      kill(m->children[i].pid, number);
-}
-
-static uint32_t workers_alive(struct master *m) {
-  uint32_t count = 0;
-  for (uint32_t i = 0; i < m->config->workers; i++)
-    count += m->children[i].pid > 0;
-  return count;
-}
-
 static bool children_ready(struct master *m) {
-  for (uint32_t i = 0; i <= m->config->workers; i++)
-    if (!m->children[i].ready)
+  for (uint32_t i = 0; i <= m->capacity; i++)
+    if (!m->children[i].ready && !m->children[i].unwanted)
       return false;
   return true;
 }
@@ -339,19 +163,37 @@ static int64_t in_ms(int64_t ms) {
 /* Control, or one that is started for it, writes what is left and ends. It can
  * take TERM once it is ready. */
 static void ending_enter(struct master *m) {
-  struct pl_child *control = control_of(m);
+  struct pl_child *control = pl__control_of(m);
 
   m->state = ENDING;
   m->due_ns = in_ms(CONTROL_END_MS);
-  master_log(m, PL_LEVEL_INFO, "stopped", NULL, NULL);
+  pl__master_log(m, PL_LEVEL_INFO, "stopped", NULL, NULL);
+  pl__desk_on_drained(&m->desk, m->cut_count);
   if (control->pid > 0 && control->ready)
     kill(control->pid, SIGTERM);
   else if (control->pid <= 0)
     control->due_ns = control->failed ? 0 : pl__clock_monotonic_ns();
 }
 
+/* After a drain, when it is to stay. */
+static void drained_enter(struct master *m) {
+  m->state = DRAINED;
+  m->due_ns = 0;
+  pl__master_log(m, PL_LEVEL_INFO, "drained", NULL, NULL);
+  pl__desk_on_drained(&m->desk, m->cut_count);
+  pl__duty_notify_state(m);
+}
+
+/* Connections are refused from here on, or taken by who has replaced us. */
+static void sockets_leave(struct master *m) {
+  if (m->upgrade.is_replaced)
+    pl__listeners_forget(&m->listeners);
+  else
+    pl__listeners_stop(&m->listeners);
+}
+
 static void workers_forget(struct master *m) {
-  for (uint32_t i = 0; i < m->config->workers; i++)
+  for (uint32_t i = 0; i < m->capacity; i++)
     m->children[i].due_ns = 0;
 }
 
@@ -359,9 +201,9 @@ static void killing_enter(struct master *m) {
   m->state = KILLING;
   pl__reload_stop(&m->reload);
   m->due_ns = 0;
-  pl__listeners_stop(&m->listeners);
+  sockets_leave(m);
   workers_forget(m);
-  workers_signal(m, SIGKILL);
+  pl__workers_signal(m, SIGKILL);
 }
 
 static void draining_enter(struct master *m) {
@@ -369,17 +211,25 @@ static void draining_enter(struct master *m) {
   pl__reload_stop(&m->reload);
   m->due_ns = in_seconds(m->config->timeout_drain_s) +
               (int64_t)DRAIN_GRACE_MS * PL_NS_PER_MS;
-  pl__watch_end(&m->watch);
-  pl__listeners_stop(&m->listeners);
+  if (!m->upgrade.is_replaced)
+    pl__watch_end(&m->watch);
+  sockets_leave(m);
   workers_forget(m);
-  workers_signal(m, SIGTERM);
+  pl__workers_signal(m, SIGTERM);
+  pl__duty_notify_state(m);
+}
+
+void pl__master_drain(struct master *m) {
+  pl__master_log(m, PL_LEVEL_INFO, "draining", NULL, NULL);
+  draining_enter(m);
 }
 
 static void pre_drain_enter(struct master *m) {
   m->state = PRE_DRAIN;
   m->due_ns = in_seconds(m->config->timeout_pre_drain_s);
-  master_log(m, PL_LEVEL_INFO, "stopping", NULL, NULL);
-  master_say(m, "perilune: stopping; a second signal stops at once");
+  pl__master_log(m, PL_LEVEL_INFO, "stopping", NULL, NULL);
+  pl__master_say(m, "perilune: stopping; a second signal stops at once");
+  pl__duty_notify_state(m);
   if (m->config->timeout_pre_drain_s == 0)
     draining_enter(m);
 }
@@ -393,22 +243,24 @@ static void start_fail(struct master *m, int code, const char *text) {
   }
 }
 
-static void stop_by_force(struct master *m, const char *text) {
+void pl__master_stop_by_force(struct master *m, const char *text) {
   m->result = pl__error_set(m->error, PL_EFAIL, "%s", text);
-  master_log(m, PL_LEVEL_WARN, "stopped at once", NULL, NULL);
+  m->stays = false;
+  pl__master_log(m, PL_LEVEL_WARN, "stopped at once", NULL, NULL);
   killing_enter(m);
 }
 
 static void drain_cut(struct master *m) {
   char text[160], time[32];
 
+  m->cut_count = pl__watch_requests(&m->watch);
   snprintf(time, sizeof(time), "%gs", m->config->timeout_drain_s);
   snprintf(text, sizeof(text),
            "the drain took longer than %s: %u workers with %u requests are "
            "stopped",
-           time, workers_alive(m), pl__watch_requests(&m->watch));
-  master_say(m, "perilune: %s", text);
-  master_log(m, PL_LEVEL_WARN, "drain cut", "reason", text);
+           time, pl__workers_alive(m), m->cut_count);
+  pl__master_say(m, "perilune: %s", text);
+  pl__master_log(m, PL_LEVEL_WARN, "drain cut", "reason", text);
   killing_enter(m);
 }
 
@@ -421,9 +273,9 @@ static void state_on_time(struct master *m) {
     drain_cut(m);
     return;
   case ENDING:
-    m->due_ns = control_of(m)->due_ns = 0;
-    if (control_of(m)->pid > 0)
-      kill(control_of(m)->pid, SIGKILL);
+    m->due_ns = pl__control_of(m)->due_ns = 0;
+    if (pl__control_of(m)->pid > 0)
+      kill(pl__control_of(m)->pid, SIGKILL);
     return;
   default:
     m->due_ns = 0;
@@ -445,16 +297,19 @@ static void serving_enter(struct master *m) {
   char addresses[MESSAGE_BYTES / 2];
 
   m->state = SERVING;
+  pl__duty_take_over(m);
+  pl__duty_open_desk(m);
   addresses_list(m, addresses, sizeof(addresses));
-  master_say(m, "perilune %s serving %s on %s (%u worker%s, pid %ld)",
-             pl_version(), m->config->name, addresses, m->config->workers,
-             m->config->workers == 1 ? "" : "s", (long)getpid());
-  master_log(m, PL_LEVEL_INFO, "serving", "addresses", addresses);
+  pl__master_say(m, "perilune %s serving %s on %s (%u worker%s, pid %ld)",
+                 pl_version(), m->config->name, addresses, m->config->workers,
+                 m->config->workers == 1 ? "" : "s", (long)getpid());
+  pl__master_log(m, PL_LEVEL_INFO, "serving", "addresses", addresses);
+  pl__duty_notify_state(m);
 }
 
 /* ---- news ---------------------------------------------------------------- */
 
-static void on_stop_signal(struct master *m) {
+void pl__master_stop(struct master *m) {
   switch (m->state) {
   case STARTING:
     m->result =
@@ -466,7 +321,14 @@ static void on_stop_signal(struct master *m) {
     return;
   case PRE_DRAIN:
   case DRAINING:
-    stop_by_force(m, "stopped at once by a second signal");
+    if (m->stays && m->state == DRAINING) { /* it was to stay drained */
+      m->stays = false;
+      return;
+    }
+    pl__master_stop_by_force(m, "stopped at once by a second signal");
+    return;
+  case DRAINED:
+    ending_enter(m);
     return;
   default:
     return;
@@ -481,8 +343,8 @@ static void on_started(struct master *m, struct pl_child *c,
   if (c->failed && m->state == STARTING)
     start_fail(m, message->code, message->text);
   else if (c->failed)
-    master_log(m, PL_LEVEL_ERROR, "a process does not start", "reason",
-               message->text);
+    pl__master_log(m, PL_LEVEL_ERROR, "a process does not start", "reason",
+                   message->text);
   else if (m->state == STARTING && children_ready(m))
     serving_enter(m);
 }
@@ -494,14 +356,14 @@ static void on_child_messages(struct master *m, struct pl_child *c) {
          pl__child_hear(c, &message, pl__clock_monotonic_ns()) == 0) {
     if (message.kind == PL_NEWS_STARTED)
       on_started(m, c, &message);
-    if (c != control_of(m))
+    if (c != pl__control_of(m))
       pl__reload_on_news(&m->reload, c, &message);
   }
 }
 
 static void workers_start(struct master *m) {
   for (uint32_t i = 0; i < m->config->workers && m->state == STARTING; i++)
-    if (child_start(m, &m->children[i]))
+    if (pl__birth(m, &m->children[i]))
       start_fail(m, PL_EFAIL, "cannot start a process: no memory, or too many");
 }
 
@@ -515,9 +377,38 @@ static void on_commit(void *arg, struct pl_config *config) {
   pl__watch_use(&m->watch, m->config, m->reload.committed);
 }
 
+static const struct pl_bundle *tried_last(struct master *m) {
+  struct pl_bundle *bundle;
+
+  return pl__layout_bundle(&m->fabric, m->reload.wanted, &bundle) ? NULL
+                                                                  : bundle;
+}
+
+/* Under `perilune dev`. True: something else is tried now. */
+static bool on_dev_end(struct master *m,
+                       const struct pl_reload_result *result) {
+  if (m->is_placeholder) { /* it serves, or nothing can */
+    m->is_placeholder = false;
+    atomic_store_explicit(&m->reload.server->reload_failed, 1,
+                          memory_order_relaxed);
+    return false;
+  }
+  if (pl__dev_on_end(&m->dev, result, tried_last(m)))
+    pl__reload_begin(&m->reload);
+  if (!result->code || m->state != STARTING || m->reload.is_wanted_again)
+    return m->reload.is_wanted_again && m->state == STARTING && result->code;
+  m->is_placeholder = true;
+  pl__reload_begin(&m->reload);
+  return true;
+}
+
 static void on_reload_end(void *arg, const struct pl_reload_result *result) {
   struct master *m = arg;
 
+  pl__desk_on_reload(&m->desk, result);
+  pl__duty_notify_state(m);
+  if (m->dev.is_on && on_dev_end(m, result))
+    return;
   if (m->state != STARTING)
     return;
   if (result->code)
@@ -528,29 +419,31 @@ static void on_reload_end(void *arg, const struct pl_reload_result *result) {
 
 static void death_describe(struct master *m, const struct pl_child *c,
                            int status, char *out, size_t bytes) {
-  const char *kind = child_kind(m, c);
+  const char *kind = pl__child_kind(m, c);
 
   if (WIFSIGNALED(status))
     snprintf(out, bytes, "%s %d was ended by signal %d (%s)", kind,
-             child_index(m, c), WTERMSIG(status), strsignal(WTERMSIG(status)));
+             pl__child_index(m, c), WTERMSIG(status),
+             strsignal(WTERMSIG(status)));
   else
-    snprintf(out, bytes, "%s %d ended with code %d", kind, child_index(m, c),
-             WEXITSTATUS(status));
+    snprintf(out, bytes, "%s %d ended with code %d", kind,
+             pl__child_index(m, c), WEXITSTATUS(status));
 }
 
 static void death_tell(struct master *m, struct pl_child *c, int status,
                        const char *text) {
-  uint32_t index = (uint32_t)child_index(m, c);
-  bool is_worker = c != control_of(m);
+  uint32_t index = (uint32_t)pl__child_index(m, c);
+  bool is_worker = c != pl__control_of(m);
 
   if (is_worker && WIFSIGNALED(status) && m->state != KILLING)
     pl__watch_death(&m->watch, index, WTERMSIG(status));
   else if (is_worker && !WIFSIGNALED(status) &&
-           (m->state == SERVING || m->state == PRE_DRAIN) &&
+           (m->state == SERVING || m->state == PRE_DRAIN) && !c->unwanted &&
            pl__watch_exit(&m->watch, index, WEXITSTATUS(status)))
     return;
-  else if ((m->state == SERVING || m->state == PRE_DRAIN) && !c->failed)
-    master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
+  else if ((m->state == SERVING || m->state == PRE_DRAIN) && !c->failed &&
+           !c->unwanted)
+    pl__master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
 }
 
 static void on_child_death(struct master *m, struct pl_child *c, int status) {
@@ -567,11 +460,12 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
     break;
   case SERVING:
   case PRE_DRAIN:
-    pl__child_schedule(c, pl__clock_monotonic_ns());
+    if (!c->unwanted)
+      pl__child_schedule(c, pl__clock_monotonic_ns());
     break;
   default:
     /* There is more to write, if it has not ended by itself or by us. */
-    if (c == control_of(m) &&
+    if (c == pl__control_of(m) &&
         (m->state != ENDING || (WIFSIGNALED(status) && m->due_ns)))
       pl__child_schedule(c, pl__clock_monotonic_ns());
   }
@@ -587,7 +481,9 @@ static void reap(struct master *m) {
   while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
     if (pid == m->reload.trial.pid)
       pl__reload_on_trial_death(&m->reload, status);
-    for (uint32_t i = 0; i <= m->config->workers; i++)
+    else if (pid == m->upgrade.pid)
+      pl__duty_on_upgrade_death(m, status);
+    for (uint32_t i = 0; i <= m->capacity; i++)
       if (m->children[i].pid == pid)
         on_child_death(m, &m->children[i], status);
   }
@@ -598,9 +494,9 @@ static void on_signals(struct master *m) {
 
   while (read(m->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
     if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
-      on_stop_signal(m);
-    if (info.ssi_signo == SIGHUP && m->state == SERVING)
-      pl__reload_begin(&m->reload);
+      pl__master_stop(m);
+    else
+      pl__duty_on_signal(m, (int)info.ssi_signo, info.ssi_code);
   }
   /* Signals of one number melt into one: ask always. */
   reap(m);
@@ -609,9 +505,9 @@ static void on_signals(struct master *m) {
 /* ---- the loop ------------------------------------------------------------ */
 
 static void workers_restart_due(struct master *m, int64_t now) {
-  for (uint32_t i = 0; i <= m->config->workers; i++) {
+  for (uint32_t i = 0; i <= m->capacity; i++) {
     struct pl_child *c = &m->children[i];
-    if (c->due_ns && c->due_ns <= now && child_start(m, c)) {
+    if (c->due_ns && c->due_ns <= now && pl__birth(m, c)) {
       c->ready_ns = 0;
       pl__child_schedule(c, now); /* no process to be had: later */
     }
@@ -625,9 +521,14 @@ static int64_t earlier(int64_t a, int64_t b) {
 static int wait_ms(struct master *m, int64_t now) {
   int64_t due = earlier(m->due_ns, pl__reload_due(&m->reload)), ms;
 
-  for (uint32_t i = 0; i <= m->config->workers; i++)
+  due = earlier(due, pl__ops_due(&m->desk.ops));
+  due = earlier(due, pl__notify_due(&m->notify));
+  due = earlier(due, m->upgrade.due_ns);
+  due = earlier(due, pl__dev_due(&m->dev));
+
+  for (uint32_t i = 0; i <= m->capacity; i++)
     due = earlier(due, m->children[i].due_ns);
-  if (workers_alive(m))
+  if (pl__workers_alive(m))
     due = earlier(due, pl__watch_due(&m->watch, now));
   if (!due)
     return -1;
@@ -638,10 +539,15 @@ static int wait_ms(struct master *m, int64_t now) {
 }
 
 static bool is_over(struct master *m) {
-  if ((m->state == KILLING || m->state == DRAINING) && workers_alive(m) == 0)
-    ending_enter(m);
-  return m->state == ENDING && control_of(m)->pid <= 0 &&
-         !control_of(m)->due_ns && m->reload.trial.pid <= 0;
+  if ((m->state == KILLING || m->state == DRAINING) &&
+      pl__workers_alive(m) == 0) {
+    if (m->stays)
+      drained_enter(m);
+    else
+      ending_enter(m);
+  }
+  return m->state == ENDING && pl__control_of(m)->pid <= 0 &&
+         !pl__control_of(m)->due_ns && m->reload.trial.pid <= 0;
 }
 
 static void master_loop(struct master *m, struct pollfd *fds) {
@@ -656,18 +562,30 @@ static void master_loop(struct master *m, struct pollfd *fds) {
     workers_restart_due(m, now);
     pl__watch_look(&m->watch, m->state != STARTING, now);
     pl__reload_on_time(&m->reload, now);
+    pl__duty_on_upgrade(m, now);
+    pl__duty_notify(m, now);
+    if (pl__dev_turn(&m->dev, m->dev.is_on ? tried_last(m) : NULL, now) &&
+        m->state == SERVING)
+      pl__reload_begin(&m->reload);
     fds[0] = (struct pollfd){.fd = m->signal_fd, .events = POLLIN};
     fds[count++] = /* -1 is passed over */
         (struct pollfd){.fd = m->reload.trial.channel_fd, .events = POLLIN};
-    for (uint32_t i = 0; i <= m->config->workers; i++)
+    fds[count++] = (struct pollfd){.fd = m->upgrade.ready_fd, .events = POLLIN};
+    count += pl__ops_watch(&m->desk.ops, fds + count);
+    if (m->dev.is_on) {
+      fds[count++] = (struct pollfd){.fd = m->dev.watcher.fd, .events = POLLIN};
+      count += pl__events_watch(&m->dev.events, fds + count);
+    }
+    for (uint32_t i = 0; i <= m->capacity; i++)
       fds[count++] =
           (struct pollfd){.fd = m->children[i].channel_fd, .events = POLLIN};
     if (poll(fds, count, wait_ms(m, now)) < 0 && errno != EINTR)
       poll(NULL, 0, RETRY_MS); /* out of memory: do not spin */
     pl__reload_on_trial(&m->reload);
-    for (uint32_t i = 0; i <= m->config->workers; i++)
+    for (uint32_t i = 0; i <= m->capacity; i++)
       on_child_messages(m, &m->children[i]);
     on_signals(m);
+    pl__ops_turn(&m->desk.ops, pl__clock_monotonic_ns());
   }
 }
 
@@ -685,18 +603,50 @@ static void descriptors_raise(void) {
   }
 }
 
+static int inheritance_take(struct master *m) {
+  char text[PL_INHERIT_ERROR_BYTES];
+  int status = pl__inherit(&m->inheritance, text);
+
+  return status ? pl__error_set(m->error, status, "%s", text) : 0;
+}
+
 static int lock_take(struct master *m) {
   char text[PL_LOCKFILE_ERROR_BYTES];
-  int status =
-      pl__lockfile_take(&m->lock, m->config->pid_file, m->config->name, text);
+  int status;
+
+  if (m->inheritance.lock_fd >= 0)
+    status = pl__lockfile_inherit(&m->lock, m->inheritance.lock_fd,
+                                  m->config->pid_file, m->config->name, text);
+  else
+    status =
+        pl__lockfile_take(&m->lock, m->config->pid_file, m->config->name, text);
   return status ? pl__error_set(m->error, PL_EFAIL, "%s", text) : 0;
 }
 
 static int listeners_make(struct master *m) {
   char text[PL_LISTENERS_ERROR_BYTES];
-  int status =
-      pl__listeners_open(&m->listeners, m->config->listen,
-                         m->config->listen_count, m->config->workers, text);
+  struct pl_address handed[PL_INHERIT_ADDRESSES_MAX];
+  const struct pl_inheritance *given = &m->inheritance;
+  const struct pl_address *addresses = m->config->listen;
+  uint32_t count = m->config->listen_count;
+  int status;
+
+  if (given->is_activation) { /* systemd's sockets are all there is */
+    for (count = 0; count < given->count; count++)
+      handed[count] = given->at[count].address;
+    addresses = handed;
+  }
+  status = pl__listeners_open(&m->listeners, addresses, count, m->capacity,
+                              given, text);
+  pl__inherit_close_rest(given, &m->listeners);
+  for (uint32_t i = 0; i < m->capacity && !status; i++) {
+    m->children[i].listens =
+        i < m->config->workers || i < pl__inherited_sockets(given);
+    if (m->children[i].listens && pl__listeners_listen(&m->listeners, i))
+      status = pl__error_set(m->error, PL_EBIND, "listen: %s", strerror(errno));
+  }
+  if (status && m->listeners.fds)
+    pl__listeners_close(&m->listeners);
   return status ? pl__error_set(m->error, status, text[0] ? "%s" : NULL, text)
                 : 0;
 }
@@ -704,20 +654,20 @@ static int listeners_make(struct master *m) {
 static int reload_make(struct master *m) {
   struct pl_reload_options options = {.fabric = &m->fabric,
                                       .workers = m->children,
-                                      .worker_count = m->config->workers,
-                                      .log = &m->log,
-                                      .start_trial = trial_start,
+                                      .worker_count = m->capacity,
+                                      .log = m->config->dev ? NULL : &m->log,
+                                      .start_trial = pl__birth_trial,
                                       .on_commit = on_commit,
                                       .on_end = on_reload_end,
                                       .arg = m};
 
-  return pl__reload_init(&m->reload, &options, m->config->vm_load_timeout_s);
+  return pl__reload_init(&m->reload, &options, m->config);
 }
 
 static int fabric_make(struct master *m) {
   char text[PL_FABRIC_ERROR_BYTES];
   struct pl_ring *ring;
-  int status = pl__layout_open(&m->fabric, m->config, text);
+  int status = pl__layout_open(&m->fabric, m->config, m->capacity, text);
 
   if (status)
     return pl__error_set(m->error, PL_ENOMEM, "no shared memory: %s",
@@ -725,7 +675,7 @@ static int fabric_make(struct master *m) {
   status = pl__layout_ring(&m->fabric, PL_RECORD_MASTER, &ring);
   status = status ? status
                   : pl__watch_init(&m->watch, m->config, &m->fabric,
-                                   m->children, &m->log);
+                                   m->children, m->capacity, &m->log);
   if (status) {
     pl__fabric_close(&m->fabric);
     return pl__error_set(m->error, status, NULL);
@@ -754,72 +704,130 @@ static void wires_close(struct master *m) {
 /* Control first: what is said while the app loads has to come out.  Workers
  * follow when it has been tried. */
 static void children_start(struct master *m) {
-  if (child_start(m, control_of(m)))
+  if (pl__birth(m, pl__control_of(m)))
     start_fail(m, PL_EFAIL, "cannot start a process: no memory, or too many");
   else
     pl__reload_begin(&m->reload);
 }
 
 static int children_make(struct master *m) {
-  m->children = pl__alloc((m->config->workers + 1) * sizeof(*m->children));
+  m->capacity =
+      pl__config_capacity(m->config, pl__inherited_sockets(&m->inheritance));
+  m->children = pl__alloc((m->capacity + 1) * sizeof(*m->children));
   if (!m->children)
     return pl__error_set(m->error, PL_ENOMEM, NULL);
-  for (uint32_t i = 0; i <= m->config->workers; i++)
+  for (uint32_t i = 0; i <= m->capacity; i++)
     pl__child_init(&m->children[i]);
+  for (uint32_t i = m->config->workers; i < m->capacity; i++)
+    m->children[i].unwanted = true;
   return 0;
+}
+
+static void master_init(struct master *m,
+                        const struct pl_master_options *options,
+                        struct pl_error *error) {
+  *m = (struct master){.options = options,
+                       .config = options->config,
+                       .error = error,
+                       .started_ns = pl__clock_realtime_ns(),
+                       .desk = {.ops = {.fd = -1}}};
+  pl__upgrade_init(&m->upgrade);
+  pl__notify_open(&m->notify);
+  pl__error_clear(error);
+  descriptors_raise();
+  signals_ignore(m);
+}
+
+/* With everything made that a server needs. */
+static int master_serve(struct master *m) {
+  struct pollfd *fds = pl__alloc(
+      (m->capacity + 5 + PL_OPS_FDS_MAX + PL_EVENTS_FDS_MAX) * sizeof(*fds));
+  int status;
+
+  if (!fds)
+    return pl__error_set(m->error, PL_ENOMEM, NULL);
+  status = signals_open(m);
+  if (status) {
+    pl__error_set(m->error, status, NULL);
+  } else {
+    children_start(m);
+    master_loop(m, fds);
+    status = m->result;
+    signals_close(m);
+  }
+  pl__desk_close(&m->desk, !m->upgrade.is_replaced);
+  pl__free(fds);
+  return status;
+}
+
+static void dev_say(void *arg, const char *text, size_t bytes) {
+  struct master *m = arg;
+
+  m->options->on_message(m->options->arg, text, bytes);
+}
+
+/* Watching begins before anything is loaded. */
+static int dev_begin(struct master *m) {
+  if (!m->config->dev)
+    return 0;
+  if (pl__config_copy(&m->owned, m->config))
+    return pl__error_set(m->error, PL_ENOMEM, NULL);
+  m->config = &m->owned;
+  pl__dev_open(&m->dev, m->config, dev_say, m);
+  pl__dev_set_port(&m->dev, m->listeners.addresses[0].port);
+  m->owned.dev_port = m->dev.events.port;
+  return 0;
+}
+
+static int master_open_and_serve(struct master *m) {
+  int status;
+
+  if ((status = inheritance_take(m)))
+    return status;
+  if ((status = children_make(m)))
+    return status;
+  if ((status = lock_take(m)))
+    goto fail_lock;
+  if ((status = listeners_make(m)))
+    goto fail_listeners;
+  if ((status = wires_make(m)))
+    goto fail_wires;
+  if ((status = fabric_make(m)))
+    goto fail_fabric;
+  status = dev_begin(m);
+  if (!status)
+    status = master_serve(m);
+  pl__dev_close(&m->dev);
+  pl__config_deinit(&m->owned);
+  pl__watch_deinit(&m->watch);
+  pl__fabric_close(&m->fabric);
+fail_fabric:
+  wires_close(m);
+fail_wires:
+  if (m->upgrade.is_replaced)
+    pl__listeners_forget(&m->listeners); /* their files are another's now */
+  pl__listeners_close(&m->listeners);
+fail_listeners:
+  if (m->upgrade.is_replaced || (status && m->inheritance.is_upgrade))
+    pl__lockfile_forget(&m->lock);
+  else
+    pl__lockfile_give(&m->lock);
+fail_lock:
+  pl__free(m->children);
+  return status;
 }
 
 int pl__master_run(const struct pl_master_options *options,
                    struct pl_error *error) {
-  struct master m = {.options = options,
-                     .config = options->config,
-                     .error = error,
-                     .state = STARTING};
-  struct pollfd *fds;
+  struct master *m = pl__alloc(sizeof *m);
   int status;
 
-  pl__error_clear(error);
-  descriptors_raise();
-  signals_ignore(&m);
-  fds = pl__alloc((m.config->workers + 3) * sizeof(*fds));
-  if (!fds) {
-    status = pl__error_set(error, PL_ENOMEM, NULL);
-    goto fail_fds;
-  }
-  if ((status = children_make(&m)))
-    goto fail_children;
-  if ((status = lock_take(&m)))
-    goto fail_lock;
-  if ((status = listeners_make(&m)))
-    goto fail_listeners;
-  if ((status = wires_make(&m)))
-    goto fail_wires;
-  if ((status = fabric_make(&m)))
-    goto fail_fabric;
-  if ((status = signals_open(&m))) {
-    pl__error_set(error, status, NULL);
-    goto fail_signals;
-  }
-  children_start(&m);
-  master_loop(&m, fds);
-  status = m.result;
-
-  signals_close(&m);
-fail_signals:
-  pl__config_deinit(&m.owned);
-  pl__watch_deinit(&m.watch);
-  pl__fabric_close(&m.fabric);
-fail_fabric:
-  wires_close(&m);
-fail_wires:
-  pl__listeners_close(&m.listeners);
-fail_listeners:
-  pl__lockfile_give(&m.lock);
-fail_lock:
-  pl__free(m.children);
-fail_children:
-  pl__free(fds);
-fail_fds:
-  signals_notice(&m);
+  if (!m)
+    return pl__error_set(error, PL_ENOMEM, NULL);
+  master_init(m, options, error);
+  status = master_open_and_serve(m);
+  pl__notify_close(&m->notify);
+  signals_notice(m);
+  pl__free(m);
   return status;
 }

@@ -19,6 +19,7 @@
 #include "server/keys.h"
 #include "server/lockfile.h"
 #include "server/master.h"
+#include "server/operate.h"
 #include "server/tool.h"
 #include "server/trial.h"
 #include "server/worker.h"
@@ -27,6 +28,7 @@
 #define OVERRIDES_MAX 256 /* --set on one command line */
 #define FLAG_BYTES (PL_CONFIG_PATH_BYTES + 16)
 #define STOP_GRACE_S 10
+#define STATUS_S 5.0
 #define STOP_LOOK_MS 20
 
 extern char **environ;
@@ -142,7 +144,8 @@ int pl_server_new(const struct pl_options *options, pl_server **out,
       .overrides = overrides.list,
       .override_count = overrides.count,
       .environment =
-          options->environment ? (const char *const *)environ : NULL};
+          options->environment ? (const char *const *)environ : NULL,
+      .dev = options->dev != 0};
   status = pl__config_resolve(&in, &server->config, text);
   if (status) {
     pl__free(server);
@@ -289,6 +292,109 @@ static bool holder_wait(pl_server *server, pid_t pid, const char *path,
     }
     poll(NULL, 0, STOP_LOOK_MS);
   }
+}
+
+/* Sends a request to the server that runs; its answer is in `body`, which is
+ * to be released. Returns the HTTP status, or an error that is set. */
+static int ask_running(pl_server *server, const char *method,
+                       const char *target, double seconds, struct pl_buf *body,
+                       struct pl_error *error) {
+  const struct pl_config *config = &server->config;
+  char path[PL_LOCKFILE_PATH_BYTES];
+  pid_t pid = 0;
+  int status = pl__lockfile_holder(config->pid_file, config->name, &pid, path);
+
+  pl__buf_init(body, NULL, DUMP_BYTES_MAX);
+  if (!status)
+    status = pl__operate(path, method, target, seconds, body);
+  if (status > 0)
+    return status;
+  if (status == PL_ENOTRUNNING && pid)
+    return pl__error_set(error, PL_EFAIL,
+                         "process %ld does not listen at its control socket: "
+                         "it starts, or has none",
+                         (long)pid);
+  if (status == PL_ENOTRUNNING)
+    return pl__error_set(error, PL_ENOTRUNNING, "%s is not running",
+                         config->pid_file[0] ? config->pid_file : config->name);
+  return pl__error_set(error, status == PL_ETIMEOUT ? PL_ETIMEOUT : PL_EFAIL,
+                       status == PL_ETIMEOUT
+                           ? "process %ld does not answer in time"
+                           : "process %ld has ended without an answer",
+                       (long)pid);
+}
+
+static void result_say(pl_server *server, const struct pl_buf *body) {
+  server->on_output(server->output_arg, PL_STREAM_RESULT, body->at,
+                    body->bytes);
+}
+
+/* The server's own words, for an answer that is no good news. */
+static int refused(const struct pl_buf *body, int code,
+                   struct pl_error *error) {
+  size_t bytes = body->bytes;
+
+  while (bytes && body->at[bytes - 1] == '\n')
+    bytes--;
+  return pl__error_set(error, code, "%.*s", (int)bytes, body->at);
+}
+
+int pl_server_status(pl_server *server, int json, struct pl_error *error) {
+  struct pl_buf body;
+  int status =
+      ask_running(server, "GET", json ? "/status" : "/status?format=text",
+                  STATUS_S, &body, error);
+
+  if (status == 200)
+    result_say(server, &body);
+  else if (status > 0)
+    status = refused(&body, PL_EFAIL, error);
+  pl__buf_release(&body);
+  return status == 200 ? pl__error_clear(error) : status;
+}
+
+static int reload_result(pl_server *server, const struct pl_buf *body,
+                         int status, int json, struct pl_error *error) {
+  int code = status == 422 ? PL_ESCRIPT : status == 400 ? PL_ECONFIG : PL_EFAIL;
+
+  if (json || status < 300)
+    result_say(server, body);
+  if (status < 300)
+    return pl__error_clear(error);
+  return json ? pl__error_set(error, code, "the reload was rejected")
+              : refused(body, code, error);
+}
+
+int pl_server_reload(pl_server *server, int wait, int json,
+                     struct pl_error *error) {
+  char target[64];
+  struct pl_buf body;
+  int status;
+
+  snprintf(target, sizeof(target), "/reload?wait=%s%s", wait ? "true" : "false",
+           json ? "" : "&format=text");
+  status = ask_running(server, "POST", target,
+                       2 * server->config.vm_load_timeout_s +
+                           2 * server->config.timeout_drain_s + STOP_GRACE_S,
+                       &body, error);
+  if (status > 0)
+    status = reload_result(server, &body, status, json, error);
+  pl__buf_release(&body);
+  return status;
+}
+
+int pl_server_drain(pl_server *server, int json, struct pl_error *error) {
+  struct pl_buf body;
+  int status =
+      ask_running(server, "POST", "/drain",
+                  server->config.timeout_drain_s + STOP_GRACE_S, &body, error);
+
+  if (status == 200 && json)
+    result_say(server, &body);
+  else if (status > 0 && status != 200)
+    status = refused(&body, PL_EFAIL, error);
+  pl__buf_release(&body);
+  return status == 200 ? pl__error_clear(error) : status;
 }
 
 int pl_server_stop(pl_server *server, struct pl_error *error) {

@@ -42,6 +42,8 @@ static void log_end(struct pl_reload *r) {
   struct pl_record_draft d;
   char hash[24];
 
+  if (!r->options.log)
+    return;
   if (head.level <
       atomic_load_explicit(&r->server->log_level, memory_order_relaxed))
     return;
@@ -349,12 +351,23 @@ void pl__reload_on_time(struct pl_reload *r, int64_t now_ns) {
 /* --- beginning and end ---------------------------------------------------- */
 
 int pl__reload_init(struct pl_reload *r,
-                    const struct pl_reload_options *options, double load_s) {
+                    const struct pl_reload_options *options,
+                    const struct pl_config *config) {
+  int status;
+
   memset(r, 0, sizeof *r);
   r->options = *options;
-  r->load_s = load_s;
+  status = pl__layout_state(options->fabric, &r->server);
+  r->load_s = config->vm_load_timeout_s;
   pl__child_init(&r->trial);
-  return pl__layout_state(options->fabric, &r->server);
+  if (!status)
+    atomic_store_explicit(&r->server->log_level, config->log_level,
+                          memory_order_relaxed);
+  return status;
+}
+
+bool pl__reload_is_running(const struct pl_reload *r) {
+  return r->state != PL_RELOAD_IDLE && r->state != PL_RELOAD_RETIRING;
 }
 
 void pl__reload_begin(struct pl_reload *r) {
@@ -366,7 +379,7 @@ void pl__reload_begin(struct pl_reload *r) {
   }
   r->wanted = r->committed + 1;
   r->begun_ns = pl__clock_monotonic_ns();
-  r->result.fixed[0] = r->result.text[0] = '\0';
+  r->result.fixed[0] = '\0';
   r->state = PL_RELOAD_TRYING;
   r->due_ns = in_seconds(r->load_s + TRIAL_GRACE_S);
   failed = pl__layout_begin(r->options.fabric, r->wanted);

@@ -56,7 +56,7 @@ struct pl_reload_options {
   const struct pl_fabric *fabric; /* borrowed, as all of these */
   struct pl_child *workers;
   uint32_t worker_count;
-  struct pl_ring_writer *log;
+  struct pl_ring_writer *log; /* NULL: ends are not logged */
   /* Forks a process that tries the generation out. 0 or a negated errno. */
   int (*start_trial)(void *arg, struct pl_child *trial, uint32_t generation);
   /* A generation is committed: workers that are started from now on load it,
@@ -83,7 +83,10 @@ struct pl_reload {
 
 /* 0, or what pl__fabric_find returns. */
 int pl__reload_init(struct pl_reload *r,
-                    const struct pl_reload_options *options, double load_s);
+                    const struct pl_reload_options *options,
+                    const struct pl_config *config);
+/* Whether one is under way whose result is still open. */
+bool pl__reload_is_running(const struct pl_reload *r);
 /* Begins, or will when the present one has ended. */
 void pl__reload_begin(struct pl_reload *r);
 /* Gives up what has not been committed, and begins no other: the server ends. */

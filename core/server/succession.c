@@ -76,6 +76,7 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
                   : pl__layout_long_runs(fabric, generation, &out->long_runs);
   failed =
       failed ? failed : pl__layout_bundle(fabric, generation, &out->bundle);
+  failed = failed ? failed : pl__layout_shared(fabric, &out->shared);
   if (!failed)
     out->quarantine = pl__quarantine_of(quarantines, generation);
   return failed;

@@ -81,6 +81,8 @@ static int open_dispatch(struct trial *t) {
   failed = failed
                ? failed
                : pl__layout_bundle(args->fabric, args->generation, &t->bundle);
+  failed = failed ? failed
+                  : pl__layout_shared(args->fabric, &options.generation.shared);
   options.generation.bundle = t->bundle;
   return failed ? failed : pl__dispatch_open(&t->dispatch, &options, t->err);
 }

@@ -32,6 +32,7 @@ void pl__values_fill(const struct pl_config *c, struct pl_vm_value *out,
       {"vm.memory_hard", NULL, (double)c->vm_memory_hard_bytes},
       {"vm.stuck_timeout", NULL, c->vm_stuck_timeout_s},
       {"vm.quarantine", NULL, c->vm_quarantine_s},
+      {"shared.memory", NULL, (double)c->shared_memory_bytes},
       {"log.level", levels[c->log_level & 3], 0},
   };
   uint32_t n = sizeof all / sizeof *all;

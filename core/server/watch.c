@@ -35,15 +35,16 @@ static int shelf_fill(struct pl_watch_shelf *s, const struct pl_fabric *fabric,
 
 int pl__watch_init(struct pl_watch *w, const struct pl_config *config,
                    const struct pl_fabric *fabric, struct pl_child *children,
-                   struct pl_ring_writer *log) {
+                   uint32_t count, struct pl_ring_writer *log) {
   struct pl_quarantine *quarantines = NULL;
   int status;
 
-  *w = (struct pl_watch){.config = config, .children = children, .log = log};
-  w->shelves = pl__alloc_zero(config->workers * sizeof(*w->shelves));
+  *w = (struct pl_watch){
+      .config = config, .children = children, .count = count, .log = log};
+  w->shelves = pl__alloc_zero(count * sizeof(*w->shelves));
   status = w->shelves ? pl__layout_routes(fabric, &w->routes) : PL_ENOMEM;
   status = status ? status : pl__layout_quarantines(fabric, &quarantines);
-  for (uint32_t i = 0; i < config->workers && !status; i++)
+  for (uint32_t i = 0; i < count && !status; i++)
     status = shelf_fill(&w->shelves[i], fabric, i);
   if (status) {
     pl__watch_deinit(w);
@@ -139,12 +140,12 @@ static void silence_set(struct pl_watch *w, uint32_t index, bool silent) {
 /* --- looking ----------------------------------------------------------- */
 
 void pl__watch_mark(struct pl_watch *w, bool serves) {
-  for (uint32_t i = 0; i < w->config->workers; i++) {
+  for (uint32_t i = 0; i < w->count; i++) {
     const struct pl_child *c = &w->children[i];
     struct pl_beat *beat = w->shelves[i].beat;
     bool leaves =
         atomic_load_explicit(&beat->is_leaving, memory_order_relaxed) != 0;
-    bool adopted = serves && (!c->ready || c->silent || leaves);
+    bool adopted = serves && c->listens && (!c->ready || c->silent || leaves);
 
     atomic_store_explicit(&beat->is_adopted, adopted, memory_order_relaxed);
   }
@@ -210,7 +211,7 @@ static void quarantine_take(struct pl_watch *w) {
 
 void pl__watch_look(struct pl_watch *w, bool serves, int64_t now_ns) {
   pl__pulse_look(&w->pulse, now_ns);
-  for (uint32_t i = 0; i < w->config->workers; i++)
+  for (uint32_t i = 0; i < w->count; i++)
     worker_judge(w, i, now_ns);
   pl__watch_mark(w, serves);
   quarantine_take(w);
@@ -219,7 +220,7 @@ void pl__watch_look(struct pl_watch *w, bool serves, int64_t now_ns) {
 int64_t pl__watch_due(const struct pl_watch *w, int64_t now_ns) {
   int64_t due_ns = pl__pulse_due(&w->pulse, now_ns);
 
-  for (uint32_t i = 0; i < w->config->workers; i++)
+  for (uint32_t i = 0; i < w->count; i++)
     if (w->children[i].kill_ns && w->children[i].kill_ns < due_ns)
       due_ns = w->children[i].kill_ns;
   return due_ns;
@@ -258,10 +259,14 @@ bool pl__watch_exit(struct pl_watch *w, uint32_t index, int code) {
   return true;
 }
 
+const struct pl_beat *pl__watch_beat(const struct pl_watch *w, uint32_t index) {
+  return w->shelves[index].beat;
+}
+
 /* --- the end ----------------------------------------------------------- */
 
 void pl__watch_end(struct pl_watch *w) {
-  for (uint32_t i = 0; i < w->config->workers; i++)
+  for (uint32_t i = 0; i < w->count; i++)
     atomic_store_explicit(&w->shelves[i].beat->is_last, 1,
                           memory_order_relaxed);
 }
@@ -269,7 +274,7 @@ void pl__watch_end(struct pl_watch *w) {
 uint32_t pl__watch_requests(const struct pl_watch *w) {
   uint32_t count = 0;
 
-  for (uint32_t i = 0; i < w->config->workers; i++)
+  for (uint32_t i = 0; i < w->count; i++)
     if (w->children[i].pid > 0)
       count += atomic_load_explicit(&w->shelves[i].beat->request_count,
                                     memory_order_relaxed);

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct pl_beat;
 struct pl_child;
 struct pl_config;
 struct pl_fabric;
@@ -34,6 +35,7 @@ struct pl_watch {
   struct pl_watch_shelf *shelves; /* what lies in the fabric, by worker */
   struct pl_routes *routes;
   uint32_t slot_count; /* of each worker's flights */
+  uint32_t count;      /* of workers that there is room for */
   uint32_t generation; /* of the app, committed last; the master sets it */
   struct pl_pulse pulse;
   struct pl_blame blame;
@@ -43,7 +45,7 @@ struct pl_watch {
  * table of sections.  Returns 0, PL_ENOMEM, or what pl__fabric_find returns. */
 int pl__watch_init(struct pl_watch *w, const struct pl_config *config,
                    const struct pl_fabric *fabric, struct pl_child *children,
-                   struct pl_ring_writer *log);
+                   uint32_t count, struct pl_ring_writer *log);
 void pl__watch_deinit(struct pl_watch *w);
 /* A generation is committed, with that configuration, borrowed. */
 void pl__watch_use(struct pl_watch *w, const struct pl_config *config,
@@ -65,6 +67,8 @@ void pl__watch_death(struct pl_watch *w, uint32_t index, int signal);
  * handler was running, and nothing has been told. */
 bool pl__watch_exit(struct pl_watch *w, uint32_t index, int code);
 
+/* What a worker says of itself. */
+const struct pl_beat *pl__watch_beat(const struct pl_watch *w, uint32_t index);
 /* Tells all workers that none comes after them. */
 void pl__watch_end(struct pl_watch *w);
 /* Requests that living workers have said are running. */

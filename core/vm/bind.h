@@ -3,11 +3,15 @@
 #define PL_VM_BIND_H
 
 struct lua_State;
+struct pl_vm;
 
 /* Puts "perilune.core" and "perilune.core.json" into package.preload. Raises
  * on no memory. */
 void pl__bind_core(struct lua_State *L);
 /* Adds the functions of bind_inject.c to the module on top of the stack. */
 void pl__bind_inject(struct lua_State *L);
+
+/* Gives back what bind_shared.c has made for the VM. */
+void pl__bind_shared_close(struct pl_vm *vm);
 
 #endif /* PL_VM_BIND_H */

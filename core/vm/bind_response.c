@@ -1,5 +1,6 @@
 /* vm/bind_response.c - how handlers answer, by FFI (vm/ffi.h). */
 #define _GNU_SOURCE /* O_PATH, openat2's number */
+#include "base/alloc.h"
 #include "base/err.h"
 #include "http/date.h"
 #include "http/encode.h"
@@ -37,11 +38,52 @@ int pl_res_field(struct pl_req *req, const char *name, uint32_t name_bytes,
                        pl__slice(value, value_bytes), append);
 }
 
+/* Pages that get a script with them, under `perilune dev`; not the largest. */
+#define RESPONSE_PAGE_BYTES_MAX 524288u
+
+static const char *page_script(const struct pl_req *req, uint32_t status,
+                               struct pl_slice media, uint64_t bytes) {
+  const char *script = pl__vm_running->options.page_script;
+  struct pl_slice set;
+
+  if (!script || bytes > RESPONSE_PAGE_BYTES_MAX ||
+      !pl__reply_has_body(req, (uint16_t)status))
+    return NULL;
+  set = pl__extra_get(req, PL_SLICE("content-type"));
+  if (set.bytes)
+    media = set;
+  return media.bytes >= 9 && pl__slice_equal_nocase(pl__slice(media.at, 9),
+                                                    PL_SLICE("text/html"))
+             ? script
+             : NULL;
+}
+
+/* Head, page and script, as one. */
+static int send_page(struct pl_req *req, uint16_t status, struct pl_slice media,
+                     struct pl_slice page, const char *script) {
+  struct pl_slice more = pl__slice(script, strlen(script));
+  int failed =
+      pl__encode_head(req, status, media, (int64_t)page.bytes + more.bytes);
+
+  failed = failed ? failed : pl__buf_append_slice(req->out, page);
+  failed = failed ? failed : pl__buf_append_slice(req->out, more);
+  if (failed)
+    return failed;
+  req->flags |= PL_REQ_DONE;
+  req->sent_bytes = (double)page.bytes + more.bytes;
+  touch(req);
+  return 0;
+}
+
 int pl_res_send(struct pl_req *req, uint32_t status, const char *type,
                 uint32_t type_bytes, const char *body, uint32_t body_bytes) {
   struct pl_slice media = {type, type_bytes};
+  const char *script = page_script(req, status, media, body_bytes);
   int failed;
 
+  if (script)
+    return send_page(req, (uint16_t)status, media, pl__slice(body, body_bytes),
+                     script);
   if (body_bytes < RESPONSE_PIN_BYTES_MIN) {
     failed = pl__encode_reply(req, (uint16_t)status, media,
                               pl__slice(body, body_bytes));
@@ -270,12 +312,27 @@ static int file_answer(struct pl_req *req, int fd, uint16_t status,
   return file_send(req, fd, status, type, 0, size);
 }
 
+/* A file that is a page, with its script: read, and sent as it is. */
+static int page_send(struct pl_req *req, int fd, uint16_t status,
+                     struct pl_slice media, off_t bytes, const char *script) {
+  char *page = pl__alloc((size_t)bytes + 1);
+  ssize_t n = page ? read(fd, page, (size_t)bytes) : -1;
+  int failed =
+      n < 0 ? PL_ENOMEM
+            : send_page(req, status, media, pl__slice(page, (size_t)n), script);
+
+  pl__free(page);
+  close(fd);
+  return failed;
+}
+
 int pl_res_file(struct pl_req *req, uint32_t status, const char *root,
                 uint32_t root_bytes, const char *path, uint32_t path_bytes,
                 const char *type, uint32_t type_bytes, const char *download,
                 uint32_t download_bytes) {
   char folder[RESPONSE_PATH_BYTES], name[RESPONSE_PATH_BYTES];
   struct pl_slice media = {type, type_bytes};
+  const char *script;
   struct stat st;
   int fd = copy_path(folder, root, root_bytes);
 
@@ -293,5 +350,8 @@ int pl_res_file(struct pl_req *req, uint32_t status, const char *root,
     media = pl__mime_find(pl__slice(path, path_bytes));
   if (download_bytes)
     set_download(req, download, download_bytes);
+  script = page_script(req, status, media, (uint64_t)st.st_size);
+  if (script && !download_bytes)
+    return page_send(req, fd, (uint16_t)status, media, st.st_size, script);
   return file_answer(req, fd, (uint16_t)status, media, &st);
 }

@@ -6,7 +6,8 @@
  * only register the wait of the running coroutine; Lua then yields, and is
  * resumed with one of PL_WAKE_*.
  *
- * The functions are in bind_request.c, bind_response.c and bind_wait.c; what
+ * The functions are in bind_request.c, bind_response.c, bind_wait.c and
+ * bind_shared.c; what
  * they need of sockets they reach through struct pl_vm_host (vm/host.h).
  * What is called from interpreted code (starting tasks, taking the next
  * request) are C functions of the module "perilune.core" (bind_core.c).
@@ -22,7 +23,7 @@
 
 /* cdef: begin */
 enum {
-  PL_ABI_VERSION = 2, /* raised when a struct or a function below changes */
+  PL_ABI_VERSION = 3, /* raised when a struct or a function below changes */
 
   PL_WAKE_OK = 0,        /* what was waited for has happened */
   PL_WAKE_DEADLINE = 1,  /* the deadline of the request is over */
@@ -143,6 +144,83 @@ void pl_release(void);
 void pl_settle(void);
 /* The running coroutine, a timer's, begins with something new. */
 void pl_begin(void);
+
+/* What all workers share (bind_shared.c).  None of these waits, but for a lock
+ * that a process of ours holds for a microsecond.  Of the kind and the outcome
+ * see fabric/dict.h; PL_DICT_LARGE stands for a string or table that found no
+ * room. */
+enum { PL_DICT_LARGE = 7 };
+
+struct pl_dict;
+struct pl_counter;
+
+/* A dictionary as a VM uses it. */
+struct pl_dict_ref {
+  struct pl_dict *dict;
+  uint64_t self; /* this process, as locks know it */
+  uint32_t lane; /* where its hits are counted */
+  const struct pl_clock *clock;
+};
+
+/* What was found.  All coroutines of a VM may use the same one: `token` tells
+ * whether it still holds what a call has returned. */
+struct pl_dict_result {
+  uint32_t bytes;  /* of a string or table, never more than `room` */
+  uint32_t wanted; /* of one that is larger */
+  uint32_t room;   /* at `at`, a multiple of 8; of who made it */
+  char *at;
+  double number;
+  int token;   /* what pl_dict_get has returned: serial * 8 + kind */
+  int outcome; /* of pl_dict_incr, when its result is NaN */
+};
+
+struct pl_dict_figures {
+  double capacity, bytes, entries, hits, misses, evictions, expired;
+};
+
+/* 0; PL_EINVAL (-20002): name or capacity; PL_EFULL (-20001): no memory left or
+ * too many names; PL_ETIMEOUT (-20011); PL_ENOMEM (-20000). */
+int pl_dict_open(struct pl_dict_ref *ref, const char *name, uint32_t bytes,
+                 double capacity);
+int pl_dict_get(const struct pl_dict_ref *ref, const char *key, uint32_t bytes,
+                struct pl_dict_result *result);
+/* ttl: seconds; 0: it does not expire.  An outcome. */
+int pl_dict_set(const struct pl_dict_ref *ref, const char *key, uint32_t bytes,
+                int mode, int kind, const char *text, uint32_t text_bytes,
+                double number, double ttl);
+int pl_dict_cas(const struct pl_dict_ref *ref, const char *key, uint32_t bytes,
+                int old_kind, const char *old_text, uint32_t old_bytes,
+                double old_number, int kind, const char *text,
+                uint32_t text_bytes, double number, double ttl);
+/* The sum; NaN with an outcome, which is 0 when that is the sum.  init: NaN for
+ * none. */
+double pl_dict_incr(const struct pl_dict_ref *ref, const char *key,
+                    uint32_t bytes, double by, double init, double ttl,
+                    struct pl_dict_result *result);
+int pl_dict_delete(const struct pl_dict_ref *ref, const char *key,
+                   uint32_t bytes);
+/* As pl__dict_keys and pl__dict_clear. */
+uint32_t pl_dict_keys(const struct pl_dict_ref *ref, uint32_t *cursor,
+                      char *out, uint32_t room);
+int pl_dict_clear(const struct pl_dict_ref *ref, uint32_t *cursor);
+void pl_dict_stats(const struct pl_dict_ref *ref, struct pl_dict_figures *out);
+/* Bytes that no dictionary has, and that there are for all. */
+double pl_dict_memory(double *left);
+
+/* NULL: see *error, as of pl_dict_open. */
+struct pl_counter *pl_counter_open(const char *name, uint32_t bytes,
+                                   int *error);
+/* NaN: not a whole number up to 2^53. */
+double pl_counter_add(struct pl_counter *c, double n);
+double pl_counter_get(const struct pl_counter *c);
+double pl_counter_set(struct pl_counter *c, double n);
+
+/* Where the version of what is published lies: one load.  NULL: no memory. */
+const uint32_t *pl_published_version(void);
+/* The version, or a negative code: PL_EFULL, PL_ETIMEOUT. */
+double pl_publish(const char *text, uint32_t bytes);
+/* `out` has room for PL_LIMIT_PUBLISHED_BYTES, 262144.  Returns bytes. */
+uint32_t pl_published_get(char *out, uint32_t *version);
 /* cdef: end */
 
 #pragma GCC visibility pop

@@ -150,6 +150,7 @@ void pl__vm_close(struct pl_vm *vm) {
   pl__vm_running = NULL;
   pl__coros_deinit(vm);
   pl__sites_deinit(vm);
+  pl__bind_shared_close(vm);
   pl__reserve_close(&vm->reserve);
   pl__free(vm->slots);
   vm->L = NULL;

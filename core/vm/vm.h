@@ -39,6 +39,7 @@ struct pl_flights;
 struct pl_marks;
 struct pl_quarantine;
 struct pl_ring_writer;
+struct pl_shared;
 struct pl_coro;
 struct pl_vm_site;
 struct pl_vm_route;
@@ -60,6 +61,7 @@ struct pl_vm_options {
   const struct pl_vm_value *values; /* configuration; ends with key NULL */
   struct pl_vm_sources sources;     /* copied */
   uint32_t generation;              /* of the app, for records; 0: none */
+  const char *page_script;  /* HTML behind pages; NULL: none */
   bool is_muted; /* records are dropped: the ring is another thread's */
   struct pl_ring_writer *log; /* NULL: records go to stderr as text */
   uint32_t worker;            /* index; UINT32_MAX in tools */
@@ -76,6 +78,7 @@ struct pl_vm_options {
   struct pl_flights *flights; /* NULL: nobody looks */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
+  struct pl_shared *shared;         /* of all workers; NULL: one of its own */
 };
 
 struct pl_vm_slot {
@@ -154,6 +157,9 @@ struct pl_vm {
   bool collecting;             /* a cycle is under way */
   bool resting;                /* pl__vm_rest has begun it */
   bool emergency;
+  /* what apps share; asked for by pl_dict_open and the like first */
+  struct pl_shared *shared; /* options.shared, or its own; NULL: not yet */
+  uint64_t lock_self;       /* this process, as locks in there know it */
   bool starved; /* has met its limit since the last pl__vm_relieve */
   bool closing;
 };

@@ -9,6 +9,8 @@ local task = require("perilune.task")
 ---@field app fun(opts?: table): perilune.App
 ---@field json perilune.json
 ---@field log perilune.log
+---@field shared perilune.shared
+---@field config perilune.config
 ---@field settings table the app's own settings, `settings` of the configuration
 local P = {
   version = core.version,
@@ -26,6 +28,8 @@ local P = {
   every = task.every,
   all = task.all,
   keep = require("perilune.keep").keep,
+  shared = require("perilune.shared"),
+  config = require("perilune.config"),
 }
 
 local text = core.settings()

@@ -350,6 +350,10 @@ local function read_code()
   add("perilune", P)
   add("perilune.json", P.json)
   add("perilune.log", P.log)
+  add("perilune.shared", P.shared)
+  add("perilune.config", P.config)
+  add("perilune.Dict", index_of(P.shared.dict("docs", { capacity = "64K" })), { name = true })
+  add("perilune.Counter", index_of(P.shared.counter("docs")), { name = true })
   add("perilune.App", index_of(app), { title = true })
   add("perilune.Scope", index_of(app:group("/x")))
   add("perilune.Context", upvalue(inner, "Methods"), upvalue(inner, "readers"))
@@ -435,6 +439,8 @@ describe("the LuaLS library", function()
       ["perilune"] = "P.", ["perilune.json"] = "P.json.", ["perilune.Scope"] = "app:",
       ["perilune.App"] = "app:", ["perilune.Context"] = "c:", ["perilune.Out"] = "out:",
       ["perilune.Events"] = "out:", ["perilune.Task"] = "task:", ["perilune.log"] = "P.log.",
+      ["perilune.shared"] = "P.shared.", ["perilune.config"] = "P.config.",
+      ["perilune.Dict"] = "dict:", ["perilune.Counter"] = "counter:",
       ["perilune.test"] = "test.", ["perilune.test.Api"] = "api:",
       ["perilune.test.Response"] = "r:",
     }

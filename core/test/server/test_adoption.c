@@ -66,7 +66,10 @@ static int set_up(void **state) {
   assert_int_equal(
       pl__net_init(&f->net, &limits, &events, f, &f->slabs, &f->buffers, 7), 0);
   assert_int_equal(pl__address_parse("127.0.0.1:0", &address), 0);
-  assert_int_equal(pl__listeners_open(&f->listeners, &address, 1, 2, error), 0);
+  assert_int_equal(
+      pl__listeners_open(&f->listeners, &address, 1, 2, NULL, error), 0);
+  assert_int_equal(pl__listeners_listen(&f->listeners, 0), 0);
+  assert_int_equal(pl__listeners_listen(&f->listeners, 1), 0);
   pl__adoption_init(&f->adoption, &f->listeners, f->beats, 0, &f->net,
                     &f->loop);
   memset(f->clients, -1, sizeof f->clients);

@@ -42,12 +42,22 @@ static int connect_to(const struct pl_address *a) {
   return code;
 }
 
+/* As the master does it for workers that begin at once. */
+static int open_and_listen(struct pl_listeners *l, const struct pl_address *a,
+                           uint32_t address_count, uint32_t workers) {
+  int status = pl__listeners_open(l, a, address_count, workers, NULL, error);
+
+  for (uint32_t i = 0; i < workers && !status; i++)
+    status = pl__listeners_listen(l, i);
+  return status;
+}
+
 static void gives_each_worker_a_socket_on_one_port(void **state) {
   struct pl_address a = address("127.0.0.1:0");
   struct pl_listeners l;
 
   (void)state;
-  assert_int_equal(0, pl__listeners_open(&l, &a, 1, 3, error));
+  assert_int_equal(0, open_and_listen(&l, &a, 1, 3));
   assert_true(l.addresses[0].port != 0);
   for (uint32_t i = 0; i < 3; i++) {
     struct pl_address bound = {.bytes = sizeof(bound.storage)};
@@ -69,12 +79,12 @@ static void refuses_a_port_where_somebody_listens(void **state) {
   struct pl_listeners one, two;
 
   (void)state;
-  assert_int_equal(0, pl__listeners_open(&one, &a, 1, 2, error));
+  assert_int_equal(0, open_and_listen(&one, &a, 1, 2));
   a = one.addresses[0];
-  assert_int_equal(PL_EBIND, pl__listeners_open(&two, &a, 1, 2, error));
+  assert_int_equal(PL_EBIND, open_and_listen(&two, &a, 1, 2));
   assert_non_null(strstr(error, "in use"));
   pl__listeners_close(&one);
-  assert_int_equal(0, pl__listeners_open(&two, &a, 1, 2, error));
+  assert_int_equal(0, open_and_listen(&two, &a, 1, 2));
   pl__listeners_close(&two);
 }
 
@@ -83,7 +93,7 @@ static void refuses_an_address_of_another_machine(void **state) {
   struct pl_listeners l;
 
   (void)state;
-  assert_int_equal(PL_EBIND, pl__listeners_open(&l, &a, 1, 1, error));
+  assert_int_equal(PL_EBIND, open_and_listen(&l, &a, 1, 1));
   assert_non_null(strstr(error, "192.0.2.1:8080"));
 }
 
@@ -93,7 +103,7 @@ static void forgets_all_sockets_in_a_child(void **state) {
   int fds[2];
 
   (void)state;
-  assert_int_equal(0, pl__listeners_open(&l, list, 2, 2, error));
+  assert_int_equal(0, open_and_listen(&l, list, 2, 2));
   assert_true(pl__listeners_is_shared(&l, 0));
   assert_false(pl__listeners_is_shared(&l, 1));
   memcpy(fds, pl__listeners_of(&l, 1), sizeof fds);
@@ -111,7 +121,7 @@ static void shares_one_unix_socket_and_removes_its_file(void **state) {
   struct pl_listeners l;
 
   (void)state;
-  assert_int_equal(0, pl__listeners_open(&l, &a, 1, 2, error));
+  assert_int_equal(0, open_and_listen(&l, &a, 1, 2));
   assert_int_equal(pl__listeners_of(&l, 0)[0], pl__listeners_of(&l, 1)[0]);
   assert_int_equal(0, connect_to(&a));
   pl__listeners_stop(&l);
@@ -129,7 +139,7 @@ static void takes_over_a_unix_socket_nobody_answers_at(void **state) {
   assert_int_equal(0, bind(fd, (const struct sockaddr *)&a.storage, a.bytes));
   close(fd); /* the file stays */
   assert_int_equal(0, access(path, F_OK));
-  assert_int_equal(0, pl__listeners_open(&l, &a, 1, 1, error));
+  assert_int_equal(0, open_and_listen(&l, &a, 1, 1));
   assert_int_equal(0, connect_to(&a));
   pl__listeners_close(&l);
 }
@@ -139,8 +149,8 @@ static void leaves_a_unix_socket_alone_that_is_served(void **state) {
   struct pl_listeners one, two;
 
   (void)state;
-  assert_int_equal(0, pl__listeners_open(&one, &a, 1, 1, error));
-  assert_int_equal(PL_EBIND, pl__listeners_open(&two, &a, 1, 1, error));
+  assert_int_equal(0, open_and_listen(&one, &a, 1, 1));
+  assert_int_equal(PL_EBIND, open_and_listen(&two, &a, 1, 1));
   assert_int_equal(0, connect_to(&a));
   pl__listeners_close(&one);
 }
@@ -153,7 +163,7 @@ static void leaves_a_file_alone_that_is_no_socket(void **state) {
   (void)state;
   assert_true(fd >= 0);
   close(fd);
-  assert_int_equal(PL_EBIND, pl__listeners_open(&l, &a, 1, 1, error));
+  assert_int_equal(PL_EBIND, open_and_listen(&l, &a, 1, 1));
   assert_int_equal(0, access(path, F_OK));
   unlink(path);
 }
@@ -163,7 +173,7 @@ static void opens_none_when_one_fails(void **state) {
   struct pl_listeners l;
 
   (void)state;
-  assert_int_equal(PL_EBIND, pl__listeners_open(&l, list, 2, 2, error));
+  assert_int_equal(PL_EBIND, open_and_listen(&l, list, 2, 2));
   assert_int_equal(-1, access(path, F_OK));
 }
 

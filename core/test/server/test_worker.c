@@ -104,7 +104,9 @@ static void start(struct fixture *f, const char *text) {
   write_app(f, text);
   if (pl__config_resolve(&input, &f->config, err))
     fail_msg("%s", err);
-  assert_int_equal(pl__layout_open(&f->fabric, &f->config, fabric_err), 0);
+  assert_int_equal(
+      pl__layout_open(&f->fabric, &f->config, f->config.workers, fabric_err),
+      0);
   commit_generation(f);
   open_socket(f);
   f->wake_fd = eventfd(0, EFD_NONBLOCK);

@@ -1,0 +1,204 @@
+/* server/desk.c - see desk.h. */
+#include "server/desk.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+
+#define JSON "application/json"
+#define TEXT "text/plain; charset=utf-8"
+
+static bool is(struct pl_slice s, const char *text) {
+  return s.bytes == strlen(text) && memcmp(s.at, text, s.bytes) == 0;
+}
+
+/* Whether the query has that pair, as it stands. */
+static bool asks(struct pl_slice query, const char *pair) {
+  size_t bytes = strlen(pair);
+
+  for (const char *at = query.at, *end = query.at + query.bytes; at < end;) {
+    const char *stop = memchr(at, '&', (size_t)(end - at));
+    size_t n = (size_t)((stop ? stop : end) - at);
+    if (n == bytes && memcmp(at, pair, n) == 0)
+      return true;
+    at += n + 1;
+  }
+  return false;
+}
+
+/* --- answers --------------------------------------------------------------- */
+
+static void say(struct pl_desk *d, uint64_t client, unsigned status,
+                const char *json) {
+  pl__ops_answer(&d->ops, client, status, JSON, pl__slice(json, strlen(json)));
+}
+
+static void say_failed(struct pl_desk *d, uint64_t client, unsigned status,
+                       const char *detail) {
+  char json[512];
+
+  snprintf(json, sizeof json, "{\"status\":%u,\"detail\":\"%s\"}\n", status,
+           detail);
+  pl__ops_answer(&d->ops, client, status, "application/problem+json",
+                 pl__slice(json, strlen(json)));
+}
+
+/* `failed` is of the writing. */
+static void say_buffer(struct pl_desk *d, uint64_t client, unsigned status,
+                       bool as_text, struct pl_buf *body, int failed) {
+  if (failed)
+    say_failed(d, client, 500, "out of memory");
+  else
+    pl__ops_answer(&d->ops, client, status, as_text ? TEXT : JSON,
+                   pl__slice(body->at, body->bytes));
+  pl__buf_release(body);
+}
+
+static void say_ending(struct pl_desk *d, uint64_t client) {
+  say_failed(d, client, 409, "the server does not serve: it starts, or ends");
+}
+
+/* --- requests ---------------------------------------------------------------- */
+
+static void on_status(struct pl_desk *d, const struct pl_ops_request *r) {
+  bool as_text = asks(r->query, "format=text");
+  struct pl_overview overview = {0};
+  struct pl_buf body;
+  int failed;
+
+  d->host.look(d->host.arg, &overview);
+  pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
+  failed = as_text ? pl__overview_text(&overview, &body)
+                   : pl__overview_json(&overview, &body);
+  say_buffer(d, r->client, 200, as_text, &body, failed);
+}
+
+static void wait_for(struct pl_desk_waiter *list, uint32_t *count,
+                     const struct pl_ops_request *r) {
+  if (*count < PL_OPS_CLIENTS_MAX)
+    list[(*count)++] = (struct pl_desk_waiter){
+        .client = r->client, .as_text = asks(r->query, "format=text")};
+}
+
+static void on_reload(struct pl_desk *d, const struct pl_ops_request *r) {
+  bool waits = !asks(r->query, "wait=false");
+  struct pl_overview overview = {0};
+
+  d->host.look(d->host.arg, &overview);
+  if (waits) { /* first: it may be over at once */
+    wait_for(d->reloads, &d->reload_count, r);
+    d->reloads[d->reload_count - 1].is_next =
+        pl__reload_is_running(overview.reload);
+  }
+  if (d->host.reload(d->host.arg)) {
+    if (!waits)
+      say(d, r->client, 202, "{\"result\":\"begun\"}\n");
+    return;
+  }
+  d->reload_count -= waits;
+  say_ending(d, r->client);
+}
+
+static void on_drain(struct pl_desk *d, const struct pl_ops_request *r) {
+  bool waits = !asks(r->query, "wait=false");
+
+  if (waits)
+    wait_for(d->drains, &d->drain_count, r);
+  if (d->host.drain(d->host.arg)) {
+    if (!waits)
+      say(d, r->client, 202, "{\"result\":\"draining\"}\n");
+    return;
+  }
+  d->drain_count -= waits;
+  say_ending(d, r->client);
+}
+
+static void on_stop(struct pl_desk *d, const struct pl_ops_request *r) {
+  if (d->host.stop(d->host.arg, asks(r->query, "now=true")))
+    say(d, r->client, 202, "{\"result\":\"stopping\"}\n");
+  else
+    say(d, r->client, 202, "{\"result\":\"ending\"}\n");
+}
+
+static const struct {
+  const char *method;
+  const char *path;
+  void (*run)(struct pl_desk *d, const struct pl_ops_request *r);
+} routes[] = {
+    {"GET", "/status", on_status},
+    {"POST", "/reload", on_reload},
+    {"POST", "/drain", on_drain},
+    {"POST", "/stop", on_stop},
+};
+
+static void on_request(void *arg, const struct pl_ops_request *r) {
+  struct pl_desk *d = arg;
+  bool found = false;
+
+  for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+    if (!is(r->path, routes[i].path))
+      continue;
+    found = true;
+    if (is(r->method, routes[i].method)) {
+      routes[i].run(d, r);
+      return;
+    }
+  }
+  say_failed(d, r->client, found ? 405 : 404,
+             "there are GET /status, POST /reload, POST /drain and POST /stop");
+}
+
+/* --- news -------------------------------------------------------------------- */
+
+static unsigned status_of(int code) {
+  return code == 0            ? 200
+         : code == PL_ESCRIPT ? 422
+         : code == PL_ECONFIG ? 400
+                              : 500;
+}
+
+void pl__desk_on_reload(struct pl_desk *d, const struct pl_reload_result *r) {
+  uint32_t count = d->reload_count;
+
+  d->reload_count = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    if (d->reloads[i].is_next) {
+      d->reloads[i].is_next = false;
+      d->reloads[d->reload_count++] = d->reloads[i];
+      continue;
+    }
+    bool as_text = d->reloads[i].as_text;
+    struct pl_buf body;
+    int failed;
+    pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
+    failed = as_text ? pl__overview_reload_text(r, &body)
+                     : pl__overview_reload_json(r, &body);
+    say_buffer(d, d->reloads[i].client, status_of(r->code), as_text, &body,
+               failed);
+  }
+}
+
+void pl__desk_on_drained(struct pl_desk *d, unsigned cut_requests) {
+  char json[64];
+
+  snprintf(json, sizeof json, "{\"result\":\"drained\",\"cut_requests\":%u}\n",
+           cut_requests);
+  for (uint32_t i = 0; i < d->drain_count; i++)
+    say(d, d->drains[i].client, 200, json);
+  d->drain_count = 0;
+}
+
+/* --- a life ------------------------------------------------------------------ */
+
+int pl__desk_open(struct pl_desk *d, const char *path,
+                  const struct pl_desk_host *host, char *error) {
+  memset(d, 0, sizeof *d);
+  d->host = *host;
+  return pl__ops_open(&d->ops, path, on_request, d, error);
+}
+
+void pl__desk_close(struct pl_desk *d, bool remove) {
+  pl__ops_finish(&d->ops, 100);
+  pl__ops_close(&d->ops, remove);
+}

@@ -1,0 +1,286 @@
+/* server/duties.c - what the master is told to do while it serves, by signals
+ * and by the control socket, and whom it tells.
+ */
+#include "server/realm.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "perilune.h"
+
+#define UPGRADE_GRACE_S 20.0 /* beyond twice vm.load_timeout */
+#define DRAIN_NOTICE_S 5.0   /* more than the drain itself, for systemd */
+
+/* --- reload and drain ---------------------------------------------------------- */
+
+static bool reload(void *arg) {
+  struct master *m = arg;
+
+  if (m->state != SERVING || m->upgrade.is_replaced)
+    return false;
+  pl__notify_reloading(&m->notify);
+  pl__reload_begin(&m->reload);
+  return true;
+}
+
+static bool drain(void *arg) {
+  struct master *m = arg;
+
+  switch (m->state) {
+  case SERVING:
+  case PRE_DRAIN:
+    m->stays = true;
+    pl__master_drain(m);
+    return true;
+  case DRAINING:
+    return true;
+  case DRAINED:
+    pl__desk_on_drained(&m->desk, m->cut_count);
+    return true;
+  default:
+    return false;
+  }
+}
+
+static bool stop(void *arg, bool now) {
+  struct master *m = arg;
+  bool was_stopping = m->state == PRE_DRAIN ||
+                      (m->state == DRAINING && !m->stays) ||
+                      m->state == KILLING || m->state == ENDING;
+
+  if (now && m->state != KILLING && m->state != ENDING && m->state != DRAINED)
+    pl__master_stop_by_force(m, "stopped at once, as it was told to");
+  else if (!was_stopping)
+    pl__master_stop(m);
+  return !was_stopping;
+}
+
+/* --- the number of workers -------------------------------------------------------- */
+
+static uint32_t wanted_count(const struct master *m) {
+  uint32_t count = 0;
+
+  for (uint32_t i = 0; i < m->capacity; i++)
+    count += !m->children[i].unwanted;
+  return count;
+}
+
+static void tell_count(struct master *m, const char *what) {
+  char text[16];
+
+  snprintf(text, sizeof text, "%u", wanted_count(m));
+  pl__master_log(m, PL_LEVEL_INFO, what, "workers", text);
+  pl__duty_notify_state(m);
+}
+
+static void worker_add(struct master *m) {
+  for (uint32_t i = 0; i < m->capacity; i++) {
+    struct pl_child *c = &m->children[i];
+    if (!c->unwanted || c->pid > 0)
+      continue;
+    c->unwanted = false;
+    if (pl__listeners_listen(&m->listeners, i) || pl__birth(m, c)) {
+      c->unwanted = true;
+      break;
+    }
+    c->listens = true;
+    tell_count(m, "a worker more");
+    return;
+  }
+  pl__master_log(m, PL_LEVEL_WARN, "there can be no more workers", "reason",
+                 "room is kept for twice as many as it was started with");
+}
+
+/* The last one goes; the others accept from its sockets from then on. */
+static void worker_remove(struct master *m) {
+  uint32_t i = m->capacity;
+
+  while (i > 0 && m->children[i - 1].unwanted)
+    i--;
+  if (i == 0 || wanted_count(m) < 2) {
+    pl__master_log(m, PL_LEVEL_WARN, "the last worker stays", NULL, NULL);
+    return;
+  }
+  m->children[i - 1].unwanted = true;
+  m->children[i - 1].due_ns = 0;
+  if (m->children[i - 1].pid > 0)
+    kill(m->children[i - 1].pid, SIGTERM);
+  tell_count(m, "a worker fewer");
+}
+
+/* --- another program ---------------------------------------------------------------- */
+
+static void tell_upgrade_failed(struct master *m) {
+  pl__master_log(m, PL_LEVEL_ERROR, "the program was not replaced", "reason",
+                 m->upgrade.error);
+  pl__master_say(
+      m, "perilune: the program was not replaced, this one serves on: %s",
+      m->upgrade.error);
+  pl__duty_notify_state(m);
+}
+
+static void upgrade(struct master *m) {
+  bool listening[PL_LIMIT_WORKER_COUNT * 2];
+
+  for (uint32_t i = 0; i < m->capacity; i++)
+    listening[i] = m->children[i].listens;
+  if (pl__upgrade_begin(&m->upgrade, &m->listeners, listening, m->lock.fd,
+                        2 * m->config->vm_load_timeout_s + UPGRADE_GRACE_S))
+    tell_upgrade_failed(m);
+  else
+    pl__master_log(m, PL_LEVEL_INFO, "replacing the program", "path",
+                   m->upgrade.program);
+}
+
+void pl__duty_on_upgrade(struct master *m, int64_t now_ns) {
+  char pid[24];
+
+  if (pl__upgrade_on_time(&m->upgrade, now_ns))
+    pl__master_log(m, PL_LEVEL_ERROR, "the new program takes too long", NULL,
+                   NULL);
+  if (!pl__upgrade_hear(&m->upgrade) ||
+      (m->state != SERVING && m->state != PRE_DRAIN))
+    return;
+  snprintf(pid, sizeof pid, "%ld", (long)m->upgrade.pid);
+  pl__notify_say(&m->notify, "MAINPID=%s", pid);
+  pl__master_log(m, PL_LEVEL_INFO, "replaced", "by_pid", pid);
+  pl__master_say(m, "perilune: replaced by process %s, which serves", pid);
+  pl__master_drain(m);
+}
+
+void pl__duty_on_upgrade_death(struct master *m, int status) {
+  bool was_replaced = m->upgrade.is_replaced;
+
+  pl__upgrade_on_death(&m->upgrade, status);
+  if (!was_replaced)
+    tell_upgrade_failed(m);
+}
+
+void pl__duty_take_over(struct master *m) {
+  int *fd = &m->inheritance.ready_fd;
+
+  if (*fd < 0)
+    return;
+  pl__lockfile_sign(&m->lock);
+  if (write(*fd, "r", 1) != 1)
+    pl__master_log(m, PL_LEVEL_WARN, "the server before this one is gone", NULL,
+                   NULL);
+  close(*fd);
+  *fd = -1;
+}
+
+/* --- signals -------------------------------------------------------------------------- */
+
+void pl__duty_on_signal(struct master *m, int number, int code) {
+  bool serves = m->state == SERVING && !m->upgrade.is_replaced;
+
+  if (number == SIGUSR1 && pl__control_of(m)->pid > 0 &&
+      pl__control_of(m)->ready)
+    kill(pl__control_of(m)->pid, SIGUSR1);
+  if (number == SIGHUP && code == SI_KERNEL) /* the terminal was closed */
+    pl__master_stop(m);
+  else if (number == SIGHUP)
+    reload(m);
+  else if (number == SIGTTIN && serves)
+    worker_add(m);
+  else if (number == SIGTTOU && serves)
+    worker_remove(m);
+  else if (number == SIGUSR2 && serves)
+    upgrade(m);
+}
+
+/* --- the control socket ------------------------------------------------------------- */
+
+static const char *state_name(const struct master *m) {
+  static const char *const names[] = {
+      [STARTING] = "starting", [SERVING] = "serving", [PRE_DRAIN] = "stopping",
+      [DRAINING] = "draining", [KILLING] = "ending",  [DRAINED] = "drained",
+      [ENDING] = "ending"};
+
+  return names[m->state];
+}
+
+static void look(void *arg, struct pl_overview *out) {
+  struct master *m = arg;
+
+  *out = (struct pl_overview){.config = m->config,
+                              .state = state_name(m),
+                              .started_ns = m->started_ns,
+                              .now_ns = pl__clock_monotonic_ns(),
+                              .listeners = &m->listeners,
+                              .workers = m->children,
+                              .worker_count = m->capacity,
+                              .watch = &m->watch,
+                              .reload = &m->reload,
+                              .is_upgrading = m->upgrade.pid > 0};
+}
+
+void pl__duty_open_desk(struct master *m) {
+  struct pl_desk_host host = {
+      .arg = m, .look = look, .reload = reload, .drain = drain, .stop = stop};
+  char path[PL_OPS_PATH_BYTES], error[PL_OPS_ERROR_BYTES];
+
+  snprintf(error, sizeof error, "the path beside %.150s is too long",
+           m->lock.path);
+  if (!pl__ops_place(m->lock.path, path) ||
+      pl__desk_open(&m->desk, path, &host, error))
+    pl__master_log(m, PL_LEVEL_WARN, "there is no control socket", "reason",
+                   error);
+}
+
+/* --- systemd -------------------------------------------------------------------------- */
+
+static void say_serving(struct master *m) {
+  const struct pl_reload_result *r = &m->reload.result;
+
+  pl__notify_say(&m->notify, "READY=1\nSTATUS=%s: generation %u, %u worker%s%s",
+                 m->config->name, m->reload.committed, wanted_count(m),
+                 wanted_count(m) == 1 ? "" : "s",
+                 r->code ? "; the last reload was rejected" : "");
+}
+
+void pl__duty_notify_state(struct master *m) {
+  double seconds = m->config->timeout_pre_drain_s + m->config->timeout_drain_s;
+
+  if (m->upgrade.is_replaced) /* the new one speaks now */
+    return;
+  switch (m->state) {
+  case STARTING:
+    break;
+  case SERVING:
+    say_serving(m);
+    break;
+  case DRAINED:
+    pl__notify_say(&m->notify, "STATUS=drained");
+    break;
+  case PRE_DRAIN:
+  case DRAINING:
+    if (!m->stays)
+      pl__notify_say(&m->notify, "STOPPING=1\nEXTEND_TIMEOUT_USEC=%.0f",
+                     (seconds + DRAIN_NOTICE_S) * 1e6);
+    pl__notify_say(&m->notify, "STATUS=%s, %u requests", state_name(m),
+                   pl__watch_requests(&m->watch));
+    break;
+  default:
+    pl__notify_say(&m->notify, "STOPPING=1");
+  }
+}
+
+/* A service lives while every worker's loop turns: one that stands still is the
+ * master's to replace, and only if it could not, systemd's. */
+static bool is_alive(const struct master *m) {
+  for (uint32_t i = 0; i < m->capacity; i++) {
+    const struct pl_child *c = &m->children[i];
+    if (!c->unwanted && c->ready && (c->silent || c->stuck))
+      return false;
+  }
+  return true;
+}
+
+void pl__duty_notify(struct master *m, int64_t now_ns) {
+  pl__notify_watchdog(&m->notify, is_alive(m), now_ns);
+}

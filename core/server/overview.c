@@ -1,0 +1,277 @@
+/* server/overview.c - see overview.h. */
+#include "server/overview.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "log/digits.h"
+#include "perilune.h"
+#include "server/config.h"
+#include "server/layout.h"
+#include "server/listeners.h"
+#include "server/watch.h"
+
+#define LINE_BYTES 1024
+
+/* --- writing; what fails once stays failed ------------------------------- */
+
+struct writer {
+  struct pl_buf *out;
+  int failed;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct writer *w,
+                                                      const char *format, ...) {
+  char text[LINE_BYTES];
+  va_list args;
+  int n;
+
+  va_start(args, format);
+  n = vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  if (n >= (int)sizeof text)
+    n = sizeof text - 1;
+  if (!w->failed)
+    w->failed = pl__buf_append(w->out, text, (uint32_t)n);
+}
+
+/* `"key":"text"`, with a comma before it unless it is the first. */
+static void put_text(struct writer *w, bool first, const char *key,
+                     const char *text) {
+  size_t bytes = strlen(text);
+  char *at;
+
+  put(w, "%s\"%s\":\"", first ? "" : ",", key);
+  if (w->failed)
+    return;
+  w->failed = pl__buf_reserve(w->out, (uint32_t)bytes * PL_DIGITS_JSON_FACTOR);
+  if (w->failed)
+    return;
+  at = pl__put_json(w->out->at + w->out->bytes, pl__slice(text, bytes));
+  w->out->bytes = (uint32_t)(at - w->out->at);
+  put(w, "\"");
+}
+
+/* --- facts ----------------------------------------------------------------- */
+
+static const char *worker_state(const struct pl_child *c) {
+  if (c->pid <= 0)
+    return c->due_ns ? "waits to be started" : "ended";
+  if (c->stuck)
+    return "stuck";
+  if (!c->ready)
+    return "starting";
+  if (c->silent)
+    return "silent";
+  return c->unwanted ? "draining" : "serving";
+}
+
+static double since_ms(int64_t at_ns, int64_t now_ns) {
+  return at_ns > 0 && at_ns < now_ns ? (double)(now_ns - at_ns) / PL_NS_PER_MS
+                                     : 0;
+}
+
+struct facts {
+  uint32_t requests, connections;
+  double beat_ms; /* since the last heartbeat */
+};
+
+static struct facts facts_of(const struct pl_overview *o, uint32_t index) {
+  const struct pl_beat *b = pl__watch_beat(o->watch, index);
+
+  return (struct facts){
+      .requests = atomic_load_explicit(&b->request_count, memory_order_relaxed),
+      .connections =
+          atomic_load_explicit(&b->connection_count, memory_order_relaxed),
+      .beat_ms = since_ms(atomic_load_explicit(&b->at_ns, memory_order_relaxed),
+                          o->now_ns)};
+}
+
+static bool is_shown(const struct pl_child *c) {
+  return !c->unwanted || c->pid > 0;
+}
+
+/* "script", "configuration" or "server": whose fault it was. */
+static const char *kind_of(int code) {
+  return code == PL_ESCRIPT   ? "script"
+         : code == PL_ECONFIG ? "configuration"
+                              : "server";
+}
+
+static void hash_text(uint64_t hash, char out[17]) {
+  snprintf(out, 17, "%016llx", (unsigned long long)hash);
+}
+
+static double uptime_s(const struct pl_overview *o) {
+  return (double)(pl__clock_realtime_ns() - o->started_ns) / PL_NS_PER_S;
+}
+
+/* --- JSON ------------------------------------------------------------------ */
+
+static void put_reload(struct writer *w, const struct pl_reload_result *r) {
+  char hash[17], name[128];
+  const char *at = r->fixed;
+
+  hash_text(r->hash, hash);
+  put(w,
+      "{\"result\":\"%s\",\"generation\":%u,\"hash\":\"%s\","
+      "\"duration_ms\":%.1f",
+      r->code ? "rejected" : "committed", r->generation, hash,
+      (double)r->took_ns / PL_NS_PER_MS);
+  if (r->code) {
+    put_text(w, false, "kind", kind_of(r->code));
+    put_text(w, false, "error", r->text);
+  }
+  put(w, ",\"not_changed\":[");
+  while (*at) {
+    size_t bytes = strcspn(at, ",");
+    snprintf(name, sizeof name, "%.*s", (int)bytes, at);
+    put(w, "%s\"%s\"", at == r->fixed ? "" : ",", name);
+    at += bytes;
+    at += strspn(at, ", ");
+  }
+  put(w, "]}");
+}
+
+static void put_worker(struct writer *w, const struct pl_overview *o,
+                       uint32_t index, bool first) {
+  const struct pl_child *c = &o->workers[index];
+  struct facts f = facts_of(o, index);
+
+  put(w,
+      "%s{\"index\":%u,\"pid\":%ld,\"state\":\"%s\",\"generation\":%u,"
+      "\"connections\":%u,\"requests\":%u,\"heartbeat_ms\":%.0f,"
+      "\"restarts\":%u,\"uptime_s\":%.1f}",
+      first ? "" : ",", index, (long)c->pid, worker_state(c), c->generation,
+      f.connections, f.requests, f.beat_ms, c->restarts,
+      since_ms(c->ready_ns, o->now_ns) / 1000);
+}
+
+static void put_workers(struct writer *w, const struct pl_overview *o) {
+  bool first = true;
+
+  put(w, ",\"workers\":[");
+  for (uint32_t i = 0; i < o->worker_count; i++) {
+    if (!is_shown(&o->workers[i]))
+      continue;
+    put_worker(w, o, i, first);
+    first = false;
+  }
+  put(w, "]");
+}
+
+static void put_addresses(struct writer *w, const struct pl_overview *o,
+                          const char *before, const char *quote) {
+  char text[PL_ADDRESS_TEXT_BYTES + 16];
+
+  for (uint32_t i = 0; i < o->listeners->address_count; i++) {
+    pl__address_format(&o->listeners->addresses[i], text, sizeof text);
+    put(w, "%s%s%s%s", i ? before : "", quote, text, quote);
+  }
+}
+
+int pl__overview_json(const struct pl_overview *o, struct pl_buf *out) {
+  struct writer w = {.out = out};
+  char hash[17];
+
+  hash_text(o->reload->result.hash, hash);
+  put(&w, "{");
+  put_text(&w, true, "name", o->config->name);
+  put_text(&w, false, "version", pl_version());
+  put_text(&w, false, "state", o->state);
+  put(&w, ",\"pid\":%ld,\"uptime_s\":%.1f,\"generation\":%u,\"hash\":\"%s\"",
+      (long)getpid(), uptime_s(o), o->reload->committed, hash);
+  put_text(&w, false, "app", o->config->app_file);
+  put(&w, ",\"upgrading\":%s,\"reloading\":%s,\"addresses\":[",
+      o->is_upgrading ? "true" : "false",
+      pl__reload_is_running(o->reload) ? "true" : "false");
+  put_addresses(&w, o, ",", "\"");
+  put(&w, "]");
+  put_workers(&w, o);
+  if (o->reload->result.ended_ns) {
+    put(&w, ",\"last_reload\":");
+    put_reload(&w, &o->reload->result);
+  }
+  put(&w, "}\n");
+  return w.failed;
+}
+
+int pl__overview_reload_json(const struct pl_reload_result *r,
+                             struct pl_buf *out) {
+  struct writer w = {.out = out};
+
+  put_reload(&w, r);
+  put(&w, "\n");
+  return w.failed;
+}
+
+/* --- for people ------------------------------------------------------------ */
+
+int pl__overview_reload_text(const struct pl_reload_result *r,
+                             struct pl_buf *out) {
+  struct writer w = {.out = out};
+  char hash[17];
+
+  hash_text(r->hash, hash);
+  if (r->code) {
+    w.failed = pl__buf_append(out, r->text, (uint32_t)strlen(r->text));
+    put(&w, "\n");
+    return w.failed;
+  }
+  put(&w, "generation %u (%.8s) serves, after %.0f ms\n", r->generation, hash,
+      (double)r->took_ns / PL_NS_PER_MS);
+  if (r->fixed[0])
+    put(&w, "not changed before a restart: %s\n", r->fixed);
+  return w.failed;
+}
+
+static void put_duration(struct writer *w, double seconds) {
+  unsigned long s = (unsigned long)seconds;
+
+  if (s >= 86400)
+    put(w, "%lud %luh", s / 86400, s % 86400 / 3600);
+  else if (s >= 3600)
+    put(w, "%luh %lum", s / 3600, s % 3600 / 60);
+  else if (s >= 60)
+    put(w, "%lum %lus", s / 60, s % 60);
+  else
+    put(w, "%lus", s);
+}
+
+static void put_last_reload(struct writer *w,
+                            const struct pl_reload_result *r) {
+  if (!r->code)
+    return;
+  put(w,
+      "last reload  REJECTED (%s), generation %u serves on:\n             %s\n",
+      kind_of(r->code), r->generation, r->text);
+}
+
+int pl__overview_text(const struct pl_overview *o, struct pl_buf *out) {
+  struct writer w = {.out = out};
+  char hash[17];
+
+  hash_text(o->reload->result.hash, hash);
+  put(&w, "%s       %s, pid %ld, up ", o->config->name, o->state,
+      (long)getpid());
+  put_duration(&w, uptime_s(o));
+  put(&w, ", perilune %s\naddresses    ", pl_version());
+  put_addresses(&w, o, ", ", "");
+  put(&w, "\ngeneration   %u (%.8s)\n", o->reload->committed, hash);
+  put_last_reload(&w, &o->reload->result);
+  put(&w, "\nWORKER  PID      STATE      GENERATION  CONNECTIONS  REQUESTS  "
+          "HEARTBEAT  RESTARTS\n");
+  for (uint32_t i = 0; i < o->worker_count; i++) {
+    const struct pl_child *c = &o->workers[i];
+    struct facts f = facts_of(o, i);
+    if (is_shown(c))
+      put(&w, "%-7u %-8ld %-10s %-11u %-12u %-9u %4.0f ms    %u\n", i,
+          (long)c->pid, worker_state(c), c->generation, f.connections,
+          f.requests, f.beat_ms, c->restarts);
+  }
+  return w.failed;
+}

@@ -1,0 +1,111 @@
+/* server/realm.h - what the files of the master share: master.c (states and
+ * the loop), births.c (its processes) and duties.c (what it is told to do).
+ * Nobody else includes this.
+ */
+#ifndef PL_SERVER_REALM_H
+#define PL_SERVER_REALM_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fabric/map.h"
+#include "fabric/record.h"
+#include "server/child.h"
+#include "server/config.h"
+#include "server/desk.h"
+#include "server/dev.h"
+#include "server/inherit.h"
+#include "server/listeners.h"
+#include "server/lockfile.h"
+#include "server/master.h"
+#include "server/notify.h"
+#include "server/reload.h"
+#include "server/upgrade.h"
+#include "server/watch.h"
+
+enum master_state {
+  STARTING,
+  SERVING,
+  PRE_DRAIN,
+  DRAINING,
+  KILLING,
+  DRAINED,
+  ENDING
+};
+
+struct master {
+  const struct pl_master_options *options;
+  const struct pl_config *config; /* of the generation that serves */
+  struct pl_config owned;         /* it, once there was a reload */
+  struct pl_error *error;         /* may be NULL */
+  enum master_state state;
+  int result;                /* what pl__master_run returns */
+  bool stays;                /* after the drain it waits to be stopped */
+  uint32_t cut_count;        /* requests that a drain has cut */
+  int64_t due_ns;            /* the state ends; 0: it does not end by time */
+  int64_t started_ns;        /* realtime */
+  uint32_t capacity;         /* workers that there is room for */
+  struct pl_child *children; /* as many, some unwanted; then control */
+  struct pl_watch watch;
+  struct pl_reload reload;
+  struct pl_fabric fabric;
+  struct pl_inheritance inheritance;
+  struct pl_listeners listeners;
+  struct pl_lockfile lock;
+  struct pl_ring_writer log;
+  struct pl_desk desk;
+  struct pl_dev dev;
+  bool is_placeholder; /* dev: what is tried is no app, but why it fails */
+  struct pl_notify notify;
+  struct pl_upgrade upgrade;
+  sigset_t caller_mask;
+  struct sigaction caller_pipe; /* what it does on SIGPIPE ... */
+  struct sigaction caller_xfsz; /* ... and on SIGXFSZ */
+  int signal_fd;
+  int wake_fd;     /* eventfd of control */
+  int lifeline[2]; /* [0] for control, [1] ours */
+};
+
+/* --- master.c --- */
+
+__attribute__((format(printf, 2, 3))) void
+pl__master_say(struct master *m, const char *format, ...);
+/* One record with at most one field; a `key` of NULL leaves it out. */
+void pl__master_log(struct master *m, enum pl_level level, const char *message,
+                    const char *key, const char *value);
+/* TERM or INT, or the like by the control socket. */
+void pl__master_stop(struct master *m);
+void pl__master_stop_by_force(struct master *m, const char *text);
+/* Drains; it stays afterwards, or is replaced by another master. */
+void pl__master_drain(struct master *m);
+
+/* --- births.c --- */
+
+struct pl_child *pl__control_of(struct master *m);
+int pl__child_index(struct master *m, const struct pl_child *c);
+const char *pl__child_kind(struct master *m, const struct pl_child *c);
+/* Forks a worker or control. 0 or a negated errno. */
+int pl__birth(struct master *m, struct pl_child *c);
+/* As struct pl_reload_options wants it. */
+int pl__birth_trial(void *arg, struct pl_child *trial, uint32_t generation);
+/* Workers that live. */
+uint32_t pl__workers_alive(struct master *m);
+void pl__workers_signal(struct master *m, int number);
+
+/* --- duties.c --- */
+
+/* HUP, USR1, USR2, TTIN, TTOU. */
+void pl__duty_on_signal(struct master *m, int number, int code);
+/* Opens the control socket; without one the server serves as well. */
+void pl__duty_open_desk(struct master *m);
+/* The server before this one may go, if there is one. */
+void pl__duty_take_over(struct master *m);
+/* The new program has spoken, died, or taken too long. */
+void pl__duty_on_upgrade(struct master *m, int64_t now_ns);
+void pl__duty_on_upgrade_death(struct master *m, int status);
+/* Tells systemd what there is to tell now. */
+void pl__duty_notify(struct master *m, int64_t now_ns);
+void pl__duty_notify_state(struct master *m);
+
+#endif /* PL_SERVER_REALM_H */

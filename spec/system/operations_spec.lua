@@ -1,0 +1,303 @@
+--- A running server is asked and told things: by its control socket, by the launcher, by signals.
+
+local process = require("spec.support.process")
+local wire = require("spec.support.wire")
+local json = require("perilune.json")
+
+local APP = [[
+local P = require "perilune"
+local app = P.app {}
+app:get("/", function() return "one" end)
+app:get("/slow", function() P.sleep(0.6) return "slow" end)
+app:get("/long", function() P.sleep(30) return "never" end)
+return app
+]]
+
+local function start(opts)
+  opts = opts or {}
+  local folder = process.folder({ ["app.lua"] = opts.text or APP })
+  local s = process.server({ app = folder, workers = opts.workers or 2, env = opts.env,
+    args = { "--name", "ops", unpack(opts.args or {}) } })
+  s.app, s.socket = folder, s.folder .. "/perilune/ops.sock"
+  return s
+end
+
+local function ask(s, method, target)
+  local response = assert(wire.ask(s.socket, method, target))
+  return response.status, json.decode(response.body), response
+end
+
+local function launcher(s, command, ...)
+  return process.run({ command, "--name", "ops", ... }, { env = { XDG_RUNTIME_DIR = s.folder } })
+end
+
+local function write(folder, text)
+  local file = assert(io.open(folder .. "/app.lua", "wb"))
+  file:write(text)
+  file:close()
+end
+
+local function workers(s)
+  local _, list = process.family(s.process.pid)
+  return list
+end
+
+describe("the control socket", function()
+  after_each(process.cleanup)
+
+  it("is there when the server serves, for its user alone, and goes with it", function()
+    local s = start()
+    local mode = io.popen("stat -c %a " .. s.socket):read("*l")
+    assert.equal("600", mode)
+    assert.equal(0, s:stop())
+    assert.is_nil(process.slurp(s.socket))
+    assert.is_nil(wire.connect(s.socket))
+  end)
+
+  it("tells how the server is", function()
+    local s = start()
+    wire.ask(s.port, "GET", "/")
+    local status, body = ask(s, "GET", "/status")
+    assert.equal(200, status)
+    assert.equal("ops", body.name)
+    assert.equal("serving", body.state)
+    assert.equal(s.process.pid, body.pid)
+    assert.equal(1, body.generation)
+    assert.equal(16, #body.hash)
+    assert.same({ "http://127.0.0.1:" .. s.port }, body.addresses)
+    assert.equal(2, #body.workers)
+    for i, worker in ipairs(body.workers) do
+      assert.equal(i - 1, worker.index)
+      assert.equal("serving", worker.state)
+      assert.equal(1, worker.generation)
+    end
+    assert.equal("committed", body.last_reload.result)
+  end)
+
+  it("reloads, and says how that went", function()
+    local s = start()
+    write(s.app, (APP:gsub("one", "two")))
+    local status, body = ask(s, "POST", "/reload")
+    assert.equal(200, status)
+    assert.equal("committed", body.result)
+    assert.equal(2, body.generation)
+    assert.equal("two", wire.ask(s.port, "GET", "/").body)
+    write(s.app, "\nerror('not today')")
+    status, body = ask(s, "POST", "/reload")
+    assert.equal(422, status)
+    assert.equal("rejected", body.result)
+    assert.equal("script", body.kind)
+    assert.equal(2, body.generation)
+    assert.matches("app.lua:2: not today", body.error)
+    assert.equal("two", wire.ask(s.port, "GET", "/").body)
+  end)
+
+  it("answers a reload that is asked for during another one with the result of its own", function()
+    local s = start()
+    local first, second = wire.connect(s.socket), wire.connect(s.socket)
+    write(s.app, "error('first')")
+    first:request("POST", "/reload")
+    process.sleep(0.002)
+    second:request("POST", "/reload")
+    local a, b = json.decode(first:response().body), json.decode(second:response().body)
+    assert.matches("first", a.error)
+    assert.matches("first", b.error)
+    write(s.app, (APP:gsub("one", "two")))
+    assert.equal("committed", select(2, ask(s, "POST", "/reload")).result)
+  end)
+
+  it("refuses what it does not know, and what is no HTTP", function()
+    local s = start()
+    assert.equal(404, (ask(s, "GET", "/nothing")))
+    assert.equal(405, (ask(s, "GET", "/reload")))
+    local w = wire.connect(s.socket)
+    w:send("hello\r\n\r\n")
+    assert.is_true(w:response().status >= 400)
+    local large = wire.connect(s.socket)
+    large:send("GET /status HTTP/1.1\r\nHost: a\r\nX: " .. ("x"):rep(9000) .. "\r\n\r\n")
+    assert.is_true(large:response().status >= 400)
+    assert.equal("one", wire.ask(s.port, "GET", "/").body)
+  end)
+
+  it("is not held up by clients that say nothing", function()
+    local s = start()
+    local mute = {}
+    for i = 1, 40 do
+      mute[i] = wire.connect(s.socket)
+    end
+    for i = 1, 20 do
+      mute[i]:close()
+    end
+    assert.equal(200, (ask(s, "GET", "/status")))
+    assert.equal("one", wire.ask(s.port, "GET", "/").body)
+  end)
+
+  it("drains: what runs is answered, nothing new comes in, and the master stays", function()
+    local s = start()
+    local running, drain = wire.connect(s.port), wire.connect(s.socket)
+    running:request("GET", "/slow")
+    process.sleep(0.1)
+    drain:request("POST", "/drain")
+    assert.equal("slow", running:response().body)
+    local body = json.decode(drain:response().body)
+    assert.equal("drained", body.result)
+    assert.equal(0, body.cut_requests)
+    assert.is_nil(wire.connect(s.port))
+    assert.equal("drained", select(2, ask(s, "GET", "/status")).state)
+    assert.equal(202, (ask(s, "POST", "/stop")))
+    assert.equal(0, s.process:wait())
+  end)
+
+  it("stops at once when it is told so", function()
+    local s = start()
+    local running = wire.connect(s.port)
+    running:request("GET", "/long")
+    process.sleep(0.1)
+    assert.equal(202, (ask(s, "POST", "/stop?now=true")))
+    assert.equal(1, s.process:wait(5))
+  end)
+end)
+
+describe("the launcher", function()
+  after_each(process.cleanup)
+
+  it("shows the status, for people and for programs", function()
+    local s = start()
+    local text = launcher(s, "status")
+    assert.equal(0, text.code)
+    assert.matches("ops +serving, pid " .. s.process.pid, text.out)
+    assert.matches("WORKER +PID", text.out)
+    local data = json.decode(launcher(s, "status", "--json").out)
+    assert.equal("serving", data.state)
+  end)
+
+  it("reloads: 0, or 65 with the script's error, or 78 for the configuration", function()
+    local s = start()
+    write(s.app, (APP:gsub("one", "two")))
+    local good = launcher(s, "reload")
+    assert.equal(0, good.code)
+    assert.matches("generation 2 %(%x+%) serves", good.out)
+    assert.equal("two", wire.ask(s.port, "GET", "/").body)
+    write(s.app, "\n\nlocal x = nil + 1")
+    local bad = launcher(s, "reload")
+    assert.equal(65, bad.code)
+    assert.matches("app.lua:3: attempt to perform arithmetic", bad.err)
+    assert.equal("", bad.out)
+    local file = assert(io.open(s.app .. "/config.lua", "wb"))
+    file:write("return { wokers = 3 }")
+    file:close()
+    local wrong = launcher(s, "reload", "--json")
+    assert.equal(78, wrong.code)
+    assert.matches("workers", json.decode(wrong.out).error)
+    assert.equal("two", wire.ask(s.port, "GET", "/").body)
+  end)
+
+  it("says 3 when there is no such server", function()
+    local folder = process.folder()
+    for _, command in ipairs({ "status", "reload", "drain", "stop" }) do
+      local r = process.run({ command, "--name", "nobody" }, { env = { XDG_RUNTIME_DIR = folder } })
+      assert.equal(3, r.code)
+      assert.matches("nobody is not running", r.err)
+    end
+  end)
+
+  it("drains", function()
+    local s = start()
+    assert.equal(0, launcher(s, "drain").code)
+    assert.equal("drained", json.decode(launcher(s, "status", "--json").out).state)
+    assert.equal(0, launcher(s, "stop").code)
+    assert.equal(0, s.process:wait())
+  end)
+end)
+
+describe("signals", function()
+  after_each(process.cleanup)
+
+  it("TTIN adds a worker and TTOU takes one away, without losing a request", function()
+    local s = start({ workers = 1 })
+    s.process:kill("TTIN")
+    assert(process.eventually(function() return #workers(s) == 2 end))
+    assert(process.eventually(function()
+      local _, body = ask(s, "GET", "/status")
+      return #body.workers == 2 and body.workers[2].state == "serving"
+    end))
+    local busy = wire.connect(s.port)
+    busy:request("GET", "/slow")
+    process.sleep(0.05)
+    s.process:kill("TTOU")
+    assert(process.eventually(function() return #workers(s) == 1 end))
+    assert.equal("slow", busy:response().body)
+    for _ = 1, 30 do -- also those that the kernel queues at the socket of the one that left
+      assert.equal("one", wire.ask(s.port, "GET", "/").body)
+    end
+    s.process:kill("TTOU")
+    assert.is_truthy(s:wait_log("the last worker stays"))
+    assert.equal("one", wire.ask(s.port, "GET", "/").body)
+  end)
+
+  it("TTIN stops at twice as many workers as there were", function()
+    local s = start({ workers = 2 })
+    for _ = 1, 2 do
+      s.process:kill("TTIN")
+      process.sleep(0.05)
+    end
+    assert(process.eventually(function() return #workers(s) == 4 end))
+    s.process:kill("TTIN")
+    assert.is_truthy(s:wait_log("there can be no more workers"))
+    assert.equal(4, #workers(s))
+  end)
+
+  it("USR1 opens the log's file again", function()
+    local folder = process.folder()
+    local path = folder .. "/log"
+    local s = start({ args = { "--set", "log.output=" .. path } })
+    wire.ask(s.port, "GET", "/")
+    assert(process.eventually(function()
+      return (process.slurp(path) or ""):find('"/"', 1, true)
+    end))
+    assert(os.rename(path, path .. ".1"))
+    s.process:kill("USR1")
+    assert(process.eventually(function() return process.slurp(path) ~= nil end))
+    wire.ask(s.port, "GET", "/slow")
+    assert(process.eventually(function() return process.slurp(path):find("/slow", 1, true) end))
+    assert.is_nil(process.slurp(path .. ".1"):find("/slow", 1, true))
+  end)
+
+  it("USR2 replaces the program: no request is lost, and name and socket go over", function()
+    local s = start()
+    local kept = wire.connect(s.port)
+    kept:request("GET", "/slow")
+    process.sleep(0.1)
+    s.process:kill("USR2")
+    assert.is_truthy(s.process:wait_for("err", "replaced by process (%d+), which serves"))
+    local new = tonumber(s.process:err():match("replaced by process (%d+)"))
+    assert.equal("slow", kept:response().body)
+    assert.equal(0, s.process:wait())
+    assert.equal(new, tonumber(process.slurp(s.folder .. "/perilune/ops.pid")))
+    assert.equal("one", wire.ask(s.port, "GET", "/").body)
+    local _, body = ask(s, "GET", "/status")
+    assert.equal(new, body.pid)
+    process.signal(new, "TERM")
+    assert(process.eventually(function() return not process.is_alive(new) end))
+    assert.is_nil(process.slurp(s.folder .. "/perilune/ops.pid"))
+  end)
+
+  it("USR2 with an app that does not load leaves everything as it was", function()
+    local s = start()
+    write(s.app, "error('half a deployment')")
+    s.process:kill("USR2")
+    assert.is_truthy(s.process:wait_for("err", "the program was not replaced, this one serves on"))
+    assert.matches("half a deployment", s.process:err())
+    assert.equal("one", wire.ask(s.port, "GET", "/").body)
+    local _, body = ask(s, "GET", "/status")
+    assert.equal(s.process.pid, body.pid)
+    assert.is_false(body.upgrading)
+    write(s.app, (APP:gsub("one", "two")))
+    s.process:kill("USR2")
+    assert.is_truthy(s.process:wait_for("err", "replaced by process (%d+)"))
+    local new = tonumber(s.process:err():match("replaced by process (%d+)"))
+    assert.equal(0, s.process:wait())
+    assert.equal("two", wire.ask(s.port, "GET", "/").body)
+    process.signal(new, "TERM")
+  end)
+end)
