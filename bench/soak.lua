@@ -20,6 +20,7 @@ scenarios:
   spin     quick requests at a fixed rate, with and without some that never end
   kill     a worker is killed every second; what was answered, lost and logged is counted
   dict     two writers and two readers of a dictionary, writers killed every few milliseconds
+  upgrade  the program is replaced by USR2 again and again
   reload   the app is reloaded again and again, good and broken versions in turn
 
   --seconds N         of each measurement (default 60; spin 15)
@@ -29,6 +30,7 @@ scenarios:
   --rounds N          spin: pairs of measurements (default 3)
   --reloads N         reload: how many (default 1000)
   --kills N           reload: 1 kills a worker every second meanwhile (default 0)
+  --upgrades N        upgrade: how many (default 200, half of which must fail)
   --slice TIME        vm.slice, for example 1ms
   --set KEY=VALUE     a setting of the server; may be repeated
   --seed N            of the stress (default: the time)
@@ -39,7 +41,8 @@ scenarios:
 
 local LIMITS = { -- name -> least, most, default
   seconds = { 1, 86400 }, connections = { 1, 2000, 64 }, workers = { 1, 64 },
-  reloads = { 10, 1000000, 1000 }, kills = { 0, 1, 0 }, rate = { 1, 100000 },
+  upgrades = { 2, 100000, 200 }, reloads = { 10, 1000000, 1000 }, kills = { 0, 1, 0 },
+  rate = { 1, 100000 },
   rounds = { 1, 1000, 3 }, seed = { 1, 2147483646 },
 }
 local TEXTS = { slice = true, set = true, perilune = true, library = true }
@@ -63,6 +66,7 @@ end
 ---@field rate? integer
 ---@field rounds integer
 ---@field reloads integer
+---@field upgrades integer
 ---@field kills boolean
 ---@field seed integer
 
@@ -116,7 +120,7 @@ local function absolute(path)
 end
 
 local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill",
-  dict = "soak.dict", reload = "soak.reload" }
+  dict = "soak.dict", reload = "soak.reload", upgrade = "soak.upgrade" }
 
 local function main()
   local opts = parse(arg)
@@ -126,7 +130,8 @@ local function main()
   opts.perilune = absolute(opts.perilune or opts.source .. "/../build/release/bin/perilune")
   opts.library = opts.library and absolute(opts.library)
   opts.seconds = opts.seconds or opts.scenario == "spin" and 15
-    or opts.scenario == "reload" and opts.reloads or 60
+    or opts.scenario == "reload" and opts.reloads
+    or opts.scenario == "upgrade" and opts.upgrades * 5 or 60
   opts.kills = opts.kills == 1
   opts.folder = process.make_temp_folder()
   local _, commit = process.run({ "git", "-C", opts.source, "describe", "--always", "--dirty" }, 10)

@@ -43,9 +43,7 @@
 
 struct pl_block {
   _Atomic uint32_t next; /* in its chain */
-  _Atomic uint8_t used;  /* not 0: read since somebody looked; any block */
-  _Atomic uint8_t high;  /* with `low` 24 bits for its owner */
-  _Atomic uint16_t low;
+  _Atomic uint32_t used; /* not 0: read since somebody looked; any block */
   _Atomic uint64_t words[PL_BLOCK_WORDS];
 };
 

@@ -20,7 +20,7 @@
 #define BUCKET_SLOTS 7u
 #define BUCKET_BYTES 64u
 #define BLOCKS_PER_BUCKET 8u /* at most; buckets are a power of two */
-#define WHOLE_WORDS 14u      /* of key and value in an entry of one block */
+#define HEAD_WORDS 2u        /* of an entry, before its key */
 #define HASH_ROUNDS 1
 #define HASH_FINAL 3
 #define LOOKS_MAX 512u     /* read entries that are spared by one eviction */
@@ -124,56 +124,45 @@ probe_for(const struct pl_dict *d, struct pl_dict_key key) {
 
 /* --- entries ------------------------------------------------------------ */
 
-/* The head of an entry:
- *
- *   high, low   bytes of the value
- *   word 0      expires, ms (48 bits) | bytes of the key (12) | kind (4)
- *   word 1      the last block of the chain, if it has more than one
- *
- * Key and value follow, so that 48 bytes of both share the head's cache line. */
+/*   word 0   expires, ms (48 bits) | bytes of the key (12) | kind (4)
+ *   word 1   bytes of the value (32) | last block of the chain (32)      */
 struct head {
   int64_t expires_ms;
   uint32_t key_bytes;
   uint32_t kind;
   uint32_t value_bytes;
-  uint32_t words; /* of key and value */
+  uint32_t last;
 };
+
+static inline struct head head_of(const struct pl_block *entry) {
+  uint64_t zero = GET(entry->words[0]), one = GET(entry->words[1]);
+
+  return (struct head){.expires_ms = (int64_t)(zero & PL_DICT_NEVER),
+                       .key_bytes = zero >> 48 & 0xfff,
+                       .kind = (uint32_t)(zero >> 60),
+                       .value_bytes = (uint32_t)one,
+                       .last = (uint32_t)(one >> 32)};
+}
+
+static inline void head_put(struct pl_block *entry, struct head h) {
+  PUT(entry->words[0], (uint64_t)h.expires_ms | (uint64_t)h.key_bytes << 48 |
+                           (uint64_t)h.kind << 60);
+  PUT(entry->words[1], (uint64_t)h.last << 32 | h.value_bytes);
+}
 
 static inline bool is_text(uint32_t kind) { return kind >= PL_DICT_STRING; }
 
-static inline uint32_t words_for(uint32_t key_bytes, uint32_t kind,
-                                 uint32_t value_bytes) {
-  return (key_bytes + 7) / 8 + (is_text(kind) ? (value_bytes + 7) / 8 : 1);
+static inline uint32_t value_words(uint32_t kind, uint32_t bytes) {
+  return is_text(kind) ? (bytes + 7) / 8 : 1;
 }
 
 /* Blocks of an entry with so many words of key and value. */
 static inline uint32_t blocks_for(uint32_t words) {
-  return words <= WHOLE_WORDS
+  uint32_t first = PL_BLOCK_WORDS - HEAD_WORDS;
+
+  return words <= first
              ? 1
-             : (words + 2 + PL_BLOCK_WORDS - 1) / PL_BLOCK_WORDS;
-}
-
-static inline struct head head_of(const struct pl_block *entry) {
-  uint64_t zero = GET(entry->words[0]);
-  uint32_t bytes = (uint32_t)GET(entry->high) << 16 | GET(entry->low);
-  uint32_t key_bytes = zero >> 48 & 0xfff, kind = (uint32_t)(zero >> 60);
-
-  return (struct head){.expires_ms = (int64_t)(zero & PL_DICT_NEVER),
-                       .key_bytes = key_bytes,
-                       .kind = kind,
-                       .value_bytes = bytes,
-                       .words = words_for(key_bytes, kind, bytes)};
-}
-
-static inline void head_put(struct pl_block *entry, struct head h,
-                            uint32_t last) {
-  PUT(entry->used, 0);
-  PUT(entry->high, (uint8_t)(h.value_bytes >> 16));
-  PUT(entry->low, (uint16_t)h.value_bytes);
-  PUT(entry->words[0], (uint64_t)h.expires_ms | (uint64_t)h.key_bytes << 48 |
-                           (uint64_t)h.kind << 60);
-  if (h.words > WHOLE_WORDS)
-    PUT(entry->words[1], last);
+             : 1 + (words - first + PL_BLOCK_WORDS - 1) / PL_BLOCK_WORDS;
 }
 
 /* The blocks of an entry. */
@@ -181,14 +170,13 @@ static inline struct pl_chain entry_chain(const struct pl_block *entry,
                                           uint32_t first) {
   struct head h = head_of(entry);
 
-  if (h.words <= WHOLE_WORDS)
-    return (struct pl_chain){first, first, 1};
-  return (struct pl_chain){first, (uint32_t)GET(entry->words[1]),
-                           blocks_for(h.words)};
+  return (struct pl_chain){
+      first, h.last,
+      blocks_for((h.key_bytes + 7) / 8 + value_words(h.kind, h.value_bytes))};
 }
 
 static inline bool is_over(const struct pl_block *entry, int64_t now_ms) {
-  return now_ms >= (int64_t)(GET(entry->words[0]) & PL_DICT_NEVER);
+  return now_ms >= head_of(entry).expires_ms;
 }
 
 /* A word of a chain. */
@@ -212,12 +200,6 @@ static inline void cursor_hop(const struct pl_dict *d, struct cursor *c) {
   c->block = pl__block_at(&d->blocks, GET(c->block->next));
   c->at -= PL_BLOCK_WORDS;
   block_prefetch(c->block + AHEAD);
-}
-
-/* At the key of an entry. */
-static inline struct cursor cursor_begin(struct pl_block *entry,
-                                         const struct head *h) {
-  return (struct cursor){entry, h->words > WHOLE_WORDS ? 2 : 1};
 }
 
 /* How many of `words` lie in the cursor's block, which it may hop to. */
@@ -335,8 +317,8 @@ static inline bool slot_read(const struct pl_dict *d, _Atomic uint64_t *slot,
 
   while (slot_tag(before) == p->tag) {
     struct pl_block *entry = pl__block_at(&d->blocks, slot_chain(before));
+    struct cursor c = {entry, HEAD_WORDS};
     struct head h = head_of(entry);
-    struct cursor c = cursor_begin(entry, &h);
     bool found = h.key_bytes == p->bytes && key_is(d, &c, p);
     uint64_t after;
 
@@ -406,14 +388,12 @@ static inline bool spot_find(const struct pl_dict *d, const struct probe *p,
       uint64_t slot = atomic_load_explicit(&g.slots[i], memory_order_acquire);
       struct pl_block *entry;
       struct cursor c;
-      struct head h;
 
       if (slot_tag(slot) != p->tag)
         continue;
       entry = pl__block_at(&d->blocks, slot_chain(slot));
-      h = head_of(entry);
-      c = cursor_begin(entry, &h);
-      if (h.key_bytes != p->bytes || !key_is(d, &c, p))
+      c = (struct cursor){entry, HEAD_WORDS};
+      if (head_of(entry).key_bytes != p->bytes || !key_is(d, &c, p))
         continue;
       out->slot = &g.slots[i];
       out->seen = slot;
@@ -664,15 +644,14 @@ static INLINED void entry_fill(struct pl_chain made, const struct change *c) {
   struct pl_dict *d = c->user->dict;
   const struct pl_dict_value *v = c->value;
   struct pl_block *entry = pl__block_at(&d->blocks, made.first);
-  uint32_t bytes = is_text(v->kind) ? v->bytes : 8;
-  struct head h = {.expires_ms = c->expires_ms,
-                   .key_bytes = c->probe.bytes,
-                   .kind = v->kind,
-                   .value_bytes = bytes,
-                   .words = words_for(c->probe.bytes, v->kind, bytes)};
-  struct cursor at = cursor_begin(entry, &h);
+  struct cursor at = {entry, HEAD_WORDS};
 
-  head_put(entry, h, made.last);
+  PUT(entry->used, 0);
+  head_put(entry, (struct head){.expires_ms = c->expires_ms,
+                                .key_bytes = c->probe.bytes,
+                                .kind = v->kind,
+                                .value_bytes = is_text(v->kind) ? v->bytes : 8,
+                                .last = made.last});
   words_in(d, &at, c->probe.at, c->probe.bytes, c->probe.tail);
   if (is_text(v->kind)) {
     words_in(d, &at, v->at, v->bytes, pl__siphash_tail(v->at, v->bytes));
@@ -754,7 +733,7 @@ static INLINED enum pl_dict_outcome change_begin(struct change *c,
     return PL_DICT_DONE;
   if (is_text(v->kind) && v->bytes > PL_LIMIT_DICT_VALUE_BYTES)
     return PL_DICT_TOO_LARGE;
-  c->blocks = blocks_for(words_for(key.bytes, v->kind, v->bytes));
+  c->blocks = blocks_for((key.bytes + 7) / 8 + value_words(v->kind, v->bytes));
   return c->blocks > d->blocks.count / 4 ? PL_DICT_TOO_LARGE : PL_DICT_DONE;
 }
 
@@ -854,8 +833,8 @@ static int32_t slot_key(const struct pl_dict *d, _Atomic uint64_t *slot,
 
   while (slot_chain(before)) {
     struct pl_block *entry = pl__block_at(&d->blocks, slot_chain(before));
+    struct cursor c = {entry, HEAD_WORDS};
     struct head h = head_of(entry);
-    struct cursor c = cursor_begin(entry, &h);
     uint32_t bytes = h.key_bytes;
     uint64_t after;
 

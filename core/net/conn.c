@@ -1010,6 +1010,8 @@ void pl__net_deinit(struct pl_net *net) {
   net->discard = NULL;
 }
 
+void pl__net_drain_gently(struct pl_net *net) { net->draining = true; }
+
 void pl__net_drain(struct pl_net *net) {
   struct pl_list *link, *after;
 

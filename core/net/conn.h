@@ -96,6 +96,8 @@ void pl__net_deinit(struct pl_net *net);
 void pl__net_flush(struct pl_net *net);
 /* Ends what is over its time. */
 void pl__net_expire(struct pl_net *net);
+/* Every connection is closed with the answer to its next request. */
+void pl__net_drain_gently(struct pl_net *net);
 /* Closes idle connections now, the others after their request. What an idle
  * one has sent already is still read: on_head and on_request may come. */
 void pl__net_drain(struct pl_net *net);

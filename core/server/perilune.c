@@ -143,8 +143,7 @@ int pl_server_new(const struct pl_options *options, pl_server **out,
       .file = options->config,
       .overrides = overrides.list,
       .override_count = overrides.count,
-      .environment =
-          options->environment ? (const char *const *)environ : NULL,
+      .environment = options->environment ? (const char *const *)environ : NULL,
       .dev = options->dev != 0};
   status = pl__config_resolve(&in, &server->config, text);
   if (status) {

@@ -6,6 +6,10 @@
  * connections close, running requests end with Connection: close, and when the
  * last one is gone, or timeouts.drain is over, the worker ends.
  *
+ * When others go on (the program is replaced, a worker is taken away), idle
+ * connections stay for a moment: a client may be about to use one, and closing
+ * it would lose that request.  They close with the answer to it.
+ *
  * When the whole server ends, a worker shuts its sockets before it closes them:
  * every other worker has copies, and one that stands still would keep clients
  * waiting at all of them.
@@ -39,6 +43,7 @@
 #define WORKER_SLABS_KEEP 64       /* warm ones that stay when nothing is on */
 #define WORKER_SLABS_PUNCH_MAX 256 /* given back in one beat */
 #define WORKER_BEATS_PER_TRIM 10
+#define WORKER_GENTLE_S 5.0 /* of idle connections, when others go on */
 
 struct worker {
   const struct pl_worker_args *args;
@@ -55,6 +60,7 @@ struct worker {
   bool draining;
   bool cut;         /* the drain took too long: connections were closed */
   double drain_end; /* monotonic seconds */
+  double idle_end;  /* when idle connections are closed; 0: they were */
 };
 
 static struct worker *worker_of(void *arg) { return arg; }
@@ -85,8 +91,23 @@ static void worker_drain(struct worker *w) {
   w->drain_end = pl__clock_monotonic_s() + w->dispatch.config->timeout_drain_s;
   atomic_store_explicit(&w->beat->is_leaving, 1, memory_order_relaxed);
   worker_leave_sockets(w);
-  pl__net_drain(&w->dispatch.net);
+  if (atomic_load_explicit(&w->beat->is_last, memory_order_relaxed)) {
+    pl__net_drain(&w->dispatch.net);
+  } else {
+    pl__net_drain_gently(&w->dispatch.net);
+    w->idle_end = pl__clock_monotonic_s() + WORKER_GENTLE_S;
+  }
   pl__vm_cancel_detached(&w->dispatch.now->vm);
+}
+
+/* Those that nobody has used meanwhile, or all when the server ends after all. */
+static void worker_close_idle(struct worker *w) {
+  if (w->idle_end == 0 ||
+      (pl__clock_monotonic_s() < w->idle_end &&
+       !atomic_load_explicit(&w->beat->is_last, memory_order_relaxed)))
+    return;
+  w->idle_end = 0;
+  pl__net_drain(&w->dispatch.net);
 }
 
 static void worker_end_if_drained(struct worker *w) {
@@ -154,6 +175,7 @@ static void on_beat(uv_timer_t *timer) {
   if (!w->draining)
     pl__adoption_look(&w->adoption);
   on_conn_closed(w); /* descriptors may be there again */
+  worker_close_idle(w);
   worker_end_if_drained(w);
 }
 

@@ -61,7 +61,7 @@ struct pl_vm_options {
   const struct pl_vm_value *values; /* configuration; ends with key NULL */
   struct pl_vm_sources sources;     /* copied */
   uint32_t generation;              /* of the app, for records; 0: none */
-  const char *page_script;  /* HTML behind pages; NULL: none */
+  const char *page_script;          /* HTML behind pages; NULL: none */
   bool is_muted; /* records are dropped: the ring is another thread's */
   struct pl_ring_writer *log; /* NULL: records go to stderr as text */
   uint32_t worker;            /* index; UINT32_MAX in tools */

@@ -56,11 +56,12 @@ describe("a dictionary", function()
     for i = 1, 200 do
       d:set("k" .. i, value .. i)
       collectgarbage()
-      local others = {}
+      local others = {} -- what would lie where the buffer was
       for j = 1, 50 do
         others[j] = ("%d "):format(j):rep(3000)
       end
       assert.equal(value .. i, d:get("k" .. i))
+      assert.equal(50, #others)
     end
   end)
 

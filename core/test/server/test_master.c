@@ -334,7 +334,7 @@ static void serves_until_term_and_ends_well(void **state) {
 }
 
 static void stays_when_signals_come_that_ask_for_something_else(void **state) {
-  static const int signals[] = {SIGHUP, SIGUSR1, SIGTTIN, SIGTTOU, SIGPIPE};
+  static const int signals[] = {SIGHUP, SIGUSR1, SIGPIPE};
   struct run r;
 
   (void)state;
