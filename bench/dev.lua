@@ -86,6 +86,7 @@ process.stop(pid)
 process.run({ "rm", "-rf", place }, 10)
 table.sort(times)
 local median = times[math.ceil(#times / 2)]
-print(("dev: from save to served, %d saves: median %.0f ms, least %.0f, P90 %.0f, most %.0f"):format(
+print(("dev: from save to served, %d saves: median %.0f ms, least %.0f, P90 %.0f, most %.0f")
+  :format(
   #times, median, times[1], times[math.ceil(#times * 0.9)], times[#times]))
 os.exit(median < BOUND_MS and 0 or 1)

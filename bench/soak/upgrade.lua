@@ -74,7 +74,8 @@ local function step(state, running, opts, now)
     end
     return
   end
-  local pid, done = pid_of(running), false
+  local pid = pid_of(running)
+  local done
   if state.is_broken then
     done = count_failures(running) > state.failures
     if done and pid ~= state.old then

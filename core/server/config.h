@@ -63,6 +63,9 @@ struct pl_config {
   char name[PL_CONFIG_NAME_BYTES];     /* of the server; never empty */
   char pid_file[PL_CONFIG_PATH_BYTES]; /* ""; the place follows from `name` */
 
+  char user[64];  /* that processes run as; "": as it was started */
+  char group[64]; /* "": the user's */
+
   /* timeouts.*, seconds */
   double timeout_header_s;
   double timeout_body_s;

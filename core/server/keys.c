@@ -59,6 +59,11 @@ const struct pl_key pl__keys[] = {
     STRING("pid_file", "PID_FILE", pid_file, "", 0,
            "place of the pid file; without one it follows from the name"),
 
+    STRING("user", "USER", user, "", 0,
+           "user that all processes run as once the sockets are bound"),
+    STRING("group", "GROUP", group, "", 0,
+           "group that they run as; without one that of the user"),
+
     DURATION("timeouts.header", "TIMEOUTS_HEADER", timeout_header_s, "10s",
              0.001, "time for a request's head to arrive, then 408"),
     DURATION("timeouts.body", "TIMEOUTS_BODY", timeout_body_s, "30s", 0.001,

@@ -50,6 +50,17 @@ static bool folder_is_ours(const char *folder) {
          st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
+/* Root also looks where a server that has given up its rights (`user`) keeps
+ * its files; nobody else can have made a folder in /run. */
+static bool folder_is_trusted(const char *folder) {
+  struct stat st;
+
+  return folder_is_ours(folder) ||
+         (geteuid() == 0 && strncmp(folder, "/run/", 5) == 0 &&
+          lstat(folder, &st) == 0 && S_ISDIR(st.st_mode) &&
+          (st.st_mode & (S_IWGRP | S_IWOTH)) == 0);
+}
+
 static bool path_join(char *out, const char *folder, const char *name) {
   int n = snprintf(out, PL_LOCKFILE_PATH_BYTES, "%s/%s.pid", folder, name);
   return n > 0 && n < PL_LOCKFILE_PATH_BYTES;
@@ -63,7 +74,7 @@ static int path_choose(const char *name, char *out, char *error) {
       continue;
     if (mkdir(folder, 0700) && errno != EEXIST)
       continue;
-    if (folder_is_ours(folder) && path_join(out, folder, name))
+    if (folder_is_trusted(folder) && path_join(out, folder, name))
       return 0;
   }
   snprintf(error, PL_LOCKFILE_ERROR_BYTES,
@@ -228,8 +239,9 @@ int pl__lockfile_holder(const char *path, const char *name, pid_t *pid,
     return holder_at(found, pid);
   }
   for (int place = 0; place < PLACE_COUNT; place++)
-    if (place_folder(place, folder, sizeof(folder)) && folder_is_ours(folder) &&
-        path_join(found, folder, name) && holder_at(found, pid) == 0)
+    if (place_folder(place, folder, sizeof(folder)) &&
+        folder_is_trusted(folder) && path_join(found, folder, name) &&
+        holder_at(found, pid) == 0)
       return 0;
   return PL_ENOTRUNNING;
 }

@@ -46,6 +46,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,6 +57,7 @@
 #include "server/control.h"
 #include "server/error.h"
 #include "server/layout.h"
+#include "server/privileges.h"
 #include "server/realm.h"
 
 #define DRAIN_GRACE_MS 1000 /* workers cut requests themselves; then we do */
@@ -760,6 +762,31 @@ static int master_serve(struct master *m) {
   return status;
 }
 
+/* What needed the rights of root is done. */
+static int privileges_drop(struct master *m) {
+  char text[PL_PRIVILEGES_ERROR_BYTES], folder[PL_LOCKFILE_PATH_BYTES];
+  struct pl_privileges p;
+  int status = pl__privileges_find(&p, m->config->user, m->config->group, text);
+
+  if (status || !p.is_wanted)
+    return status ? pl__error_set(m->error, status, "%s", text) : 0;
+  pl__privileges_own(&p, m->lock.path);
+  if (!m->config->pid_file[0]) { /* the folder is for our files alone */
+    snprintf(folder, sizeof folder, "%s", m->lock.path);
+    *strrchr(folder, '/') = '\0';
+    pl__privileges_own(&p, folder);
+  }
+  for (uint32_t i = 0; i < m->listeners.address_count; i++) {
+    const struct pl_address *a = &m->listeners.addresses[i];
+    if (a->family == AF_UNIX && !m->listeners.is_foreign[i])
+      pl__privileges_own(&p,
+                         ((const struct sockaddr_un *)&a->storage)->sun_path);
+  }
+  pl__privileges_own_log(&p, m->config->log_output);
+  status = pl__privileges_drop(&p, text);
+  return status ? pl__error_set(m->error, status, "%s", text) : 0;
+}
+
 static void dev_say(void *arg, const char *text, size_t bytes) {
   struct master *m = arg;
 
@@ -794,7 +821,9 @@ static int master_open_and_serve(struct master *m) {
     goto fail_wires;
   if ((status = fabric_make(m)))
     goto fail_fabric;
-  status = dev_begin(m);
+  status = privileges_drop(m);
+  if (!status)
+    status = dev_begin(m);
   if (!status)
     status = master_serve(m);
   pl__dev_close(&m->dev);

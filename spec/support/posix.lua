@@ -54,6 +54,7 @@ int sigaddset(pl_spec_sigset *set, int sig);
 int socket(int domain, int type, int protocol);
 int connect(int fd, const void *address, unsigned int bytes);
 int bind(int fd, const void *address, unsigned int bytes);
+int listen(int fd, int backlog);
 int getsockname(int fd, void *address, unsigned int *bytes);
 int setsockopt(int fd, int level, int name, const void *value, unsigned int bytes);
 int shutdown(int fd, int how);

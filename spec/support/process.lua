@@ -99,7 +99,8 @@ end
 
 --- Starts a program in a process group of its own, with no input.
 ---@param argv string[] the first one is looked for in PATH
----@param opts? { cwd?: string, env?: table<string, string|false> } env: false removes
+---@param opts? { cwd?: string, env?: table<string, string|false>, socket?: integer } env: false
+---  removes; socket: what it finds as descriptor 3
 ---@return spec.Process
 function M.spawn(argv, opts)
   opts = opts or {}
@@ -113,6 +114,9 @@ function M.spawn(argv, opts)
   C.posix_spawn_file_actions_addopen(actions, 0, "/dev/null", 0, 0)
   C.posix_spawn_file_actions_adddup2(actions, out_write, 1)
   C.posix_spawn_file_actions_adddup2(actions, err_write, 2)
+  if opts.socket then
+    C.posix_spawn_file_actions_adddup2(actions, opts.socket, 3)
+  end
   if opts.cwd then
     C.posix_spawn_file_actions_addchdir_np(actions, opts.cwd)
   end
@@ -140,6 +144,19 @@ end
 ---@return spec.Process
 function M.start(args, opts)
   return M.spawn({ M.launcher(), unpack(args) }, opts)
+end
+
+--- Starts the launcher under test as systemd does for a socket unit: with a listening socket that
+--- is not its own.
+---@param socket integer
+---@param args string[]
+---@param opts? table as for spawn
+---@return spec.Process
+function M.start_activated(socket, args, opts)
+  opts = opts or {}
+  opts.socket = socket
+  local script = "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\""
+  return M.spawn({ "sh", "-c", script, M.launcher(), unpack(args) }, opts)
 end
 
 --- Runs the launcher to its end.

@@ -12,7 +12,7 @@ local M = {}
 
 local PATIENCE_S = 10
 local CHUNK_BYTES = 65536
-local AF_UNIX, AF_INET, SOCK_STREAM, SOCK_CLOEXEC = 1, 2, 1, 0x80000
+local AF_UNIX, AF_INET, SOCK_STREAM, SOCK_DGRAM, SOCK_CLOEXEC = 1, 2, 1, 2, 0x80000
 local SOL_SOCKET, SO_LINGER, SO_RCVBUF, SO_SNDBUF = 1, 13, 8, 7
 local IPPROTO_TCP, TCP_NODELAY = 6, 1
 local MSG_NOSIGNAL, MSG_DONTWAIT = 0x4000, 0x40
@@ -83,6 +83,54 @@ function M.free_port()
   assert(C.getsockname(fd, address, size) == 0, "getsockname")
   C.close(fd)
   return C.htons(address.port)
+end
+
+--- A listening socket on a port that is free.
+---@return integer fd
+---@return integer port
+function M.listener()
+  local fd = C.socket(AF_INET, SOCK_STREAM + SOCK_CLOEXEC, 0)
+  local address, bytes = in_address(0)
+  local size = ffi.new("unsigned int[1]", bytes)
+  assert(C.bind(fd, address, bytes) == 0, "bind")
+  assert(C.listen(fd, 16) == 0, "listen")
+  assert(C.getsockname(fd, address, size) == 0, "getsockname")
+  return fd, C.htons(address.port)
+end
+
+---@class spec.Inbox
+---@field fd integer
+---@field kept string[] messages that were received and not taken
+local Inbox = {}
+Inbox.__index = Inbox
+
+--- A unix socket that takes datagrams, as systemd's of $NOTIFY_SOCKET.
+---@param path string
+---@return spec.Inbox
+function M.inbox(path)
+  local fd = C.socket(AF_UNIX, SOCK_DGRAM + SOCK_CLOEXEC, 0)
+  assert(C.bind(fd, un_address(path)) == 0, "bind " .. path)
+  return setmetatable({ fd = fd, kept = {} }, Inbox)
+end
+
+--- The next message with that text in it; those before it are dropped.
+---@param text string
+---@param seconds? number default 10
+---@return string? message
+function Inbox:take(text, seconds)
+  local due = posix.now() + (seconds or PATIENCE_S)
+  while posix.wait_fd(self.fd, posix.POLLIN, due) do
+    local n = tonumber(C.recv(self.fd, buffer, CHUNK_BYTES, MSG_DONTWAIT))
+    local message = n > 0 and ffi.string(buffer, n) or ""
+    if message:find(text, 1, true) then
+      return message
+    end
+  end
+  return nil
+end
+
+function Inbox:close()
+  C.close(self.fd)
 end
 
 --- Makes the send buffer small, so that the peer's reading shows soon.

@@ -301,3 +301,83 @@ describe("signals", function()
     process.signal(new, "TERM")
   end)
 end)
+
+describe("user and group", function()
+  after_each(process.cleanup)
+
+  local is_root = io.popen("id -u"):read("*l") == "0"
+  local title = "run everything as that user, for good, once the sockets are bound"
+  if not is_root then
+    pending(title .. " (only root can try that)")
+  else
+    it(title, function()
+      local app, state = process.folder({ ["app.lua"] = [[
+local P = require "perilune"
+local app = P.app {}
+app:get("/", function() return io.open("/proc/self/status"):read("*a") end)
+return app
+]] }), process.folder()
+      os.execute(("chmod 755 %s && chown nobody %s"):format(app, state))
+      local s = process.server({ app = app, workers = 1, args = { "--pid-file", state .. "/pid",
+        "--set", "user=nobody", "--set", "log.output=" .. state .. "/log" } })
+      local text = wire.ask(s.port, "GET", "/").body
+      assert.matches("Uid:\t65534\t65534\t65534\t65534", text)
+      assert.is_nil(text:match("Groups:\t[^\n]*%f[%d]0%f[%D]"))
+      for _, pid in ipairs({ s.process.pid, unpack(process.children(s.process.pid)) }) do
+        assert.matches("Uid:\t65534\t65534", process.slurp(("/proc/%d/status"):format(pid)))
+      end
+      local r = process.run({ "reload", "--pid-file", state .. "/pid" })
+      assert.equal(0, r.code, r.err)
+      assert(process.eventually(function()
+        return (process.slurp(state .. "/log") or ""):find('"generation":2', 1, true)
+      end))
+      assert.equal(0, s:stop())
+      assert.is_nil(process.slurp(state .. "/pid"))
+    end)
+  end
+
+  it("refuse a user that does not exist, with 78", function()
+    local r = process.run({ "run", "apps/hello", "--listen", "127.0.0.1:0", "--set",
+      "user=nobody-of-that-name" }, { env = { XDG_RUNTIME_DIR = process.folder() } })
+    assert.equal(78, r.code)
+    assert.matches("there is no user nobody%-of%-that%-name", r.err)
+  end)
+end)
+
+describe("systemd", function()
+  after_each(process.cleanup)
+
+  it("is told when the server is ready, reloads and stops, and that it lives", function()
+    local folder = process.folder()
+    local path = folder .. "/notify"
+    local inbox = wire.inbox(path)
+    local s = start({ env = { NOTIFY_SOCKET = path, WATCHDOG_USEC = "400000" } })
+    assert.matches("^READY=1\nSTATUS=ops: generation 1, 2 workers$", inbox:take("READY"))
+    assert.equal("WATCHDOG=1", inbox:take("WATCHDOG"))
+    s.process:kill("HUP")
+    assert.matches("^RELOADING=1\nMONOTONIC_USEC=%d+\nSTATUS=reloading$", inbox:take("RELOADING"))
+    assert.matches("^READY=1\nSTATUS=ops: generation 2", inbox:take("READY"))
+    process.signal(workers(s)[1], "STOP")
+    assert.is_truthy(s:wait_log("a worker does not answer"))
+    while inbox:take("WATCHDOG", 0) do end -- what came before that
+    assert.is_nil(inbox:take("WATCHDOG", 0.6)) -- while one stands still
+    process.signal(workers(s)[1], "CONT")
+    assert.equal("WATCHDOG=1", inbox:take("WATCHDOG"))
+    s.process:kill("TERM")
+    assert.matches("STOPPING=1\nEXTEND_TIMEOUT_USEC=%d+", inbox:take("STOPPING"))
+    assert.equal(0, s.process:wait())
+    inbox:close()
+  end)
+
+  it("hands sockets over, which stand in the place of listen", function()
+    local socket, port = wire.listener()
+    local folder = process.folder({ ["app.lua"] = APP })
+    local p = process.start_activated(socket, { "run", folder, "--workers", "2", "--listen",
+      "127.0.0.1:1" }, { env = { XDG_RUNTIME_DIR = process.folder() } })
+    assert.is_truthy(p:wait_for("err", "serving [^\n]*:" .. port))
+    for _ = 1, 10 do
+      assert.equal("one", wire.ask(port, "GET", "/").body)
+    end
+    require("ffi").C.close(socket)
+  end)
+end)

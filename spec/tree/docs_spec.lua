@@ -189,8 +189,8 @@ local function rows_of(text, head)
 end
 
 describe("the table of the configuration in README.md", function()
-  -- What depends on the app; README tells them in words.
-  local IN_WORDS = { name = true, pid_file = true }
+  -- What depends on the app, or on who starts it; README tells them in words.
+  local IN_WORDS = { name = true, pid_file = true, user = true, group = true }
   local keys = json.decode(process.run({ "config", "--json" }).out).keys
   local rows, by_name = rows_of(README, "key"), {}
 
