@@ -84,6 +84,8 @@ int pl__cli_status(const struct command *c, struct arguments *a);
 int pl__cli_reload(const struct command *c, struct arguments *a);
 int pl__cli_drain(const struct command *c, struct arguments *a);
 int pl__cli_dev(const struct command *c, struct arguments *a);
+int pl__cli_new(const struct command *c, struct arguments *a);
+int pl__cli_repl(const struct command *c, struct arguments *a);
 int pl__cli_stop(const struct command *c, struct arguments *a);
 int pl__cli_check(const struct command *c, struct arguments *a);
 int pl__cli_routes(const struct command *c, struct arguments *a);

@@ -118,3 +118,30 @@ int pl__cli_request(const struct command *c, struct arguments *a) {
   fprintf(stderr, "perilune: the status is %d\n", http_status);
   return EXIT_FAILED;
 }
+
+int pl__cli_new(const struct command *c, struct arguments *a) {
+  pl_server *server;
+  struct pl_error error;
+
+  if (!a->position_count)
+    return pl__cli_usage_failed(c,
+                                "what is it to be called? perilune new NAME");
+  if (pl_server_new(&a->options, &server, &error))
+    return pl__cli_failed(&error);
+  pl_server_make_app(server, a->positions[0], &error);
+  pl_server_free(server);
+  return pl__cli_failed(&error);
+}
+
+int pl__cli_repl(const struct command *c, struct arguments *a) {
+  pl_server *server;
+  struct pl_error error;
+  int code = pl__cli_server_new(a, true, &server);
+
+  (void)c;
+  if (code)
+    return code;
+  pl_server_repl(server, &error);
+  pl_server_free(server);
+  return pl__cli_failed(&error);
+}

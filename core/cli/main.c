@@ -18,6 +18,10 @@ const struct command pl__cli_commands[] = {
      "  perilune run apps/hello --listen 127.0.0.1:9000 --workers 2\n"
      "  perilune run app.lua --set log.level=warn --set settings.db=notes\n",
      OPTIONS_CONFIGURATION, 1, true, pl__cli_run},
+    {"new", "NAME", "Makes an app in a new folder",
+     "  perilune new notes\n"
+     "  perilune new path/to/notes\n",
+     0, 1, false, pl__cli_new},
     {"dev", "[APP] [options]",
      "Serves an app while you write it: reloads on save, shows errors",
      "  perilune dev\n"
@@ -37,6 +41,10 @@ const struct command pl__cli_commands[] = {
      OPTION_HEADER | OPTION_DATA | OPTION_INCLUDE | OPTION_APP | OPTION_CONFIG |
          OPTION_SET,
      2, false, pl__cli_request},
+    {"repl", "[APP] [options]", "Evaluates Lua against an app",
+     "  perilune repl apps/hello\n"
+     "  echo \"request('GET', '/hello/moon')\" | perilune repl apps/hello\n",
+     OPTION_CONFIG | OPTION_SET, 1, true, pl__cli_repl},
     {"test", "[busted arguments]", "Runs specs with busted, inside the runtime",
      "  perilune test\n"
      "  perilune test spec/notes_spec.lua --filter refuses\n",

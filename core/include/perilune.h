@@ -126,6 +126,22 @@ void pl_server_free(pl_server *server);
  */
 int pl_server_run(pl_server *server, struct pl_error *error);
 
+/* Makes an app: a folder with app, configuration, spec, and what editors,
+ * systemd and containers want. What was made is a result.
+ *
+ *   path  of the folder, which may be there if it has none of these files; its
+ *         last part is the app's name
+ *
+ * Returns 0, PL_ERROR_FAILED (no name for an app, or a file is there already,
+ * or cannot be written), PL_ERROR_MEMORY. */
+int pl_server_make_app(pl_server *server, const char *path,
+                       struct pl_error *error);
+
+/* Reads Lua from descriptor 0, evaluates it beside the app, and writes the
+ * values as results, until the input ends; SIGINT interrupts an evaluation.
+ * Returns 0, PL_ERROR_SCRIPT (the app does not load), PL_ERROR_MEMORY. */
+int pl_server_repl(pl_server *server, struct pl_error *error);
+
 /* Loads the app in this process, compiles its routes and forgets them again.
  * Problems are results on the output, one `file:line: what` each.
  * Returns 0, PL_ERROR_SCRIPT when there are problems, PL_ERROR_MEMORY. */

@@ -187,6 +187,7 @@ int pl__dispatch_open(struct pl_dispatch *d,
   d->worker = options->worker;
   d->inject = options->inject;
   d->on_output = options->on_output;
+  d->on_read_line = options->on_read_line;
   d->output_arg = options->output_arg;
   d->has_log = options->log != NULL;
   if (d->has_log)

@@ -132,6 +132,13 @@ static void host_output(void *arg, bool message, const char *text,
   d->on_output(d->output_arg, message, text, bytes);
 }
 
+static const char *host_read_line(void *arg, const char *prompt,
+                                  size_t *bytes) {
+  struct pl_dispatch *d = dispatch_of(arg);
+
+  return d->on_read_line(d->output_arg, prompt, bytes);
+}
+
 static int host_inject_open(void *arg, uint32_t site) {
   return pl__inject_open(dispatch_of(arg)->inject, site);
 }
@@ -190,6 +197,7 @@ static struct pl_vm_host host_for(struct pl_generation *g) {
   host.inject_close = host_inject_close;
   host.advance = host_advance;
   host.output = host_output;
+  host.read_line = host_read_line;
   host.quit = host_quit;
   return host;
 }

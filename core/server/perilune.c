@@ -197,6 +197,28 @@ int pl_server_check(pl_server *server, struct pl_error *error) {
                               server->output_arg, error);
 }
 
+int pl_server_repl(pl_server *server, struct pl_error *error) {
+  struct pl_error ignored;
+
+  error = error ? error : &ignored;
+  return app_need(server, error)
+             ? error->code
+             : pl__tool_repl(&server->config, server->on_output,
+                             server->output_arg, error);
+}
+
+int pl_server_make_app(pl_server *server, const char *path,
+                       struct pl_error *error) {
+  struct pl_error ignored;
+  char program[PL_CONFIG_PATH_BYTES];
+  ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+
+  program[n > 0 ? n : 0] = '\0';
+  return pl__tool_new(
+      &server->config, path, program[0] ? program : "/usr/local/bin/perilune",
+      server->on_output, server->output_arg, error ? error : &ignored);
+}
+
 int pl_server_routes(pl_server *server, int json, struct pl_error *error) {
   struct pl_error ignored;
 

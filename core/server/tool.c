@@ -9,17 +9,23 @@
 #include "server/inject.h"
 #include "server/loop.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TOOL_SLABS 1024u /* connections that a spec can have busy at once */
 #define TOOL_OUTPUT_BYTES_MAX 16777216u
+#define TOOL_LINE_BYTES_MAX 1048576u /* of what a user types */
 
 struct tool {
   struct pl_fabric fabric;
   struct pl_dispatch dispatch;
   struct pl_inject inject;
   struct pl_loop loop;
+  uv_signal_t interrupt; /* Ctrl-C, where it is not to end the tool */
+  bool takes_interrupts;
+  struct pl_buf line; /* the last one that was read */
   pl_output_fn on_output;
   void *output_arg;
 };
@@ -29,6 +35,24 @@ static void on_output(void *arg, bool message, const char *text, size_t bytes) {
 
   t->on_output(t->output_arg, message ? PL_STREAM_MESSAGE : PL_STREAM_RESULT,
                text, bytes);
+}
+
+static const char *on_read_line(void *arg, const char *prompt, size_t *bytes) {
+  struct tool *t = arg;
+  char chunk[4096];
+  bool ended = false;
+
+  if (isatty(STDIN_FILENO))
+    t->on_output(t->output_arg, PL_STREAM_MESSAGE, prompt, strlen(prompt));
+  t->line.bytes = 0;
+  while (!ended && fgets(chunk, sizeof chunk, stdin)) {
+    size_t n = strlen(chunk);
+    ended = n && chunk[n - 1] == '\n';
+    if (pl__buf_append(&t->line, chunk, (uint32_t)(ended ? n - 1 : n)))
+      return NULL; /* longer than anybody types */
+  }
+  *bytes = t->line.bytes;
+  return ended || t->line.bytes ? t->line.at ? t->line.at : "" : NULL;
 }
 
 static int open_slabs(struct tool *t, const struct pl_config *config,
@@ -62,12 +86,14 @@ static struct tool *tool_open(const struct pl_config *config,
   }
   t->on_output = output;
   t->output_arg = output_arg;
+  pl__buf_init(&t->line, NULL, TOOL_LINE_BYTES_MAX);
   struct pl_dispatch_options options = {
       .config = config,
       .log_wake_fd = -1,
       .worker = UINT32_MAX,
       .inject = &t->inject,
       .on_output = on_output,
+      .on_read_line = on_read_line,
       .output_arg = t,
   };
   if (open_slabs(t, config, &options, error))
@@ -91,6 +117,7 @@ static void tool_close(struct tool *t) {
   pl__dispatch_close(&t->dispatch);
   pl__inject_deinit(&t->inject);
   pl__fabric_close(&t->fabric);
+  pl__buf_release(&t->line);
   pl__free(t);
 }
 
@@ -152,6 +179,23 @@ int pl__tool_routes(const struct pl_config *config, int json,
   return failed ? failed : pl__error_clear(error);
 }
 
+int pl__tool_new(const struct pl_config *config, const char *path,
+                 const char *program, pl_output_fn output, void *output_arg,
+                 struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  struct pl_vm_arg args[] = {text_arg(path), text_arg(program)};
+  uint32_t lines;
+  int failed;
+
+  if (!t)
+    return error->code;
+  failed = tool_call(t, "new", args, 2, &lines, error);
+  tool_close(t);
+  if (failed == PL_ESCRIPT)
+    failed = error->code = PL_EFAIL; /* it is not the app's fault */
+  return failed ? failed : pl__error_clear(error);
+}
+
 /* --- tasks ------------------------------------------------------------- */
 
 static bool before_turn(void *arg) {
@@ -165,6 +209,25 @@ static void after_turn(void *arg) {
 
   if (t->dispatch.quit)
     pl__loop_stop(&t->loop);
+}
+
+static void on_interrupt(uv_signal_t *handle, int number) {
+  struct tool *t = handle->data;
+
+  (void)number;
+  pl__vm_interrupt(&t->dispatch.now->vm);
+}
+
+static void interrupts_take(struct tool *t) {
+  if (!t->takes_interrupts || uv_signal_init(&t->loop.uv, &t->interrupt))
+    return;
+  t->interrupt.data = t;
+  uv_signal_start(&t->interrupt, on_interrupt, SIGINT);
+}
+
+static void interrupts_leave(struct tool *t) {
+  if (t->takes_interrupts)
+    uv_close((uv_handle_t *)&t->interrupt, NULL);
 }
 
 /* Connections whose handlers still wait: their clients go away now. */
@@ -194,7 +257,9 @@ static int tool_run(struct tool *t, const char *name,
     pl__loop_close(&t->loop);
     return pl__error_set(error, failed, "%s", err);
   }
+  interrupts_take(t);
   pl__loop_run(&t->loop);
+  interrupts_leave(t);
   *code = t->dispatch.quit_code;
   tool_end_connections(t);
   pl__loop_close(&t->loop);
@@ -240,6 +305,23 @@ int pl__tool_request(const struct pl_config *config,
     return pl__error_set(error, PL_ESCRIPT, "the request was not answered");
   *status_out = code;
   return pl__error_clear(error);
+}
+
+int pl__tool_repl(const struct pl_config *config, pl_output_fn output,
+                  void *output_arg, struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  struct pl_vm_arg app = text_arg(config->app_file);
+  int code = 0, failed;
+
+  if (!t)
+    return error->code;
+  t->takes_interrupts = true;
+  failed = tool_run(t, "repl", &app, 1, &code, error);
+  tool_close(t);
+  if (failed)
+    return failed;
+  return code ? pl__error_set(error, PL_ESCRIPT, "the app does not load")
+              : pl__error_clear(error);
 }
 
 int pl__tool_test(const struct pl_config *config, int argc,

@@ -22,4 +22,10 @@ int pl__tool_test(const struct pl_config *config, int argc,
                   const char *const *argv, pl_output_fn on_output,
                   void *output_arg, struct pl_error *error);
 
+int pl__tool_repl(const struct pl_config *config, pl_output_fn output,
+                  void *output_arg, struct pl_error *error);
+int pl__tool_new(const struct pl_config *config, const char *path,
+                 const char *program, pl_output_fn output, void *output_arg,
+                 struct pl_error *error);
+
 #endif /* PL_SERVER_TOOL_H */

@@ -116,6 +116,25 @@ static int output(lua_State *L) {
   return 0;
 }
 
+/* core.read_line(prompt) -> text | nil: the user's input has ended */
+static int read_line(lua_State *L) {
+  struct pl_vm_host *host = tool_host(L);
+  size_t bytes = 0;
+  const char *line = host->read_line(host->arg, luaL_checkstring(L, 1), &bytes);
+
+  if (line)
+    lua_pushlstring(L, line, bytes);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+/* core.interrupts(id): what pl__vm_interrupt is to cancel; -1: nothing */
+static int interrupts(lua_State *L) {
+  pl__vm_running->interrupt_id = luaL_checknumber(L, 1);
+  return 0;
+}
+
 /* core.exit(code) */
 static int quit(lua_State *L) {
   struct pl_vm_host *host = tool_host(L);
@@ -135,6 +154,8 @@ static const luaL_Reg inject_functions[] = {
     {"advance", advance},
     {"output", output},
     {"exit", quit},
+    {"read_line", read_line},
+    {"interrupts", interrupts},
     {NULL, NULL},
 };
 

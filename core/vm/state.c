@@ -108,6 +108,7 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
   vm->options = *options;
   vm->emergency_bytes = UINT64_MAX;
   vm->shed_bytes = UINT64_MAX;
+  vm->interrupt_id = -1;
   vm->clock.monotonic = pl__clock_monotonic_s();
   vm->clock.now = (double)pl__clock_realtime_ns() / PL_NS_PER_S;
   vm_init_lists(vm);
@@ -415,6 +416,13 @@ void pl__vm_on_injected(struct pl_vm *vm, int conn) {
     if (c->in_use && c->wait == PL_WAIT_INJECTED && c->injected == conn)
       pl__coro_wake(c, PL_WAKE_OK);
   }
+}
+
+void pl__vm_interrupt(struct pl_vm *vm) {
+  struct pl_coro *c = pl__coro_find(vm, vm->interrupt_id);
+
+  if (c)
+    pl__coro_cancel(c);
 }
 
 void pl__vm_cancel_detached(struct pl_vm *vm) {

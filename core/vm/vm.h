@@ -162,6 +162,7 @@ struct pl_vm {
   uint64_t lock_self;       /* this process, as locks in there know it */
   bool starved; /* has met its limit since the last pl__vm_relieve */
   bool closing;
+  double interrupt_id; /* of the coroutine that Ctrl-C is for; tools */
 };
 
 /* Makes the VM and loads our own modules into it.
@@ -247,6 +248,8 @@ void pl__vm_on_writable(struct pl_vm *vm, struct pl_req *req);
 void pl__vm_on_gone(struct pl_vm *vm, struct pl_req *req, bool lost);
 /* An injected connection has output, or was closed. */
 void pl__vm_on_injected(struct pl_vm *vm, int conn);
+/* Cancels what core.interrupts has named: Ctrl-C in a tool. */
+void pl__vm_interrupt(struct pl_vm *vm);
 /* Cancels the tasks that belong to no request: the worker is draining. */
 void pl__vm_cancel_detached(struct pl_vm *vm);
 

@@ -107,6 +107,7 @@ local jobs = {} -- site -> what P.every and P.detach have registered
 --- Loads an app and publishes its routes.
 ---@param path string
 ---@return integer site
+---@return perilune.App app
 function M.load(path)
   local place, missing = M.locate(path)
   if not place then
@@ -124,7 +125,7 @@ function M.load(path)
     error(table.concat(faults, "\n"), 0)
   end
   jobs[site] = registered
-  return site
+  return site, app
 end
 
 --- Publishes an app; errors of its structure become faults, too.
@@ -240,6 +241,26 @@ function M.routes(path, as_json)
     return json.encode(json.array(list)) .. "\n"
   end
   return columns(rows)
+end
+
+--- Evaluates what the user types against an app, in a task, until the input ends.
+---@param path string
+function M.repl(path)
+  local ok, site, app = xpcall(M.load, runner.describe, path)
+  if not ok then
+    core.output(runner.message(runner.failure(site).err) .. "\n", true)
+    return core.exit(1)
+  end
+  require("perilune.repl").run(app, site)
+  return core.exit(0)
+end
+
+--- Makes the folder of a new app.
+---@param path string
+---@param program string of the launcher
+---@return string text what was made
+function M.new(path, program)
+  return require("perilune.new").run(path, program)
 end
 
 --- What is wrong with an app: "file:line: what", empty when nothing is.
