@@ -381,3 +381,52 @@ describe("systemd", function()
     require("ffi").C.close(socket)
   end)
 end)
+
+describe("process 1 of a container", function()
+  after_each(process.cleanup)
+
+  local title = "serves, reloads, reaps what is left to it, refuses USR2, and ends on TERM"
+  if os.execute("unshare -p -f --mount-proc --kill-child true 2>/dev/null") ~= 0 then
+    pending(title .. " (unshare is not allowed to make a process namespace here)")
+  else
+    it(title, function()
+      local folder, runtime = process.folder({ ["app.lua"] = [[
+local P = require "perilune"
+local app = P.app {}
+app:get("/pid", function()
+  return io.open("/proc/self/stat"):read("*a"):match("^%d+ %b() %a (%d+)")
+end)
+app:get("/orphan", function() os.execute("(sleep 0.2 & sleep 0) &") return "left" end)
+return app
+]] }), process.folder()
+      local p = process.spawn({ "unshare", "-p", "-f", "--mount-proc", "--kill-child",
+        process.launcher(), "run", folder, "--listen", "127.0.0.1:0", "--workers", "1",
+        "--name", "one" }, { env = { XDG_RUNTIME_DIR = runtime } })
+      local port = tonumber(p:wait_for("err", "serving [^\n]*:(%d+) %("))
+      assert.equal("1", wire.ask(port, "GET", "/pid").body)
+      local master = process.children(p.pid)[1]
+      local _, before = process.family(master)
+      assert.equal("left", wire.ask(port, "GET", "/orphan").body)
+      assert(process.eventually(function()
+        for _, pid in ipairs(process.children(master)) do
+          if (process.slurp("/proc/" .. pid .. "/comm") or ""):find("^sleep") then
+            return true
+          end
+        end
+      end))
+      assert(process.eventually(function()
+        local _, now = process.family(master)
+        return #now == #before
+      end))
+      process.signal(master, "USR2")
+      assert.is_truthy(p:wait_for("err", "the first process of a container cannot be replaced"))
+      local r = process.run({ "reload", "--name", "one" }, { env = { XDG_RUNTIME_DIR = runtime } })
+      assert.equal(0, r.code, r.err)
+      local status = json.decode(wire.ask(runtime .. "/perilune/one.sock", "GET", "/status").body)
+      assert.equal(2, status.generation)
+      assert.equal(1, status.pid)
+      process.signal(master, "TERM")
+      assert.equal(0, p:wait())
+    end)
+  end
+end)
