@@ -90,6 +90,15 @@ function app(body) {
     + "</h1>]]) end)\nreturn app\n";
 }
 
+// Waits until the page is that one, for whoever asks.
+async function served(text) {
+  for (const due = Date.now() + PATIENCE_MS; Date.now() < due; await sleep(20)) {
+    const body = await fetch(url).then((reply) => reply.text(), () => "");
+    if (body.includes(text)) return;
+  }
+  throw new Error(text + " was never served");
+}
+
 function save(text) {
   fs.writeFileSync(path.join(folder, "app.lua.new"), text);
   fs.renameSync(path.join(folder, "app.lua.new"), path.join(folder, "app.lua"));
@@ -98,7 +107,7 @@ function save(text) {
 async function main(browser) {
   await browser.open();
   save(app("one"));
-  await sleep(200);
+  await served("<h1>one</h1>");
   await browser.call("Page.navigate", { url }, browser.session);
   await browser.until("the page", "document.querySelector('h1').textContent === 'one'");
   await browser.until("the script", "window.perilune_dev === true");
