@@ -156,7 +156,7 @@ void pl__duty_on_upgrade_death(struct master *m, int status) {
   bool was_replaced = m->upgrade.is_replaced;
 
   pl__upgrade_on_death(&m->upgrade, status);
-  if (!was_replaced)
+  if (!was_replaced && m->state == SERVING)
     tell_upgrade_failed(m);
 }
 

@@ -208,12 +208,20 @@ static void clients_accept(struct pl_events *e) {
 
 /* --- turns --------------------------------------------------------------------------- */
 
+static bool has_room(const struct pl_events *e) {
+  for (uint32_t i = 0; i < PL_EVENTS_CLIENTS_MAX; i++)
+    if (e->clients[i].fd < 0)
+      return true;
+  return false;
+}
+
 nfds_t pl__events_watch(const struct pl_events *e, struct pollfd *fds) {
   nfds_t count = 0;
 
   if (!e->clients)
     return 0;
-  fds[count++] = (struct pollfd){.fd = e->fd, .events = POLLIN};
+  if (has_room(e)) /* else it would wake us for nothing */
+    fds[count++] = (struct pollfd){.fd = e->fd, .events = POLLIN};
   for (uint32_t i = 0; i < PL_EVENTS_CLIENTS_MAX; i++)
     if (e->clients[i].fd >= 0)
       fds[count++] = (struct pollfd){.fd = e->clients[i].fd, .events = POLLIN};

@@ -201,6 +201,7 @@ static void workers_forget(struct master *m) {
 
 static void killing_enter(struct master *m) {
   m->state = KILLING;
+  pl__upgrade_cancel(&m->upgrade);
   pl__reload_stop(&m->reload);
   m->due_ns = 0;
   sockets_leave(m);
@@ -210,6 +211,7 @@ static void killing_enter(struct master *m) {
 
 static void draining_enter(struct master *m) {
   m->state = DRAINING;
+  pl__upgrade_cancel(&m->upgrade);
   pl__reload_stop(&m->reload);
   m->due_ns = in_seconds(m->config->timeout_drain_s) +
               (int64_t)DRAIN_GRACE_MS * PL_NS_PER_MS;
@@ -228,6 +230,7 @@ void pl__master_drain(struct master *m) {
 
 static void pre_drain_enter(struct master *m) {
   m->state = PRE_DRAIN;
+  pl__upgrade_cancel(&m->upgrade);
   m->due_ns = in_seconds(m->config->timeout_pre_drain_s);
   pl__master_log(m, PL_LEVEL_INFO, "stopping", NULL, NULL);
   pl__master_say(m, "perilune: stopping; a second signal stops at once");

@@ -294,12 +294,19 @@ static void client_peek(struct pl_ops_client *c) {
 
 /* --- turns ---------------------------------------------------------------- */
 
+static bool has_room(const struct pl_ops *o) {
+  for (uint32_t i = 0; i < PL_OPS_CLIENTS_MAX; i++)
+    if (o->clients[i].state == FREE)
+      return true;
+  return false;
+}
+
 nfds_t pl__ops_watch(const struct pl_ops *o, struct pollfd *fds) {
   nfds_t count = 0;
 
   if (!o->clients)
     return 0;
-  if (o->fd >= 0)
+  if (o->fd >= 0 && has_room(o)) /* else it would wake us for nothing */
     fds[count++] = (struct pollfd){.fd = o->fd, .events = POLLIN};
   for (uint32_t i = 0; i < PL_OPS_CLIENTS_MAX; i++) {
     const struct pl_ops_client *c = &o->clients[i];

@@ -176,6 +176,11 @@ void pl__upgrade_on_death(struct pl_upgrade *u, int status) {
   u->pid = 0;
 }
 
+void pl__upgrade_cancel(struct pl_upgrade *u) {
+  if (u->pid > 0 && !u->is_replaced)
+    kill(u->pid, SIGKILL);
+}
+
 bool pl__upgrade_on_time(struct pl_upgrade *u, int64_t now_ns) {
   if (!u->due_ns || now_ns < u->due_ns || u->pid <= 0)
     return false;

@@ -47,6 +47,8 @@ int pl__upgrade_begin(struct pl_upgrade *u, const struct pl_listeners *l,
 bool pl__upgrade_hear(struct pl_upgrade *u);
 /* It has died: a waitpid status. */
 void pl__upgrade_on_death(struct pl_upgrade *u, int status);
+/* This server ends: so does the new one, unless it serves already. */
+void pl__upgrade_cancel(struct pl_upgrade *u);
 /* It has taken too long: it is killed.  True: it has just been. */
 bool pl__upgrade_on_time(struct pl_upgrade *u, int64_t now_ns);
 

@@ -84,6 +84,7 @@ end
 ---@return string? err "file:line: what"
 ---@return string? traceback
 function M.evaluate(place)
+  keep.begin_loading()
   local chunk, syntax = loadfile(place.file)
   if not chunk then
     return nil, placed(place.file, syntax)

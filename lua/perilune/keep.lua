@@ -105,6 +105,11 @@ function M.keep(name, version, init, migrate)
   return entry.value
 end
 
+--- An app is about to be loaded: what it keeps is its own. Specs load many, in one VM.
+function M.begin_loading()
+  kept = {}
+end
+
 -- For the core ------------------------------------------------------------------------
 
 --- All that is kept, and the clocks of timers, as bytes; "" when there is nothing.
