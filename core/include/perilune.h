@@ -116,7 +116,10 @@ void pl_server_free(pl_server *server);
  * it forks.
  *
  * Blocks.  While it runs, TERM and INT drain and stop, a second one stops at
- * once; the caller's signal mask is given back afterwards.  The process must
+ * once, HUP reloads, USR1 opens the log's file again, TTIN and TTOU change the
+ * number of workers, and USR2 executes this program anew, with the arguments
+ * that the process had, to take over; the caller's signal mask is given back
+ * afterwards.  Listening sockets of the environment (LISTEN_FDS) are taken.  The process must
  * have one thread only, or what the other threads hold stays held in the
  * workers.  When the server is ready one message says so.
  *

@@ -1029,12 +1029,14 @@ void pl__net_drain(struct pl_net *net) {
   }
 }
 
+void pl__conn_close(struct pl_conn *c) {
+  c->reset = c->state != IDLE;
+  conn_on_lost(c);
+}
+
 void pl__net_close_all(struct pl_net *net) {
   struct pl_list *link, *after;
 
-  PL_LIST_EACH(link, after, &net->conns) {
-    struct pl_conn *c = PL_LIST_ENTRY(link, struct pl_conn, link);
-    c->reset = c->state != IDLE;
-    conn_on_lost(c);
-  }
+  PL_LIST_EACH(link, after, &net->conns)
+  pl__conn_close(PL_LIST_ENTRY(link, struct pl_conn, link));
 }

@@ -101,6 +101,9 @@ void pl__net_drain_gently(struct pl_net *net);
 /* Closes idle connections now, the others after their request. What an idle
  * one has sent already is still read: on_head and on_request may come. */
 void pl__net_drain(struct pl_net *net);
+/* Closes a connection, whatever it is doing; a request that somebody has is to
+ * be ended by them, as when the client is gone. */
+void pl__conn_close(struct pl_conn *c);
 /* Closes every connection, whatever it is doing. */
 void pl__net_close_all(struct pl_net *net);
 

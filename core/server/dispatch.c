@@ -25,7 +25,7 @@ static struct pl_dispatch *dispatch_of(void *arg) { return arg; }
  * before that. */
 static struct pl_generation *owner_of(const struct pl_dispatch *d,
                                       const struct pl_req *req) {
-  return d->owners[req->slot];
+  return d->entries[req->slot].owner;
 }
 
 static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
@@ -33,7 +33,7 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_generation *g = d->now;
   void *owner = pl__conn_owner(c);
 
-  d->owners[req->slot] = g;
+  d->entries[req->slot] = (struct pl_dispatch_entry){g, req};
   g->request_count++;
   req->env = &g->env;
   req->site = owner ? pl__inject_site(owner) : g->site;
@@ -90,7 +90,7 @@ static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
   d->request_count++;
   if (d->log_access)
     log_access(d, g, c, req);
-  d->owners[req->slot] = NULL;
+  d->entries[req->slot] = (struct pl_dispatch_entry){0};
   if (g)
     g->request_count--;
 }
@@ -198,10 +198,10 @@ int pl__dispatch_open(struct pl_dispatch *d,
                           options->slab_count);
   if (failed)
     return failed;
-  d->owners = pl__alloc_zero(options->slab_count * sizeof(*d->owners));
-  if (!d->owners) {
+  d->entries = pl__alloc_zero(options->slab_count * sizeof(*d->entries));
+  if (!d->entries) {
     failed = PL_ENOMEM;
-    goto fail_owners;
+    goto fail_entries;
   }
   net_limits(options->config, &limits);
   failed = pl__net_init(&d->net, &limits, &conn_events, d, &d->slabs,
@@ -219,8 +219,8 @@ int pl__dispatch_open(struct pl_dispatch *d,
 fail_generation:
   pl__net_deinit(&d->net);
 fail_net:
-  pl__free(d->owners);
-fail_owners:
+  pl__free(d->entries);
+fail_entries:
   pl__slabs_deinit(&d->slabs);
   return failed;
 }
@@ -230,7 +230,7 @@ void pl__dispatch_close(struct pl_dispatch *d) {
     pl__generation_close(d->old);
   pl__generation_close(d->now);
   pl__net_deinit(&d->net);
-  pl__free(d->owners);
+  pl__free(d->entries);
   pl__slabs_deinit(&d->slabs);
   pl__buf_pool_deinit(&d->buffers);
 }
@@ -248,6 +248,12 @@ void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g) {
   pl__generation_retire(d->old, retire_seconds(&g->config));
   use_config(d, &g->config);
   pl__dispatch_tick(d);
+}
+
+void pl__dispatch_drop(struct pl_dispatch *d, const struct pl_generation *g) {
+  for (uint32_t i = 0; i < d->slabs.count; i++)
+    if (d->entries[i].owner == g)
+      pl__conn_close(d->entries[i].req->conn);
 }
 
 struct pl_generation *pl__dispatch_take_old(struct pl_dispatch *d) {

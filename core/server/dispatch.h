@@ -37,11 +37,17 @@ struct pl_dispatch_options {
   void *output_arg;
 };
 
+/* A request whose head was routed. */
+struct pl_dispatch_entry {
+  struct pl_generation *owner; /* NULL: none, or it was refused before that */
+  struct pl_req *req;
+};
+
 struct pl_dispatch {
   struct pl_net net;
-  struct pl_generation *now;     /* that new requests go to */
-  struct pl_generation *old;     /* that ends what it has begun; NULL: none */
-  struct pl_generation **owners; /* by slot, of requests; NULL: refused */
+  struct pl_generation *now; /* that new requests go to */
+  struct pl_generation *old; /* that ends what it has begun; NULL: none */
+  struct pl_dispatch_entry *entries; /* by slot, of requests */
   struct pl_slabs slabs;
   struct pl_buf_pool buffers;
   const struct pl_config *config; /* of `now` */
@@ -76,6 +82,8 @@ void pl__dispatch_close(struct pl_dispatch *d);
 /* New requests go to `g`, which is loaded, from now on; the one before it is
  * retired.  There must be no `old` one. */
 void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g);
+/* Closes the connections of all requests of a generation. */
+void pl__dispatch_drop(struct pl_dispatch *d, const struct pl_generation *g);
 /* Takes out the old generation once nothing of it runs any more, to be closed;
  * NULL: there is none such. */
 struct pl_generation *pl__dispatch_take_old(struct pl_dispatch *d);

@@ -341,6 +341,7 @@ void pl__generation_expire(struct pl_generation *g, double now) {
     return;
   }
   pl__vm_cut(&g->vm);
+  pl__dispatch_drop(g->dispatch, g); /* whose bodies are still on their way */
 }
 
 bool pl__generation_is_over(const struct pl_generation *g) {

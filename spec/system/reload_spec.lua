@@ -355,6 +355,26 @@ return app
     assert.equal("version three", get(s).body)
   end)
 
+  it("is not held up for ever by a client that sends its body byte by byte", function()
+    local s = start(HEAD .. [[
+app:post("/", function(c) return "one " .. #c:body() end)
+return app
+]], { workers = 1, args = { "--set", "timeouts.drain=300ms" } })
+    local w = wire.connect(s.port)
+    w:send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nx")
+    process.sleep(0.05)
+    write(s.app, "app.lua", app_text("two"))
+    assert.is_true(reload(s).served)
+    local due = process.now() + 4
+    while process.now() < due and w:send("x") do
+      process.sleep(0.2)
+    end
+    assert.is_true(process.now() < due)
+    write(s.app, "app.lua", app_text("three"))
+    assert.is_true(reload(s).served)
+    assert.equal("version three", get(s).body)
+  end)
+
   it("does nothing once the server drains", function()
     local s = start(app_text("one"))
     local w = wire.connect(s.port)
