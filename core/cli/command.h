@@ -112,6 +112,13 @@ bool pl__cli_arguments_parse(const struct command *c, int argc,
  * is an error. Returns 0 or an exit code, after saying why. */
 int pl__cli_server_new(struct arguments *a, bool app_needed, pl_server **out);
 
+/* What is done with such a server; a pl_error_kind, which is in *error, too. */
+typedef int (*pl__cli_server_fn)(pl_server *server, struct arguments *a,
+                                 struct pl_error *error);
+/* Makes it, does that, frees it. Returns the exit code, after saying why. */
+int pl__cli_with_server(struct arguments *a, bool app_needed,
+                        pl__cli_server_fn fn);
+
 /* Says what went wrong and returns the exit code for it; 0 for code 0. */
 int pl__cli_failed(const struct pl_error *error);
 

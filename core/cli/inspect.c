@@ -5,21 +5,6 @@
 #include <string.h>
 #include <strings.h>
 
-typedef int (*server_fn)(pl_server *server, struct arguments *a,
-                         struct pl_error *error);
-
-static int with_server(struct arguments *a, bool app_needed, server_fn fn) {
-  pl_server *server;
-  struct pl_error error;
-  int code = pl__cli_server_new(a, app_needed, &server);
-
-  if (code)
-    return code;
-  fn(server, a, &error);
-  pl_server_free(server);
-  return pl__cli_failed(&error);
-}
-
 /* A fault of the configuration is what was asked for: a result, as
  * file:line: what, and not a message about a command that failed. */
 int pl__cli_check(const struct command *c, struct arguments *a) {
@@ -48,7 +33,7 @@ static int routes(pl_server *server, struct arguments *a,
 
 int pl__cli_routes(const struct command *c, struct arguments *a) {
   (void)c;
-  return with_server(a, true, routes);
+  return pl__cli_with_server(a, true, routes);
 }
 
 static int config(pl_server *server, struct arguments *a,
@@ -58,7 +43,7 @@ static int config(pl_server *server, struct arguments *a,
 
 int pl__cli_config(const struct command *c, struct arguments *a) {
   (void)c;
-  return with_server(a, false, config);
+  return pl__cli_with_server(a, false, config);
 }
 
 static int test(pl_server *server, struct arguments *a,
@@ -68,7 +53,7 @@ static int test(pl_server *server, struct arguments *a,
 
 int pl__cli_test(const struct command *c, struct arguments *a) {
   (void)c;
-  return with_server(a, false, test);
+  return pl__cli_with_server(a, false, test);
 }
 
 static bool has_header(const struct arguments *a, const char *name) {
@@ -133,15 +118,13 @@ int pl__cli_new(const struct command *c, struct arguments *a) {
   return pl__cli_failed(&error);
 }
 
-int pl__cli_repl(const struct command *c, struct arguments *a) {
-  pl_server *server;
-  struct pl_error error;
-  int code = pl__cli_server_new(a, true, &server);
+static int repl(pl_server *server, struct arguments *a,
+                struct pl_error *error) {
+  (void)a;
+  return pl_server_repl(server, error);
+}
 
+int pl__cli_repl(const struct command *c, struct arguments *a) {
   (void)c;
-  if (code)
-    return code;
-  pl_server_repl(server, &error);
-  pl_server_free(server);
-  return pl__cli_failed(&error);
+  return pl__cli_with_server(a, true, repl);
 }

@@ -13,17 +13,27 @@ int pl__cli_server_new(struct arguments *a, bool app_needed, pl_server **out) {
   return EXIT_FINE;
 }
 
-int pl__cli_run(const struct command *c, struct arguments *a) {
+int pl__cli_with_server(struct arguments *a, bool app_needed,
+                        pl__cli_server_fn fn) {
   pl_server *server;
   struct pl_error error;
-  int code = pl__cli_server_new(a, true, &server);
+  int code = pl__cli_server_new(a, app_needed, &server);
 
-  (void)c;
   if (code)
     return code;
-  pl_server_run(server, &error);
+  fn(server, a, &error);
   pl_server_free(server);
   return pl__cli_failed(&error);
+}
+
+static int run(pl_server *server, struct arguments *a, struct pl_error *error) {
+  (void)a;
+  return pl_server_run(server, error);
+}
+
+int pl__cli_run(const struct command *c, struct arguments *a) {
+  (void)c;
+  return pl__cli_with_server(a, true, run);
 }
 
 int pl__cli_dev(const struct command *c, struct arguments *a) {
@@ -31,54 +41,43 @@ int pl__cli_dev(const struct command *c, struct arguments *a) {
   return pl__cli_run(c, a);
 }
 
-int pl__cli_stop(const struct command *c, struct arguments *a) {
-  pl_server *server;
-  struct pl_error error;
-  int code = pl__cli_server_new(a, false, &server);
+static int stop(pl_server *server, struct arguments *a,
+                struct pl_error *error) {
+  (void)a;
+  return pl_server_stop(server, error);
+}
 
+int pl__cli_stop(const struct command *c, struct arguments *a) {
   (void)c;
-  if (code)
-    return code;
-  pl_server_stop(server, &error);
-  pl_server_free(server);
-  return pl__cli_failed(&error);
+  return pl__cli_with_server(a, false, stop);
+}
+
+static int status(pl_server *server, struct arguments *a,
+                  struct pl_error *error) {
+  return pl_server_status(server, a->json, error);
 }
 
 int pl__cli_status(const struct command *c, struct arguments *a) {
-  pl_server *server;
-  struct pl_error error;
-  int code = pl__cli_server_new(a, false, &server);
-
   (void)c;
-  if (code)
-    return code;
-  pl_server_status(server, a->json, &error);
-  pl_server_free(server);
-  return pl__cli_failed(&error);
+  return pl__cli_with_server(a, false, status);
+}
+
+static int reload(pl_server *server, struct arguments *a,
+                  struct pl_error *error) {
+  return pl_server_reload(server, !a->no_wait, a->json, error);
 }
 
 int pl__cli_reload(const struct command *c, struct arguments *a) {
-  pl_server *server;
-  struct pl_error error;
-  int code = pl__cli_server_new(a, false, &server);
-
   (void)c;
-  if (code)
-    return code;
-  pl_server_reload(server, !a->no_wait, a->json, &error);
-  pl_server_free(server);
-  return pl__cli_failed(&error);
+  return pl__cli_with_server(a, false, reload);
+}
+
+static int drain(pl_server *server, struct arguments *a,
+                 struct pl_error *error) {
+  return pl_server_drain(server, a->json, error);
 }
 
 int pl__cli_drain(const struct command *c, struct arguments *a) {
-  pl_server *server;
-  struct pl_error error;
-  int code = pl__cli_server_new(a, false, &server);
-
   (void)c;
-  if (code)
-    return code;
-  pl_server_drain(server, a->json, &error);
-  pl_server_free(server);
-  return pl__cli_failed(&error);
+  return pl__cli_with_server(a, false, drain);
 }
