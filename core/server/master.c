@@ -43,10 +43,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -57,7 +55,6 @@
 #include "server/control.h"
 #include "server/error.h"
 #include "server/layout.h"
-#include "server/privileges.h"
 #include "server/realm.h"
 
 #define DRAIN_GRACE_MS 1000 /* workers cut requests themselves; then we do */
@@ -186,12 +183,13 @@ static void drained_enter(struct master *m) {
   pl__duty_notify_state(m);
 }
 
-/* Connections are refused from here on, or taken by who has replaced us. */
+/* Connections are refused from here on, or taken by who has replaced us, or
+ * whom we do not replace after all. */
 static void sockets_leave(struct master *m) {
-  if (m->upgrade.is_replaced)
-    pl__listeners_forget(&m->listeners);
-  else
+  if (pl__is_owner(m))
     pl__listeners_stop(&m->listeners);
+  else
+    pl__listeners_forget(&m->listeners);
 }
 
 static void workers_forget(struct master *m) {
@@ -608,54 +606,6 @@ static void descriptors_raise(void) {
   }
 }
 
-static int inheritance_take(struct master *m) {
-  char text[PL_INHERIT_ERROR_BYTES];
-  int status = pl__inherit(&m->inheritance, text);
-
-  return status ? pl__error_set(m->error, status, "%s", text) : 0;
-}
-
-static int lock_take(struct master *m) {
-  char text[PL_LOCKFILE_ERROR_BYTES];
-  int status;
-
-  if (m->inheritance.lock_fd >= 0)
-    status = pl__lockfile_inherit(&m->lock, m->inheritance.lock_fd,
-                                  m->config->pid_file, m->config->name, text);
-  else
-    status =
-        pl__lockfile_take(&m->lock, m->config->pid_file, m->config->name, text);
-  return status ? pl__error_set(m->error, PL_EFAIL, "%s", text) : 0;
-}
-
-static int listeners_make(struct master *m) {
-  char text[PL_LISTENERS_ERROR_BYTES];
-  struct pl_address handed[PL_INHERIT_ADDRESSES_MAX];
-  const struct pl_inheritance *given = &m->inheritance;
-  const struct pl_address *addresses = m->config->listen;
-  uint32_t count = m->config->listen_count;
-  int status;
-
-  if (given->is_activation) { /* systemd's sockets are all there is */
-    for (count = 0; count < given->count; count++)
-      handed[count] = given->at[count].address;
-    addresses = handed;
-  }
-  status = pl__listeners_open(&m->listeners, addresses, count, m->capacity,
-                              given, text);
-  pl__inherit_close_rest(given, &m->listeners);
-  for (uint32_t i = 0; i < m->capacity && !status; i++) {
-    m->children[i].listens =
-        i < m->config->workers || i < pl__inherited_sockets(given);
-    if (m->children[i].listens && pl__listeners_listen(&m->listeners, i))
-      status = pl__error_set(m->error, PL_EBIND, "listen: %s", strerror(errno));
-  }
-  if (status && m->listeners.fds)
-    pl__listeners_close(&m->listeners);
-  return status ? pl__error_set(m->error, status, text[0] ? "%s" : NULL, text)
-                : 0;
-}
-
 static int reload_make(struct master *m) {
   struct pl_reload_options options = {.fabric = &m->fabric,
                                       .workers = m->children,
@@ -669,43 +619,6 @@ static int reload_make(struct master *m) {
   return pl__reload_init(&m->reload, &options, m->config);
 }
 
-static int fabric_make(struct master *m) {
-  char text[PL_FABRIC_ERROR_BYTES];
-  struct pl_ring *ring;
-  int status = pl__layout_open(&m->fabric, m->config, m->capacity, text);
-
-  if (status)
-    return pl__error_set(m->error, PL_ENOMEM, "no shared memory: %s",
-                         text[0] ? text : pl_strerror(status));
-  status = pl__layout_ring(&m->fabric, PL_RECORD_MASTER, &ring);
-  status = status ? status
-                  : pl__watch_init(&m->watch, m->config, &m->fabric,
-                                   m->children, m->capacity, &m->log);
-  if (status) {
-    pl__fabric_close(&m->fabric);
-    return pl__error_set(m->error, status, NULL);
-  }
-  pl__ring_writer_init(&m->log, ring, m->wake_fd);
-  return reload_make(m);
-}
-
-static int wires_make(struct master *m) {
-  m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (m->wake_fd < 0)
-    return pl__error_set(m->error, PL_EFAIL, "eventfd: %s", strerror(errno));
-  if (pipe2(m->lifeline, O_CLOEXEC)) {
-    close(m->wake_fd);
-    return pl__error_set(m->error, PL_EFAIL, "pipe: %s", strerror(errno));
-  }
-  return 0;
-}
-
-static void wires_close(struct master *m) {
-  close(m->wake_fd);
-  close(m->lifeline[0]);
-  close(m->lifeline[1]);
-}
-
 /* Control first: what is said while the app loads has to come out.  Workers
  * follow when it has been tried. */
 static void children_start(struct master *m) {
@@ -713,19 +626,6 @@ static void children_start(struct master *m) {
     start_fail(m, PL_EFAIL, "cannot start a process: no memory, or too many");
   else
     pl__reload_begin(&m->reload);
-}
-
-static int children_make(struct master *m) {
-  m->capacity =
-      pl__config_capacity(m->config, pl__inherited_sockets(&m->inheritance));
-  m->children = pl__alloc((m->capacity + 1) * sizeof(*m->children));
-  if (!m->children)
-    return pl__error_set(m->error, PL_ENOMEM, NULL);
-  for (uint32_t i = 0; i <= m->capacity; i++)
-    pl__child_init(&m->children[i]);
-  for (uint32_t i = m->config->workers; i < m->capacity; i++)
-    m->children[i].unwanted = true;
-  return 0;
 }
 
 static void master_init(struct master *m,
@@ -751,7 +651,8 @@ static int master_serve(struct master *m) {
 
   if (!fds)
     return pl__error_set(m->error, PL_ENOMEM, NULL);
-  status = signals_open(m);
+  status = reload_make(m);
+  status = status ? status : signals_open(m);
   if (status) {
     pl__error_set(m->error, status, NULL);
   } else {
@@ -765,90 +666,6 @@ static int master_serve(struct master *m) {
   return status;
 }
 
-/* What needed the rights of root is done. */
-static int privileges_drop(struct master *m) {
-  char text[PL_PRIVILEGES_ERROR_BYTES], folder[PL_LOCKFILE_PATH_BYTES];
-  struct pl_privileges p;
-  int status = pl__privileges_find(&p, m->config->user, m->config->group, text);
-
-  if (status || !p.is_wanted)
-    return status ? pl__error_set(m->error, status, "%s", text) : 0;
-  pl__privileges_own(&p, m->lock.path);
-  if (!m->config->pid_file[0]) { /* the folder is for our files alone */
-    snprintf(folder, sizeof folder, "%s", m->lock.path);
-    *strrchr(folder, '/') = '\0';
-    pl__privileges_own(&p, folder);
-  }
-  for (uint32_t i = 0; i < m->listeners.address_count; i++) {
-    const struct pl_address *a = &m->listeners.addresses[i];
-    if (a->family == AF_UNIX && !m->listeners.is_foreign[i])
-      pl__privileges_own(&p,
-                         ((const struct sockaddr_un *)&a->storage)->sun_path);
-  }
-  pl__privileges_own_log(&p, m->config->log_output);
-  status = pl__privileges_drop(&p, text);
-  return status ? pl__error_set(m->error, status, "%s", text) : 0;
-}
-
-static void dev_say(void *arg, const char *text, size_t bytes) {
-  struct master *m = arg;
-
-  m->options->on_message(m->options->arg, text, bytes);
-}
-
-/* Watching begins before anything is loaded. */
-static int dev_begin(struct master *m) {
-  if (!m->config->dev)
-    return 0;
-  if (pl__config_copy(&m->owned, m->config))
-    return pl__error_set(m->error, PL_ENOMEM, NULL);
-  m->config = &m->owned;
-  pl__dev_open(&m->dev, m->config, dev_say, m);
-  pl__dev_set_port(&m->dev, m->listeners.addresses[0].port);
-  m->owned.dev_port = m->dev.events.port;
-  return 0;
-}
-
-static int master_open_and_serve(struct master *m) {
-  int status;
-
-  if ((status = inheritance_take(m)))
-    return status;
-  if ((status = children_make(m)))
-    return status;
-  if ((status = lock_take(m)))
-    goto fail_lock;
-  if ((status = listeners_make(m)))
-    goto fail_listeners;
-  if ((status = wires_make(m)))
-    goto fail_wires;
-  if ((status = fabric_make(m)))
-    goto fail_fabric;
-  status = privileges_drop(m);
-  if (!status)
-    status = dev_begin(m);
-  if (!status)
-    status = master_serve(m);
-  pl__dev_close(&m->dev);
-  pl__config_deinit(&m->owned);
-  pl__watch_deinit(&m->watch);
-  pl__fabric_close(&m->fabric);
-fail_fabric:
-  wires_close(m);
-fail_wires:
-  if (m->upgrade.is_replaced)
-    pl__listeners_forget(&m->listeners); /* their files are another's now */
-  pl__listeners_close(&m->listeners);
-fail_listeners:
-  if (m->upgrade.is_replaced || (status && m->inheritance.is_upgrade))
-    pl__lockfile_forget(&m->lock);
-  else
-    pl__lockfile_give(&m->lock);
-fail_lock:
-  pl__free(m->children);
-  return status;
-}
-
 int pl__master_run(const struct pl_master_options *options,
                    struct pl_error *error) {
   struct master *m = pl__alloc(sizeof *m);
@@ -857,7 +674,11 @@ int pl__master_run(const struct pl_master_options *options,
   if (!m)
     return pl__error_set(error, PL_ENOMEM, NULL);
   master_init(m, options, error);
-  status = master_open_and_serve(m);
+  status = pl__found(m);
+  if (!status) {
+    status = master_serve(m);
+    pl__unfound(m);
+  }
   pl__notify_close(&m->notify);
   signals_notice(m);
   pl__free(m);

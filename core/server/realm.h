@@ -1,5 +1,6 @@
 /* server/realm.h - what the files of the master share: master.c (states and
- * the loop), births.c (its processes) and duties.c (what it is told to do).
+ * the loop), founding.c (what it has before it serves), births.c (its
+ * processes) and duties.c (what it is told to do).
  * Nobody else includes this.
  */
 #ifndef PL_SERVER_REALM_H
@@ -79,6 +80,17 @@ void pl__master_stop(struct master *m);
 void pl__master_stop_by_force(struct master *m, const char *text);
 /* Drains; it stays afterwards, or is replaced by another master. */
 void pl__master_drain(struct master *m);
+
+/* --- founding.c --- */
+
+/* Makes all that a server needs but its processes. Returns 0, or with nothing
+ * held what pl__master_run returns, and m->error is set. */
+int pl__found(struct master *m);
+/* Gives it back. */
+void pl__unfound(struct master *m);
+/* Whether sockets and lock are ours to remove: not once another program has
+ * replaced us, nor before we have replaced one. */
+bool pl__is_owner(const struct master *m);
 
 /* --- births.c --- */
 

@@ -283,7 +283,8 @@ describe("signals", function()
   end)
 
   it("USR2 with an app that does not load leaves everything as it was", function()
-    local s = start()
+    local unix = process.folder() .. "/app.sock"
+    local s = start({ args = { "--listen", "unix:" .. unix } })
     write(s.app, "error('half a deployment')")
     s.process:kill("USR2")
     assert.is_truthy(s.process:wait_for("err", "the program was not replaced, this one serves on"))
@@ -292,13 +293,33 @@ describe("signals", function()
     local _, body = ask(s, "GET", "/status")
     assert.equal(s.process.pid, body.pid)
     assert.is_false(body.upgrading)
+    assert.equal("one", wire.ask(unix, "GET", "/").body)
     write(s.app, (APP:gsub("one", "two")))
     s.process:kill("USR2")
     assert.is_truthy(s.process:wait_for("err", "replaced by process (%d+)"))
     local new = tonumber(s.process:err():match("replaced by process (%d+)"))
     assert.equal(0, s.process:wait())
     assert.equal("two", wire.ask(s.port, "GET", "/").body)
+    assert.equal("two", wire.ask(unix, "GET", "/").body)
     process.signal(new, "TERM")
+    assert(process.eventually(function() return not process.is_alive(new) end))
+    assert.is_nil(wire.connect(unix))
+  end)
+
+  it("TERM during USR2 ends both", function()
+    local s = start({ text = APP:gsub("local app", "for _ = 1, 2e7 do end\nlocal app") })
+    s.process:kill("USR2")
+    process.sleep(0.03)
+    local born = process.children(s.process.pid)
+    s.process:kill("TERM")
+    assert.equal(0, s.process:wait())
+    assert(process.eventually(function()
+      for _, pid in ipairs(born) do
+        if process.is_alive(pid) then return false end
+      end
+      return true
+    end))
+    assert.is_nil(process.slurp(s.folder .. "/perilune/ops.pid"))
   end)
 end)
 
