@@ -327,6 +327,8 @@ static int file_take_value(struct resolve *r, const char *name,
     snprintf(source, sizeof(source), "%s", r->c->file);
   if (strcmp(name, "settings") == 0)
     return config_fail(r->err, "%s: settings has to be a table", source);
+  if (!key && type == PL_CONFIG_FILE_LIST && pl__key_is_section(name))
+    return 0; /* nothing is set in it */
   if (!key)
     return key_unknown(r, source, name);
   if (!type_fits(key, type, text))

@@ -205,6 +205,16 @@ static const char *last_part(const char *name) {
   return dot ? dot + 1 : name;
 }
 
+bool pl__key_is_section(const char *name) {
+  size_t bytes = strlen(name);
+
+  for (uint32_t i = 0; i < pl__key_count; i++)
+    if (strncmp(pl__keys[i].name, name, bytes) == 0 &&
+        pl__keys[i].name[bytes] == '.')
+      return true;
+  return false;
+}
+
 const char *pl__key_near(const char *name) {
   const char *words[PL_CONFIG_KEYS_MAX + 1];
   const char *near;

@@ -9,6 +9,7 @@
 #ifndef PL_SERVER_KEYS_H
 #define PL_SERVER_KEYS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -51,6 +52,9 @@ const struct pl_key *pl__key_find(const char *name, size_t bytes);
 
 /* The row with this environment variable, or NULL. */
 const struct pl_key *pl__key_find_env(const char *name, size_t bytes);
+
+/* Whether keys begin with this and a dot. */
+bool pl__key_is_section(const char *name);
 
 /* The key that a person who typed `name` most likely meant, or NULL when none
  * is near; `settings.` counts as a key. */

@@ -359,6 +359,18 @@ static bool is_list(lua_State *L, int index) {
   return lua_istable(L, index) && lua_objlen(L, index) > 0;
 }
 
+/* A table with more keys in it. One without anything is a list, so that its
+ * name does not pass unseen. */
+static bool is_section(lua_State *L, int index) {
+  if (!lua_istable(L, index) || is_list(L, index))
+    return false;
+  lua_pushnil(L);
+  if (!lua_next(L, index))
+    return false;
+  lua_pop(L, 2);
+  return true;
+}
+
 /* Visits the table on top of the stack; job->key holds `prefix_bytes`. */
 static void table_visit(lua_State *L, struct visit_job *job,
                         size_t prefix_bytes) {
@@ -366,7 +378,7 @@ static void table_visit(lua_State *L, struct visit_job *job,
 
   if (++job->depth > PL_CONFIG_FILE_DEPTH_MAX)
     luaL_error(L, "%s: tables are nested too deeply", job->key);
-  luaL_checkstack(L, 4, "configuration");
+  luaL_checkstack(L, 6, "configuration");
   lua_pushnil(L);
   while (!job->result && lua_next(L, table)) {
     int n;
@@ -379,7 +391,7 @@ static void table_visit(lua_State *L, struct visit_job *job,
                  "%s%s", prefix_bytes ? "." : "", lua_tostring(L, -2));
     if (prefix_bytes + (size_t)n >= sizeof(job->key))
       luaL_error(L, "%s: the key is too long", job->key);
-    if (lua_istable(L, -1) && !is_list(L, -1))
+    if (is_section(L, lua_gettop(L)))
       table_visit(L, job, prefix_bytes + (size_t)n);
     else
       value_visit(L, job, lua_gettop(L));

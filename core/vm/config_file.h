@@ -25,7 +25,8 @@ enum pl_config_file_type {
   PL_CONFIG_FILE_STRING,
   PL_CONFIG_FILE_NUMBER,
   PL_CONFIG_FILE_BOOL,
-  PL_CONFIG_FILE_LIST /* strings and numbers; as text, with commas between */
+  PL_CONFIG_FILE_LIST /* strings and numbers; as text, with commas between;
+                         an empty table too */
 };
 
 /* Gets one value of the table, nested keys joined by dots.

@@ -194,6 +194,18 @@ static void suggests_the_key_that_was_meant(void **state) {
   assert_says("did you mean timeouts.header?");
 }
 
+static void takes_an_empty_table_for_what_its_name_says(void **state) {
+  (void)state;
+  file_write("config.lua", "return { setings = {} }\n");
+  assert_int_equal(PL_ECONFIG, resolve(NULL, NULL));
+  assert_says("unknown key setings");
+  file_write("config.lua", "return { listen = {} }\n");
+  assert_int_equal(PL_ECONFIG, resolve(NULL, NULL));
+  assert_says("listen");
+  file_write("config.lua", "return { timeouts = {}, settings = {} }\n");
+  assert_int_equal(0, resolve(NULL, NULL));
+}
+
 static void names_key_value_source_and_what_is_expected(void **state) {
   (void)state;
   assert_int_equal(PL_ECONFIG, resolve(LIST("workers=many"), NULL));
@@ -374,6 +386,7 @@ int main(void) {
       CASE(only_warns_of_unknown_variables),
       CASE(treats_an_empty_variable_as_unset),
       CASE(suggests_the_key_that_was_meant),
+      CASE(takes_an_empty_table_for_what_its_name_says),
       CASE(names_key_value_source_and_what_is_expected),
       CASE(refuses_values_out_of_range),
       CASE(refuses_a_soft_cap_above_the_hard_one),
