@@ -18,7 +18,7 @@ const struct command pl__cli_commands[] = {
      "  perilune run apps/hello --listen 127.0.0.1:9000 --workers 2\n"
      "  perilune run app.lua --set log.level=warn --set settings.db=notes\n",
      OPTIONS_CONFIGURATION, 1, true, pl__cli_run},
-    {"new", "NAME", "Makes an app in a new folder",
+    {"new", "NAME", "Makes an app in a new or empty folder",
      "  perilune new notes\n"
      "  perilune new path/to/notes\n",
      0, 1, false, pl__cli_new},
@@ -41,7 +41,8 @@ const struct command pl__cli_commands[] = {
      OPTION_HEADER | OPTION_DATA | OPTION_INCLUDE | OPTION_APP | OPTION_CONFIG |
          OPTION_SET,
      2, false, pl__cli_request},
-    {"repl", "[APP] [options]", "Evaluates Lua against an app",
+    {"repl", "[APP] [options]",
+     "Evaluates Lua against an app: P, app and request(...) are there",
      "  perilune repl apps/hello\n"
      "  echo \"request('GET', '/hello/moon')\" | perilune repl apps/hello\n",
      OPTION_CONFIG | OPTION_SET, 1, true, pl__cli_repl},

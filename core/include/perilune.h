@@ -132,16 +132,18 @@ int pl_server_run(pl_server *server, struct pl_error *error);
 /* Makes an app: a folder with app, configuration, spec, and what editors,
  * systemd and containers want. What was made is a result.
  *
- *   path  of the folder, which may be there if it has none of these files; its
- *         last part is the app's name
+ *   path  of the folder, which may be there if it is empty; its last part is
+ *         the app's name
  *
- * Returns 0, PL_ERROR_FAILED (no name for an app, or a file is there already,
- * or cannot be written), PL_ERROR_MEMORY. */
+ * Returns 0, PL_ERROR_FAILED (no name for an app, or the folder is not empty,
+ * or cannot be written to), PL_ERROR_MEMORY. */
 int pl_server_make_app(pl_server *server, const char *path,
                        struct pl_error *error);
 
 /* Reads Lua from descriptor 0, evaluates it beside the app, and writes the
- * values as results, until the input ends; SIGINT interrupts an evaluation.
+ * values as results, until the input ends.  On a terminal descriptor 2 gets
+ * prompts, and the line while it is edited.  SIGINT interrupts an evaluation,
+ * or drops the line; where it finds no way in, a second one ends the process.
  * Returns 0, PL_ERROR_SCRIPT (the app does not load), PL_ERROR_MEMORY. */
 int pl_server_repl(pl_server *server, struct pl_error *error);
 

@@ -33,7 +33,7 @@ struct pl_dispatch_options {
   struct pl_generation_options generation;
   /* Tools: text for the user. */
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);
-  const char *(*on_read_line)(void *arg, const char *prompt, size_t *bytes);
+  int (*on_read_line)(void *arg, const char *prompt, struct pl_slice *out);
   void *output_arg;
 };
 
@@ -63,7 +63,7 @@ struct pl_dispatch {
   void (*on_conn_closed)(void *arg); /* NULL: nobody wants to know */
   void *arg;
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);
-  const char *(*on_read_line)(void *arg, const char *prompt, size_t *bytes);
+  int (*on_read_line)(void *arg, const char *prompt, struct pl_slice *out);
   void *output_arg;
   int quit_code; /* tools: what core.exit was called with */
   bool quit;

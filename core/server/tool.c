@@ -5,27 +5,26 @@
 #include "base/err.h"
 #include "fabric/map.h"
 #include "server/config.h"
+#include "server/console.h"
 #include "server/error.h"
 #include "server/inject.h"
 #include "server/loop.h"
 
-#include <signal.h>
+#include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define TOOL_SLABS 1024u /* connections that a spec can have busy at once */
 #define TOOL_OUTPUT_BYTES_MAX 16777216u
-#define TOOL_LINE_BYTES_MAX 1048576u /* of what a user types */
 
 struct tool {
   struct pl_fabric fabric;
   struct pl_dispatch dispatch;
   struct pl_inject inject;
   struct pl_loop loop;
-  uv_signal_t interrupt; /* Ctrl-C, where it is not to end the tool */
-  bool takes_interrupts;
-  struct pl_buf line; /* the last one that was read */
+  struct pl_console console;
+  bool has_console; /* else Ctrl-C ends the tool */
   pl_output_fn on_output;
   void *output_arg;
 };
@@ -37,22 +36,10 @@ static void on_output(void *arg, bool message, const char *text, size_t bytes) {
                text, bytes);
 }
 
-static const char *on_read_line(void *arg, const char *prompt, size_t *bytes) {
+static int on_read_line(void *arg, const char *prompt, struct pl_slice *out) {
   struct tool *t = arg;
-  char chunk[4096];
-  bool ended = false;
 
-  if (isatty(STDIN_FILENO))
-    t->on_output(t->output_arg, PL_STREAM_MESSAGE, prompt, strlen(prompt));
-  t->line.bytes = 0;
-  while (!ended && fgets(chunk, sizeof chunk, stdin)) {
-    size_t n = strlen(chunk);
-    ended = n && chunk[n - 1] == '\n';
-    if (pl__buf_append(&t->line, chunk, (uint32_t)(ended ? n - 1 : n)))
-      return NULL; /* longer than anybody types */
-  }
-  *bytes = t->line.bytes;
-  return ended || t->line.bytes ? t->line.at ? t->line.at : "" : NULL;
+  return pl__console_read(&t->console, prompt, out);
 }
 
 static int open_slabs(struct tool *t, const struct pl_config *config,
@@ -86,7 +73,6 @@ static struct tool *tool_open(const struct pl_config *config,
   }
   t->on_output = output;
   t->output_arg = output_arg;
-  pl__buf_init(&t->line, NULL, TOOL_LINE_BYTES_MAX);
   struct pl_dispatch_options options = {
       .config = config,
       .log_wake_fd = -1,
@@ -117,7 +103,6 @@ static void tool_close(struct tool *t) {
   pl__dispatch_close(&t->dispatch);
   pl__inject_deinit(&t->inject);
   pl__fabric_close(&t->fabric);
-  pl__buf_release(&t->line);
   pl__free(t);
 }
 
@@ -179,14 +164,37 @@ int pl__tool_routes(const struct pl_config *config, int json,
   return failed ? failed : pl__error_clear(error);
 }
 
+/* A folder that is not there yet, or has nothing in it, is free. */
+static int folder_must_be_free(const char *path, struct pl_error *error) {
+  DIR *folder = opendir(path);
+  const struct dirent *entry;
+  bool occupied = false;
+
+  if (!folder && errno == ENOENT)
+    return 0;
+  if (!folder)
+    return pl__error_set(error, PL_EFAIL, "%s: %s", path, strerror(errno));
+  while (!occupied && (entry = readdir(folder)))
+    occupied = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..");
+  closedir(folder);
+  return occupied
+             ? pl__error_set(error, PL_EFAIL,
+                             "%s is there and not empty: choose another name",
+                             path)
+             : 0;
+}
+
 int pl__tool_new(const struct pl_config *config, const char *path,
                  const char *program, pl_output_fn output, void *output_arg,
                  struct pl_error *error) {
-  struct tool *t = tool_open(config, output, output_arg, error);
   struct pl_vm_arg args[] = {text_arg(path), text_arg(program)};
+  struct tool *t;
   uint32_t lines;
   int failed;
 
+  if (folder_must_be_free(path, error))
+    return error->code;
+  t = tool_open(config, output, output_arg, error);
   if (!t)
     return error->code;
   failed = tool_call(t, "new", args, 2, &lines, error);
@@ -211,23 +219,10 @@ static void after_turn(void *arg) {
     pl__loop_stop(&t->loop);
 }
 
-static void on_interrupt(uv_signal_t *handle, int number) {
-  struct tool *t = handle->data;
+static void on_interrupt(void *arg) {
+  struct tool *t = arg;
 
-  (void)number;
   pl__vm_interrupt(&t->dispatch.now->vm);
-}
-
-static void interrupts_take(struct tool *t) {
-  if (!t->takes_interrupts || uv_signal_init(&t->loop.uv, &t->interrupt))
-    return;
-  t->interrupt.data = t;
-  uv_signal_start(&t->interrupt, on_interrupt, SIGINT);
-}
-
-static void interrupts_leave(struct tool *t) {
-  if (t->takes_interrupts)
-    uv_close((uv_handle_t *)&t->interrupt, NULL);
 }
 
 /* Connections whose handlers still wait: their clients go away now. */
@@ -253,13 +248,17 @@ static int tool_run(struct tool *t, const char *name,
   t->loop.after_turn = after_turn;
   t->loop.arg = t;
   failed = pl__vm_start_tool(&t->dispatch.now->vm, name, args, count, err);
+  if (!failed && t->has_console) {
+    failed = pl__console_open(&t->console, &t->loop.uv, on_interrupt, t);
+    snprintf(err, sizeof err, "no input");
+  }
   if (failed) {
     pl__loop_close(&t->loop);
     return pl__error_set(error, failed, "%s", err);
   }
-  interrupts_take(t);
   pl__loop_run(&t->loop);
-  interrupts_leave(t);
+  if (t->has_console)
+    pl__console_close(&t->console);
   *code = t->dispatch.quit_code;
   tool_end_connections(t);
   pl__loop_close(&t->loop);
@@ -315,7 +314,7 @@ int pl__tool_repl(const struct pl_config *config, pl_output_fn output,
 
   if (!t)
     return error->code;
-  t->takes_interrupts = true;
+  t->has_console = true;
   failed = tool_run(t, "repl", &app, 1, &code, error);
   tool_close(t);
   if (failed)

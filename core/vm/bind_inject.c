@@ -116,23 +116,30 @@ static int output(lua_State *L) {
   return 0;
 }
 
-/* core.read_line(prompt) -> text | nil: the user's input has ended */
+/* core.read_line(prompt) -> text | nil: the user's input has ended
+ *                                | false: the user has dropped the line */
 static int read_line(lua_State *L) {
   struct pl_vm_host *host = tool_host(L);
-  size_t bytes = 0;
-  const char *line = host->read_line(host->arg, luaL_checkstring(L, 1), &bytes);
+  struct pl_slice line;
+  int outcome = host->read_line(host->arg, luaL_checkstring(L, 1), &line);
 
-  if (line)
-    lua_pushlstring(L, line, bytes);
+  if (outcome > 0)
+    lua_pushlstring(L, line.at, line.bytes);
+  else if (outcome < 0)
+    lua_pushboolean(L, 0);
   else
     lua_pushnil(L);
   return 1;
 }
 
-/* core.interrupts(id): what pl__vm_interrupt is to cancel; -1: nothing */
+/* core.interrupts(id) -> boolean: what pl__vm_interrupt is to cancel, -1:
+ * nothing; and whether it is there (still: it may have been abandoned) */
 static int interrupts(lua_State *L) {
-  pl__vm_running->interrupt_id = luaL_checknumber(L, 1);
-  return 0;
+  struct pl_vm *vm = pl__vm_running;
+
+  vm->interrupt_id = luaL_checknumber(L, 1);
+  lua_pushboolean(L, pl__coro_find(vm, vm->interrupt_id) != NULL);
+  return 1;
 }
 
 /* core.exit(code) */

@@ -63,9 +63,9 @@ struct pl_vm_host {
   void (*advance)(void *arg, double seconds);
   /* Text for the user: results, or with `message` what is said about them. */
   void (*output)(void *arg, bool message, const char *text, size_t bytes);
-  /* Waits for a line of the user's, without its end; NULL: there are no more.
-   * Valid until the next call. */
-  const char *(*read_line)(void *arg, const char *prompt, size_t *bytes);
+  /* Waits for a line of the user's, without its end, valid until the next
+   * call. 1; 0: there are no more; -1: it was dropped, by Ctrl-C. */
+  int (*read_line)(void *arg, const char *prompt, struct pl_slice *out);
   /* Ends the tool with this code. */
   void (*quit)(void *arg, int code);
 };

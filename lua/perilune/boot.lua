@@ -247,11 +247,14 @@ end
 --- Evaluates what the user types against an app, in a task, until the input ends.
 ---@param path string
 function M.repl(path)
+  core.interrupts(require("perilune.ffi").C.pl_coro_id()) -- Ctrl-C: the app need not end loading
   local ok, site, app = xpcall(M.load, runner.describe, path)
   if not ok then
-    core.output(runner.message(runner.failure(site).err) .. "\n", true)
+    local failure = runner.failure(site)
+    core.output((failure.message or runner.message(failure.err)) .. "\n", true)
     return core.exit(1)
   end
+  core.interrupts(-1)
   require("perilune.repl").run(app, site)
   return core.exit(0)
 end

@@ -5,6 +5,7 @@
 --- what the response says is read here, independently of the encoder.
 
 local core = require("perilune.core")
+local json = require("perilune.json")
 local wait = require("perilune.wait")
 
 ---@class perilune.inject
@@ -141,6 +142,77 @@ function M.request(method, target, headers, body)
     lines[#lines + 1] = ("Content-Length: %d"):format(#body)
   end
   return table.concat(lines, "\r\n") .. "\r\n\r\n" .. (body or "")
+end
+
+local REQUEST_OPTIONS = {
+  headers = true, query = true, body = true, json = true, form = true, cookies = true,
+  allow_error = true, remote = true,
+}
+
+local function query_text(query)
+  local pairs_of, names = {}, {}
+  for name in pairs(query) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local value = query[name]
+    for _, one in ipairs(type(value) == "table" and value or { value }) do
+      pairs_of[#pairs_of + 1] = M.escape(name) .. "=" .. M.escape(one)
+    end
+  end
+  return table.concat(pairs_of, "&")
+end
+
+local function has(headers, name)
+  for key in pairs(headers) do
+    if type(key) == "string" and key:lower() == name then
+      return true
+    end
+  end
+  return false
+end
+
+--- The bytes of a request from its options. Raises for those that there are not.
+---@param method string
+---@param path string
+---@param opts table headers, query, body, json, form, cookies; others are the caller's
+---@param level integer of the error: 1 is the caller of this function
+---@return string bytes
+function M.encode(method, path, opts, level)
+  for key in pairs(opts) do
+    if not REQUEST_OPTIONS[key] then
+      error(("a request has no option %q"):format(tostring(key)), level + 1)
+    end
+  end
+  local headers, body = {}, opts.body
+  for name, value in pairs(opts.headers or {}) do
+    headers[name] = value
+  end
+  if opts.query then
+    path = path .. (path:find("?", 1, true) and "&" or "?") .. query_text(opts.query)
+  end
+  local kind
+  if opts.json ~= nil then
+    body, kind = json.encode(opts.json), "application/json"
+  elseif opts.form then
+    body, kind = require("perilune.form").encode(opts.form), "application/x-www-form-urlencoded"
+  end
+  if kind and not has(headers, "content-type") then
+    headers["Content-Type"] = kind
+  end
+  if opts.cookies then
+    local list = {}
+    for name, value in pairs(opts.cookies) do
+      list[#list + 1] = name .. "=" .. value
+    end
+    table.sort(list)
+    headers.Cookie = table.concat(list, "; ")
+  end
+  if not body and (method == "POST" or method == "PUT" or method == "PATCH") then
+    body = ""
+  end
+  return M.request(method, path, headers, body)
 end
 
 --- A connection without a socket.

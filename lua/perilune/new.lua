@@ -6,7 +6,6 @@ if not pcall(ffi.typeof, "struct pl_new_declared") then
   ffi.cdef([[
     struct pl_new_declared { int once; };
     int mkdir(const char *path, unsigned int mode);
-    int rmdir(const char *path);
     char *strerror(int code);
   ]])
 end
@@ -64,18 +63,7 @@ local function check_name(name)
   end
 end
 
-local function must_be_free(path, name)
-  for _, file in ipairs(FILES) do
-    local there = path .. "/" .. file[2]:gsub("@NAME@", name)
-    local handle = io.open(there, "rb")
-    if handle then
-      handle:close()
-      error(("%s is there already; choose another name, or an empty folder"):format(there), 0)
-    end
-  end
-end
-
---- Makes the app.
+--- Makes the app. The launcher has seen that the folder is free.
 ---@param path string of its folder; the last part is its name
 ---@param program string of the launcher
 ---@return string text what was made, and what comes next
@@ -83,7 +71,6 @@ function M.run(path, program)
   path = path:gsub("/+$", "")
   local name = path:match("[^/]*$")
   check_name(name)
-  must_be_free(path, name)
   make_folder(path)
   make_folder(path .. "/spec")
   local values = { NAME = name, PROGRAM = program, LIBRARY = here() .. "/library" }

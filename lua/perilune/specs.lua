@@ -20,9 +20,10 @@ function M.run(arguments)
     io.stderr:write("perilune test needs busted (package lua-busted): ", tostring(busted), "\n")
     return 2
   end
-  arg = { [0] = "perilune test" }
+  -- `lua` in .busted is for the busted command: here it would leave the runtime.
+  arg = { [0] = "perilune test", "--ignore-lua" }
   for i, value in ipairs(arguments) do
-    arg[i] = value
+    arg[i + 1] = value
   end
   local real_exit = os.exit
   local code = 0

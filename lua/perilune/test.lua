@@ -24,7 +24,6 @@ local M = {}
 
 ---@class perilune.test.Api
 ---@field _site integer
----@field site integer
 local Api = {}
 Api.__index = Api
 
@@ -161,68 +160,7 @@ function M.app(app, opts)
   if jobs and opts.timers then
     task.start(jobs, true)
   end
-  return setmetatable({ _site = site, site = site }, Api)
-end
-
-local REQUEST_OPTIONS = {
-  headers = true, query = true, body = true, json = true, form = true, cookies = true,
-  allow_error = true, remote = true,
-}
-
-local function query_text(query)
-  local pairs_of, names = {}, {}
-  for name in pairs(query) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local value = query[name]
-    for _, one in ipairs(type(value) == "table" and value or { value }) do
-      pairs_of[#pairs_of + 1] = inject.escape(name) .. "=" .. inject.escape(one)
-    end
-  end
-  return table.concat(pairs_of, "&")
-end
-
-local function has(headers, name)
-  for key in pairs(headers) do
-    if type(key) == "string" and key:lower() == name then
-      return true
-    end
-  end
-  return false
-end
-
---- The bytes of a request from its options.
-local function encode(method, path, opts)
-  local headers, body = {}, opts.body
-  for name, value in pairs(opts.headers or {}) do
-    headers[name] = value
-  end
-  if opts.query then
-    path = path .. (path:find("?", 1, true) and "&" or "?") .. query_text(opts.query)
-  end
-  local kind
-  if opts.json ~= nil then
-    body, kind = json.encode(opts.json), "application/json"
-  elseif opts.form then
-    body, kind = require("perilune.form").encode(opts.form), "application/x-www-form-urlencoded"
-  end
-  if kind and not has(headers, "content-type") then
-    headers["Content-Type"] = kind
-  end
-  if opts.cookies then
-    local list = {}
-    for name, value in pairs(opts.cookies) do
-      list[#list + 1] = name .. "=" .. value
-    end
-    table.sort(list)
-    headers.Cookie = table.concat(list, "; ")
-  end
-  if not body and (method == "POST" or method == "PUT" or method == "PATCH") then
-    body = ""
-  end
-  return inject.request(method, path, headers, body)
+  return setmetatable({ _site = site }, Api)
 end
 
 local function cookies_of(lines)
@@ -251,14 +189,10 @@ end
 ---@return perilune.test.Response
 function Api:request(method, path, opts)
   opts = opts or {}
-  for key in pairs(opts) do
-    if not REQUEST_OPTIONS[key] then
-      error(("a request has no option %q"):format(tostring(key)), 2)
-    end
-  end
+  local bytes = inject.encode(method, path, opts, 2)
   take_failures(self._site)
   local connection = inject.open(self._site, opts)
-  connection:send(encode(method, path, opts))
+  connection:send(bytes)
   local response = connection:response(method)
   connection:close()
   raise_failures(self, opts, 2)
