@@ -37,16 +37,23 @@ void pl__bundle_begin(struct pl_bundle *b, uint32_t generation) {
   b->hash = 0;
 }
 
+/* Bytes of data that may be looked at, whatever the count of them says. */
+static uint64_t readable(const struct pl_bundle *b) {
+  uint64_t used = b->used;
+
+  return used < b->cap ? used : b->cap;
+}
+
 bool pl__bundle_find(const struct pl_bundle *b, struct pl_slice key,
                      struct pl_slice *bytes) {
-  uint64_t hash = fnv(FNV_BASIS, key), at = 0, used = b->used;
+  uint64_t hash = fnv(FNV_BASIS, key), at = 0, used = readable(b);
 
   for (uint32_t i = 0; i < b->count && at + sizeof(struct blob) <= used; i++) {
     struct blob blob;
     const char *text = b->data + at + sizeof blob;
     memcpy(&blob, b->data + at, sizeof blob);
     at += sizeof blob + padded((uint64_t)blob.key_bytes + blob.bytes);
-    if (at > used || at > b->cap)
+    if (at > used)
       return false; /* it is being written anew */
     if (blob.key_hash == hash && blob.key_bytes == key.bytes &&
         !memcmp(text, key.at, key.bytes)) {
@@ -61,12 +68,13 @@ bool pl__bundle_next(const struct pl_bundle *b, uint64_t *at,
                      struct pl_slice *key, struct pl_slice *bytes) {
   struct blob blob;
   const char *text = b->data + *at + sizeof blob;
+  uint64_t used = readable(b);
 
-  if (*at + sizeof blob > b->used || b->used > b->cap)
+  if (*at + sizeof blob > used)
     return false;
   memcpy(&blob, b->data + *at, sizeof blob);
   *at += sizeof blob + padded((uint64_t)blob.key_bytes + blob.bytes);
-  if (*at > b->used)
+  if (*at > used)
     return false;
   *key = pl__slice(text, blob.key_bytes);
   *bytes = pl__slice(text + blob.key_bytes, blob.bytes);

@@ -16,6 +16,8 @@ void pl__deadlines_set(struct pl_deadlines *all,
     struct pl_list *link, *after;
 
     all->seconds[kind] = seconds[kind];
+    if (seconds[kind] <= 0)
+      continue;
     PL_LIST_EACH(link, after, &all->queue[kind]) {
       struct pl_deadline *d = PL_LIST_ENTRY(link, struct pl_deadline, link);
       if (d->due > last)

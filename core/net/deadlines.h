@@ -47,7 +47,8 @@ typedef void (*pl__deadline_fn)(struct pl_deadline *d,
 
 void pl__deadlines_init(struct pl_deadlines *all,
                         const double seconds[PL_DEADLINE_COUNT]);
-/* Other durations from now on. What is armed is due by them at the latest. */
+/* Other durations from now on. What is armed is due by them at the latest, or as
+ * it was, if it would never be. */
 void pl__deadlines_set(struct pl_deadlines *all,
                        const double seconds[PL_DEADLINE_COUNT], double now);
 /* Arms, or arms anew. */

@@ -43,9 +43,11 @@ int pl__channel_say(int fd, enum pl_message_kind kind, uint32_t generation,
 int pl__channel_read(int fd, struct pl_message *out) {
   ssize_t n;
 
+  /* One that goes without having read everything resets the pair, which is told
+   * once, and before what it has said. */
   do
     n = recv(fd, out, sizeof *out, 0);
-  while (n < 0 && errno == EINTR);
+  while (n < 0 && (errno == EINTR || errno == ECONNRESET));
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
     return -EAGAIN;
   if (n <= (ssize_t)HEAD_BYTES)

@@ -99,15 +99,18 @@ static int push_disk(lua_State *L, const struct pl_vm_sources *from,
 static int push_bundled(lua_State *L, const struct pl_vm_sources *from,
                         const char *path) {
   struct pl_slice text;
+  bool is_there;
 
   if (!pl__bundle_is(from->bundle, from->generation))
     return ESTALE;
-  if (!pl__bundle_find(from->bundle, slice_of(path), &text))
-    return ENOENT;
-  lua_pushlstring(L, text.at, text.bytes);
+  is_there = pl__bundle_find(from->bundle, slice_of(path), &text);
+  if (is_there)
+    lua_pushlstring(L, text.at, text.bytes);
+  /* Also what is not there says something only if it is the same bundle. */
   if (pl__bundle_is(from->bundle, from->generation))
-    return 0;
-  lua_pop(L, 1);
+    return is_there ? 0 : ENOENT;
+  if (is_there)
+    lua_pop(L, 1);
   return ESTALE;
 }
 

@@ -21,27 +21,38 @@ local M = {}
 local kept = {} ---@type table<string, perilune.Kept> of this generation, by name
 local offered = {} ---@type table<string, { version: number, value: table }> of the one before
 
---- The path of what cannot be written, as "a.b[3]"; nil when all can.
-local function unwritable(value, path, seen)
+local DEPTH_MAX = 90 -- string.buffer writes 100 levels, and some are ours
+
+--- Whether string.buffer can write what is no table. Of cdata only numbers.
+local function is_writable(value)
   local kind = type(value)
-  if kind == "function" or kind == "thread" or kind == "userdata" then
-    return path, "a " .. kind
-  end
-  if kind ~= "table" then
-    return nil
+  return kind ~= "function" and kind ~= "thread" and kind ~= "userdata"
+    and (kind ~= "cdata" or (pcall(buffer.encode, value)))
+end
+
+--- The path of what cannot be written, as "a.b[3]"; nil when all can.
+local function unwritable(value, path, seen, depth)
+  if type(value) ~= "table" then
+    if is_writable(value) then
+      return nil
+    end
+    return path, "a " .. type(value)
   end
   if seen[value] then
     return path, "a table that is in itself"
   end
+  if depth > DEPTH_MAX then
+    return path, ("a table within %d others"):format(DEPTH_MAX)
+  end
   seen[value] = true
   for k, v in pairs(value) do
     local at = type(k) == "string" and path .. "." .. k or ("%s[%s]"):format(path, tostring(k))
-    local found, what = unwritable(v, at, seen)
+    local found, what = unwritable(v, at, seen, depth + 1)
     if found then
       return found, what
     end
-    if type(k) == "table" then
-      return path, "a key that is a table"
+    if type(k) == "table" or not is_writable(k) then
+      return path, "a table with a key that is a " .. type(k)
     end
   end
   seen[value] = nil
@@ -121,7 +132,7 @@ function M.save(clocks)
   end
   local all = {}
   for name, entry in pairs(kept) do
-    local path, what = unwritable(entry.value, "", {})
+    local path, what = unwritable(entry.value, "", {}, 1)
     if path then
       error(("P.keep(%q): %s is %s, which cannot be kept"):format(name,
         path == "" and "the value" or path, what), 0)

@@ -62,6 +62,19 @@ static void names_the_request_that_begins(void **state) {
   assert_int_equal(atomic_load(&flights->at[7].since_ns), 1000);
 }
 
+/* Two generations are in one worker at once, and route ids are of one. */
+static void tells_which_generation_a_route_is_of(void **state) {
+  (void)state;
+  pl__flight_begin(flights, 7, 1, 4, 3, 1000);
+  pl__flight_begin(flights, 8, 2, 5, 3, 1000);
+  assert_int_equal(atomic_load(&flights->at[7].generation), 4);
+  assert_int_equal(atomic_load(&flights->at[8].generation), 5);
+  pl__flight_end(flights, 7);
+  assert_int_equal(atomic_load(&flights->at[7].generation), 4);
+  pl__flight_begin(flights, 7, 3, 5, 3, 2000);
+  assert_int_equal(atomic_load(&flights->at[7].generation), 5);
+}
+
 static void keeps_the_route_of_one_that_has_ended(void **state) {
   (void)state;
   pl__flight_begin(flights, 7, 1, 0, 3, 1000);
@@ -133,6 +146,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       CASE(begins_with_nothing_in_flight),
       CASE(names_the_request_that_begins),
+      CASE(tells_which_generation_a_route_is_of),
       CASE(keeps_the_route_of_one_that_has_ended),
       CASE(takes_no_probe_over_into_the_next_request),
       CASE(tells_what_a_killed_process_had_in_hand),

@@ -48,6 +48,18 @@ static void takes_what_is_too_large_for_news(void **state) {
   munmap(m, sizeof *m);
 }
 
+static void begins_anew_when_it_is_cleared(void **state) {
+  struct pl_marks *m = map(0);
+
+  (void)state;
+  for (uint32_t n = 0; n < PL_MARKS_COUNT; n++)
+    pl__marks_add(m, n);
+  pl__marks_clear(m);
+  for (uint32_t n = 0; n < PL_MARKS_COUNT; n++)
+    assert_true(pl__marks_add(m, n));
+  munmap(m, sizeof *m);
+}
+
 /* All add the same numbers; together they must have been first once each. */
 static void lets_one_process_be_the_first(void **state) {
   struct pl_marks *m = map(sizeof(_Atomic uint32_t));
@@ -72,6 +84,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(adds_each_number_once),
       cmocka_unit_test(takes_what_is_too_large_for_news),
+      cmocka_unit_test(begins_anew_when_it_is_cleared),
       cmocka_unit_test(lets_one_process_be_the_first),
   };
 

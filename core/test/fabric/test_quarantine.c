@@ -132,6 +132,64 @@ static void lets_routes_through_for_which_there_is_no_room(void **state) {
   assert_false(pl__quarantine_add(&q, NO_ROUTE, 10));
 }
 
+/* --- generations -------------------------------------------------------- */
+
+static void frees_all_routes_when_it_is_cleared(void **state) {
+  uint32_t route;
+
+  (void)state;
+  pl__quarantine_add(&q, 4, 1000); /* refused */
+  pl__quarantine_add(&q, 5, 10);   /* being tried */
+  ADMITS(5, 10, PL_QUARANTINE_PROBE);
+  pl__quarantine_add(&q, 6, 10); /* lifted, and not taken */
+  ADMITS(6, 10, PL_QUARANTINE_PROBE);
+  pl__quarantine_lift(&q, 6);
+  pl__quarantine_clear(&q);
+  assert_true(pl__quarantine_is_empty(&q));
+  for (uint32_t i = 4; i <= 6; i++)
+    ADMITS(i, 11, PL_QUARANTINE_FREE);
+  assert_false(pl__quarantine_take(&q, &route));
+}
+
+static void refuses_as_before_once_it_was_cleared(void **state) {
+  (void)state;
+  for (uint32_t i = 0; i < PL_QUARANTINE_ROUTES_MAX; i++)
+    pl__quarantine_add(&q, i, 10);
+  pl__quarantine_clear(&q);
+  for (uint32_t i = 0; i < PL_QUARANTINE_ROUTES_MAX; i++)
+    assert_true(pl__quarantine_add(&q, i, 10));
+  ADMITS(4, 9, PL_QUARANTINE_REFUSED);
+  ADMITS(4, 10, PL_QUARANTINE_PROBE);
+}
+
+/* A worker of the generation before comes back to an entry that is gone. */
+static void a_late_end_of_a_probe_frees_nothing_of_the_next(void **state) {
+  (void)state;
+  pl__quarantine_add(&q, 4, 10);
+  ADMITS(4, 10, PL_QUARANTINE_PROBE);
+  pl__quarantine_clear(&q);
+  pl__quarantine_add(&q, 4, 100);
+  pl__quarantine_lift(&q, 4);
+  ADMITS(4, 99, PL_QUARANTINE_REFUSED);
+}
+
+static void refuses_in_one_of_two_generations(void **state) {
+  struct pl_quarantine both[2];
+
+  (void)state;
+  memset(both, 0, sizeof both);
+  assert_true(pl__quarantine_of(both, 2) != pl__quarantine_of(both, 3));
+  assert_ptr_equal(pl__quarantine_of(both, 2), pl__quarantine_of(both, 4));
+  pl__quarantine_add(pl__quarantine_of(both, 2), 7, 10);
+  assert_int_equal(pl__quarantine_admit(pl__quarantine_of(both, 2), 7, 1),
+                   PL_QUARANTINE_REFUSED);
+  assert_int_equal(pl__quarantine_admit(pl__quarantine_of(both, 3), 7, 1),
+                   PL_QUARANTINE_FREE);
+  pl__quarantine_clear(pl__quarantine_of(both, 3));
+  assert_int_equal(pl__quarantine_admit(pl__quarantine_of(both, 2), 7, 1),
+                   PL_QUARANTINE_REFUSED);
+}
+
 #define THREADS 4
 #define ROUNDS 2000
 
@@ -182,6 +240,10 @@ int main(void) {
       CASE(lets_another_try_when_a_probe_is_never_heard_of),
       CASE(tells_whole_seconds_and_never_none),
       CASE(lets_routes_through_for_which_there_is_no_room),
+      CASE(frees_all_routes_when_it_is_cleared),
+      CASE(refuses_as_before_once_it_was_cleared),
+      CASE(a_late_end_of_a_probe_frees_nothing_of_the_next),
+      CASE(refuses_in_one_of_two_generations),
       CASE(elects_one_probe_among_workers_that_ask_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,6 @@
-/* test/fabric/test_routes.c - publishing once, whoever else tries. */
+/* test/fabric/test_routes.c - publishing once, whoever else tries; a table for
+ * each of the last generations.
+ */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "fabric/routes.h"
 
@@ -16,18 +18,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct pl_routes *routes;
+static struct pl_routes *routes; /* PL_ROUTES_TABLES of them */
+
+#define TABLES_BYTES (PL_ROUTES_TABLES * sizeof(struct pl_routes))
 
 static int make_routes(void **state) {
   (void)state;
-  routes = mmap(NULL, sizeof *routes, PROT_READ | PROT_WRITE,
+  routes = mmap(NULL, TABLES_BYTES, PROT_READ | PROT_WRITE,
                 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   return routes == MAP_FAILED ? -1 : 0;
 }
 
 static int free_routes(void **state) {
   (void)state;
-  return munmap(routes, sizeof *routes);
+  return munmap(routes, TABLES_BYTES);
 }
 
 static const struct pl_slice three[] = {
@@ -127,6 +131,64 @@ static void processes_that_race_publish_one_whole_table(void **state) {
   assert_pattern(1, "/notes/:id<int>");
 }
 
+/* --- generations -------------------------------------------------------- */
+
+static void begin_with(uint32_t generation, const char *pattern) {
+  struct pl_slice one = pl__slice(pattern, strlen(pattern));
+
+  pl__routes_begin(routes, generation);
+  assert_int_equal(
+      pl__routes_publish(pl__routes_of(routes, generation), &one, 1), 0);
+}
+
+static void assert_looked_up(uint32_t generation, const char *pattern) {
+  struct pl_slice s = pl__routes_lookup(routes, generation, 0);
+
+  assert_int_equal(s.bytes, strlen(pattern));
+  assert_memory_equal(s.at, pattern, s.bytes);
+}
+
+static void knows_the_patterns_of_the_last_generations(void **state) {
+  (void)state;
+  begin_with(1, "/one");
+  begin_with(2, "/two");
+  begin_with(3, "/three");
+  begin_with(4, "/four");
+  assert_looked_up(1, "/one");
+  assert_looked_up(2, "/two");
+  assert_looked_up(3, "/three");
+  assert_looked_up(4, "/four");
+}
+
+static void forgets_a_generation_when_its_table_is_needed(void **state) {
+  (void)state;
+  begin_with(1, "/one");
+  begin_with(2, "/two");
+  pl__routes_begin(routes, 1 + PL_ROUTES_TABLES);
+  assert_looked_up(1, "");
+  assert_looked_up(1 + PL_ROUTES_TABLES, ""); /* not published yet */
+  begin_with(1 + PL_ROUTES_TABLES, "/five");
+  assert_looked_up(1, "");
+  assert_looked_up(1 + PL_ROUTES_TABLES, "/five");
+  assert_looked_up(2, "/two");
+}
+
+static void lets_a_generation_that_is_begun_again_publish_others(void **state) {
+  (void)state;
+  begin_with(2, "/rejected");
+  begin_with(2, "/two");
+  assert_looked_up(2, "/two");
+}
+
+static void does_not_know_generations_that_never_began(void **state) {
+  (void)state;
+  assert_looked_up(0, "");
+  begin_with(3, "/three");
+  assert_looked_up(2, "");
+  assert_looked_up(3 + PL_ROUTES_TABLES, "");
+  assert_looked_up(UINT32_MAX, ""); /* of the same table as 3 */
+}
+
 #define FACT(f) cmocka_unit_test_setup_teardown(f, make_routes, free_routes)
 
 int main(void) {
@@ -139,6 +201,10 @@ int main(void) {
       FACT(a_claim_of_a_living_process_is_left_alone),
       FACT(a_claim_of_a_process_we_may_not_signal_is_left_alone),
       FACT(processes_that_race_publish_one_whole_table),
+      FACT(knows_the_patterns_of_the_last_generations),
+      FACT(forgets_a_generation_when_its_table_is_needed),
+      FACT(lets_a_generation_that_is_begun_again_publish_others),
+      FACT(does_not_know_generations_that_never_began),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

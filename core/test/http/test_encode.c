@@ -254,6 +254,81 @@ static void leaves_out_only_the_default_that_was_set(void **state) {
                      "Date: x\r\n\r\n");
 }
 
+#define LINES "Perilune-Generation: 2-0123abcd\r\n"
+
+static void says_behind_the_date_what_was_set_for_all(void **state) {
+  (void)state;
+  pl__http_env_set(&env, PL_SLICE(LINES));
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_bytes(&out, "HTTP/1.1 204 No Content\r\n" FIELDS LINES "\r\n");
+}
+
+static void says_it_also_when_the_date_was_set(void **state) {
+  (void)state;
+  pl__http_env_set(&env, PL_SLICE(LINES));
+  assert_set("Date", "x", 0, 0);
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_bytes(&out, "HTTP/1.1 204 No Content\r\nServer: perilune\r\n" LINES
+                     "Date: x\r\n\r\n");
+}
+
+static void says_it_also_when_the_server_was_set(void **state) {
+  (void)state;
+  pl__http_env_set(&env, PL_SLICE(LINES));
+  assert_set("Server", "me", 0, 0);
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_bytes(&out,
+               "HTTP/1.1 204 No Content\r\n" DATE LINES "Server: me\r\n\r\n");
+}
+
+static void says_it_also_when_both_were_set(void **state) {
+  (void)state;
+  pl__http_env_set(&env, PL_SLICE(LINES));
+  assert_set("Server", "me", 0, 0);
+  assert_set("Date", "x", 0, 0);
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_bytes(&out, "HTTP/1.1 204 No Content\r\n" LINES
+                     "Server: me\r\nDate: x\r\n\r\n");
+}
+
+static void says_what_was_set_last(void **state) {
+  (void)state;
+  pl__http_env_set(&env, PL_SLICE(LINES "Perilune-Reload: failed\r\n"));
+  pl__http_env_set(&env, PL_SLICE("A: b\r\n"));
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_bytes(&out, "HTTP/1.1 204 No Content\r\n" FIELDS "A: b\r\n\r\n");
+  out.bytes = 0;
+  req.flags = PL_REQ_KEEP_ALIVE;
+  pl__http_env_set(&env, PL_SLICE(""));
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_bytes(&out, "HTTP/1.1 204 No Content\r\n" FIELDS "\r\n");
+}
+
+static void leaves_out_lines_that_find_no_room(void **state) {
+  char lines[PL_ENV_BYTES_MAX];
+  uint32_t room = PL_ENV_BYTES_MAX - PL_ENV_FIELDS_BYTES;
+
+  (void)state;
+  memset(lines, 'x', sizeof lines);
+  memcpy(lines, "A: ", 3);
+  memcpy(lines + room - 2, "\r\n", 2);
+  pl__http_env_set(&env, pl__slice(lines, room));
+  assert_int_equal(env.bytes, PL_ENV_BYTES_MAX);
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_memory_equal(out.at + out.bytes - room - 2, lines, room);
+  pl__http_env_set(&env, pl__slice(lines, room + 1));
+  assert_int_equal(env.bytes, PL_ENV_FIELDS_BYTES);
+}
+
+static void keeps_what_was_set_when_the_second_changes(void **state) {
+  (void)state;
+  pl__http_env_set(&env, PL_SLICE(LINES));
+  pl__http_env_tick(&env, 784111778);
+  assert_int_equal(pl__encode_reply(&req, 204, NO_BODY), 0);
+  assert_bytes(&out, "HTTP/1.1 204 No Content\r\nServer: perilune\r\n"
+                     "Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n" LINES "\r\n");
+}
+
 static void setting_replaces_in_any_case_and_adding_does_not(void **state) {
   (void)state;
   assert_set("X-A", "1", 0, 0);
@@ -372,6 +447,13 @@ int main(void) {
       TEST(writes_the_date_anew_when_the_second_changes),
       TEST(sends_the_fields_that_were_set),
       TEST(leaves_out_only_the_default_that_was_set),
+      TEST(says_behind_the_date_what_was_set_for_all),
+      TEST(says_it_also_when_the_date_was_set),
+      TEST(says_it_also_when_the_server_was_set),
+      TEST(says_it_also_when_both_were_set),
+      TEST(says_what_was_set_last),
+      TEST(leaves_out_lines_that_find_no_room),
+      TEST(keeps_what_was_set_when_the_second_changes),
       TEST(setting_replaces_in_any_case_and_adding_does_not),
       TEST(removing_brings_the_default_back),
       TEST(refuses_fields_that_could_break_a_line),

@@ -1330,6 +1330,69 @@ static void refuses_heads_over_their_limits(void **state) {
   }
 }
 
+/* --- other limits while connections are open ----------------------------- */
+
+#define ASK_A "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+
+static void closes_an_idle_connection_by_the_new_time(void **state) {
+  struct fixture *f = *state;
+  struct client *k = &f->clients[0];
+  struct pl_net_limits limits = f->net.limits;
+
+  send_text(f, k, ASK_A);
+  limits.seconds[PL_DEADLINE_IDLE] = 5;
+  pl__net_set_limits(&f->net, &limits);
+  pass(f, 4.9);
+  assert_non_null(k->conn);
+  pass(f, 0.2);
+  assert_null(k->conn);
+}
+
+static void counts_requests_up_to_the_new_limit(void **state) {
+  struct fixture *f = *state;
+  struct client *k = &f->clients[0];
+  struct pl_net_limits limits = f->net.limits;
+
+  send_text(f, k, ASK_A);
+  limits.requests_max = 2;
+  pl__net_set_limits(&f->net, &limits);
+  assert_int_equal(count_of(k, "Connection: close"), 0);
+  send_text(f, k, ASK_A);
+  assert_int_equal(count_of(k, "HTTP/1.1 200"), 2);
+  assert_int_equal(count_of(k, "Connection: close"), 1);
+}
+
+static void refuses_bodies_over_the_new_limit(void **state) {
+  struct fixture *f = *state;
+  struct client *k = &f->clients[0];
+  struct pl_net_limits limits = f->net.limits;
+
+  limits.output_bytes = 16384;
+  limits.body_bytes = 3;
+  pl__net_set_limits(&f->net, &limits);
+  f->body_max = f->net.limits.body_bytes;
+  send_text(f, k,
+            "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n"
+            "abcd");
+  assert_sent(k, " 413 ");
+}
+
+/* The limits of a configuration do not say for how long a chunked body may
+ * gather. */
+static void goes_on_letting_chunked_bodies_gather(void **state) {
+  struct fixture *f = *state;
+  struct pl_net_limits limits = f->net.limits;
+
+  limits.seconds[PL_DEADLINE_GATHER] = 0;
+  pl__net_set_limits(&f->net, &limits);
+  send_text(f, &f->clients[0],
+            "POST /echo HTTP/1.1\r\nHost: h\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
+  assert_int_equal(f->request_count, 0);
+  pass(f, PL_NET_GATHER_S + 0.01);
+  assert_int_equal(f->request_count, 1);
+}
+
 static void makes_no_allocation_for_a_warm_keep_alive_request(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
@@ -1395,6 +1458,10 @@ int main(void) {
       CASE(closes_all_whatever_they_do),
       CASE(closes_a_connection_that_finds_no_slab),
       CASE(refuses_heads_over_their_limits),
+      CASE(closes_an_idle_connection_by_the_new_time),
+      CASE(counts_requests_up_to_the_new_limit),
+      CASE(refuses_bodies_over_the_new_limit),
+      CASE(goes_on_letting_chunked_bodies_gather),
       CASE(makes_no_allocation_for_a_warm_keep_alive_request),
   };
 

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include <lua.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -211,6 +212,203 @@ static void survives_a_late_tick_after_the_vm(void **state) {
   rig_close(&r);
 }
 
+/* --- handing over --------------------------------------------------------- */
+
+static void takes_turns_without_ticks_once_it_has_handed_over(void **state) {
+  struct rig r;
+
+  (void)state;
+  rig_open(&r, SPIN BRIEF SPIN, 0);
+  pl__preempt_hand_over(&r.vm);
+  assert_true(r.vm.preempt.is_counting);
+  rig_run(&r, 2);
+  assert_true(r.vm.counts.preempted > 0);
+  rig_close(&r);
+}
+
+/* A compiled loop calls no count hook: it must not be compiled any more. */
+static void takes_turns_in_loops_that_were_compiled_before(void **state) {
+  struct rig r;
+  uint64_t before;
+
+  (void)state;
+  rig_open(&r, SPIN SPIN, 0);
+  while (r.vm.counts.preempted < 4)
+    rig_turn(&r);
+  pl__preempt_hand_over(&r.vm);
+  before = r.vm.counts.preempted;
+  for (int i = 0; i < 8; i++)
+    rig_turn(&r);
+  assert_true(r.vm.counts.preempted >= before + 8);
+  rig_close(&r);
+}
+
+static void ends_a_cancelled_task_after_it_has_handed_over(void **state) {
+  struct rig r;
+
+  (void)state;
+  rig_open(&r, SPIN, 0);
+  while (r.vm.counts.preempted < 2)
+    rig_turn(&r);
+  pl__vm_retire(&r.vm);
+  rig_run(&r, 0);
+  assert_int_equal(r.vm.counts.abandoned, 0);
+  rig_close(&r);
+}
+
+static void abandons_a_deaf_task_after_it_has_handed_over(void **state) {
+  struct rig r;
+
+  (void)state;
+  rig_open(&r,
+           "P.detach('deaf', function()\n"
+           "  while true do pcall(function() while true do end end) end\n"
+           "end)\n",
+           0);
+  rig_turn(&r);
+  pl__vm_retire(&r.vm);
+  rig_run(&r, 0);
+  assert_int_equal(r.vm.counts.abandoned, 1);
+  rig_close(&r);
+}
+
+static void
+fails_a_task_that_keeps_too_much_after_it_has_handed_over(void **s) {
+  struct rig r;
+
+  (void)s;
+  rig_open(&r,
+           "P.detach('hoarder', function() local t = {}\n"
+           "  while true do t[#t + 1] = { #t } end end)\n" BRIEF,
+           32u << 20);
+  pl__preempt_hand_over(&r.vm);
+  rig_run(&r, 0);
+  assert_int_equal(r.vm.counts.condemned, 1);
+  rig_close(&r);
+}
+
+static void lets_another_vm_have_the_ticks(void **state) {
+  struct rig old, now;
+
+  (void)state;
+  rig_open(&old, SPIN, 0);
+  while (old.vm.counts.preempted < 2)
+    rig_turn(&old);
+  pl__preempt_hand_over(&old.vm);
+  rig_open(&now, SPIN BRIEF, 0);
+  assert_true(now.vm.preempt.is_on);
+  assert_false(now.vm.preempt.is_counting);
+  rig_run(&now, 1);
+  assert_true(now.vm.counts.preempted > 0);
+  for (int i = 0; i < 4; i++)
+    rig_turn(&old);
+  assert_true(old.vm.counts.preempted >= 6);
+  rig_close(&old);
+  rig_close(&now);
+}
+
+static void leaves_the_ticks_alone_when_it_closes(void **state) {
+  struct rig old, now;
+
+  (void)state;
+  rig_open(&old, SPIN, 0);
+  pl__preempt_hand_over(&old.vm);
+  rig_open(&now, SPIN BRIEF, 0);
+  rig_close(&old);
+  rig_run(&now, 1);
+  assert_true(now.vm.counts.preempted > 0);
+  rig_close(&now);
+}
+
+static void hands_over_once(void **state) {
+  struct rig old, now;
+
+  (void)state;
+  rig_open(&old, SPIN, 0);
+  pl__preempt_hand_over(&old.vm);
+  rig_open(&now, BRIEF, 0);
+  pl__preempt_hand_over(&old.vm);
+  assert_true(now.vm.preempt.is_on);
+  assert_int_equal(pl__preempt_start(&old.vm), PL_EFULL);
+  rig_close(&old);
+  rig_close(&now);
+}
+
+static void has_nothing_to_hand_over_without_preemption(void **state) {
+  struct rig first, second;
+
+  (void)state;
+  rig_open(&first, SPIN, 0);
+  rig_open(&second, BRIEF, 0);
+  pl__preempt_hand_over(&second.vm);
+  assert_false(second.vm.preempt.is_on);
+  assert_true(first.vm.preempt.is_on);
+  assert_false(first.vm.preempt.is_counting);
+  rig_close(&second);
+  rig_close(&first);
+}
+
+/* --- cutting ---------------------------------------------------------------- */
+
+#define NOTED                                                                  \
+  "P.detach('waits', function()\n"                                             \
+  "  local ok = pcall(P.sleep, 100) ended = (ended or 0) + 1\n"                \
+  "end)\n"                                                                     \
+  "P.detach('spins', function()\n"                                             \
+  "  pcall(function() while true do end end) ended = (ended or 0) + 1\n"       \
+  "end)\n"
+
+static int ended_count(struct rig *r) {
+  int count;
+
+  lua_getglobal(r->vm.L, "ended");
+  count = (int)lua_tointeger(r->vm.L, -1);
+  lua_pop(r->vm.L, 1);
+  return count;
+}
+
+static void cuts_tasks_without_running_more_of_them(void **state) {
+  struct rig r;
+
+  (void)state;
+  rig_open(&r, NOTED, 0);
+  while (r.vm.counts.preempted < 2)
+    rig_turn(&r);
+  pl__vm_cut(&r.vm);
+  assert_int_equal(r.vm.task_count, 0);
+  for (int i = 0; i < 5; i++)
+    rig_turn(&r);
+  assert_int_equal(ended_count(&r), 0);
+  rig_close(&r);
+}
+
+static void lets_cancelled_tasks_tidy_up(void **state) {
+  struct rig r;
+
+  (void)state;
+  rig_open(&r, NOTED, 0);
+  while (r.vm.counts.preempted < 2)
+    rig_turn(&r);
+  pl__vm_retire(&r.vm);
+  rig_run(&r, 0);
+  assert_int_equal(ended_count(&r), 2);
+  rig_close(&r);
+}
+
+static void has_no_deadline_to_expire_for_tasks_of_no_request(void **state) {
+  struct rig r;
+
+  (void)state;
+  rig_open(&r, NOTED, 0);
+  rig_turn(&r);
+  pl__vm_expire(&r.vm);
+  for (int i = 0; i < 5; i++)
+    rig_turn(&r);
+  assert_int_equal(r.vm.task_count, 2);
+  assert_int_equal(ended_count(&r), 0);
+  rig_close(&r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(goes_on_with_others_while_one_computes),
@@ -221,6 +419,19 @@ int main(void) {
       cmocka_unit_test(finds_the_flag_by_which_lost_hooks_are_healed),
       cmocka_unit_test(leaves_a_second_vm_of_the_process_alone),
       cmocka_unit_test(survives_a_late_tick_after_the_vm),
+      cmocka_unit_test(takes_turns_without_ticks_once_it_has_handed_over),
+      cmocka_unit_test(takes_turns_in_loops_that_were_compiled_before),
+      cmocka_unit_test(ends_a_cancelled_task_after_it_has_handed_over),
+      cmocka_unit_test(abandons_a_deaf_task_after_it_has_handed_over),
+      cmocka_unit_test(
+          fails_a_task_that_keeps_too_much_after_it_has_handed_over),
+      cmocka_unit_test(lets_another_vm_have_the_ticks),
+      cmocka_unit_test(leaves_the_ticks_alone_when_it_closes),
+      cmocka_unit_test(hands_over_once),
+      cmocka_unit_test(has_nothing_to_hand_over_without_preemption),
+      cmocka_unit_test(cuts_tasks_without_running_more_of_them),
+      cmocka_unit_test(lets_cancelled_tasks_tidy_up),
+      cmocka_unit_test(has_no_deadline_to_expire_for_tasks_of_no_request),
   };
 
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,231 @@
+/* test/server/test_fixed.c - what of a configuration a reload cannot change. */
+#include "server/fixed.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "server/config.h"
+#include "server/keys.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Every key with two values; which of them are fixed is said here once more. */
+static const struct {
+  const char *name, *before, *now;
+  bool is_fixed;
+} KEYS[] = {
+    {"listen", "127.0.0.1:8080", "127.0.0.1:8081,127.0.0.1:8082", true},
+    {"workers", "2", "3", true},
+    {"name", "one", "two", true},
+    {"pid_file", "/tmp/one.pid", "/tmp/two.pid", true},
+    {"user", "", "nobody", true},
+    {"group", "", "nogroup", true},
+    {"timeouts.header", "10s", "11s", false},
+    {"timeouts.body", "10s", "11s", false},
+    {"timeouts.idle", "10s", "11s", false},
+    {"timeouts.write", "10s", "11s", false},
+    {"timeouts.handler", "10s", "11s", false},
+    {"timeouts.drain", "10s", "11s", false},
+    {"timeouts.pre_drain", "10s", "11s", false},
+    {"limits.output", "1M", "2M", false},
+    {"limits.target", "8K", "4K", true},
+    {"limits.headers", "32K", "16K", true},
+    {"limits.header_count", "100", "50", true},
+    {"limits.body", "1M", "2M", false},
+    {"limits.connections", "10000", "1000", true},
+    {"limits.requests_per_connection", "0", "10", false},
+    {"limits.tasks", "100", "10", false},
+    {"limits.tasks_per_worker", "100", "10", false},
+    {"vm.preempt", "line", "off", false},
+    {"vm.slice", "10ms", "5ms", false},
+    {"vm.load_timeout", "10s", "5s", false},
+    {"vm.memory_soft", "256M", "128M", false},
+    {"vm.memory_hard", "512M", "300M", false},
+    {"vm.stuck_timeout", "10s", "5s", false},
+    {"vm.quarantine", "30s", "5s", false},
+    {"shared.memory", "64M", "32M", true},
+    {"log.level", "info", "debug", false},
+    {"log.format", "auto", "json", true},
+    {"log.access", "true", "false", false},
+    {"log.output", "stdout", "stderr", true},
+    {"generation_header", "true", "false", false},
+    {"admin.listen", "off", "127.0.0.1:9000", true},
+};
+#define COUNT (sizeof KEYS / sizeof *KEYS)
+
+static struct pl_config old, fresh;
+static char named[1024];
+
+static const struct pl_key *key_of(const char *name) {
+  const struct pl_key *key = pl__key_find(name, strlen(name));
+
+  if (!key)
+    fail_msg("%s is no key", name);
+  return key;
+}
+
+static void set(struct pl_config *c, const char *name, const char *text) {
+  if (pl__key_set(key_of(name), text, c))
+    fail_msg("%s = %s", name, text);
+}
+
+static int make_both(void **state) {
+  (void)state;
+  memset(&old, 0, sizeof old);
+  memset(&fresh, 0, sizeof fresh);
+  memset(named, 'x', sizeof named);
+  for (size_t i = 0; i < COUNT; i++) {
+    set(&old, KEYS[i].name, KEYS[i].before);
+    set(&fresh, KEYS[i].name, KEYS[i].before);
+  }
+  return 0;
+}
+
+static void keep(void) { pl__fixed_keep(&fresh, &old, named, sizeof named); }
+
+static void assert_value(const char *name, const char *text) {
+  char value[PL_KEY_VALUE_BYTES], wanted[PL_KEY_VALUE_BYTES];
+  static struct pl_config c;
+
+  c = old;
+  set(&c, name, text);
+  pl__config_value(&c, key_of(name), wanted, sizeof wanted);
+  pl__config_value(&fresh, key_of(name), value, sizeof value);
+  if (strcmp(value, wanted) != 0)
+    fail_msg("%s is %s, not %s", name, value, wanted);
+}
+
+static void knows_all_keys_that_there_are(void **state) {
+  (void)state;
+  assert_int_equal(COUNT, pl__key_count);
+}
+
+static void names_nothing_when_nothing_is_other(void **state) {
+  (void)state;
+  keep();
+  assert_string_equal(named, "");
+}
+
+static void keeps_and_names_each_fixed_key(void **state) {
+  for (size_t i = 0; i < COUNT; i++) {
+    if (!KEYS[i].is_fixed)
+      continue;
+    make_both(state);
+    set(&fresh, KEYS[i].name, KEYS[i].now);
+    keep();
+    assert_string_equal(named, KEYS[i].name);
+    assert_value(KEYS[i].name, KEYS[i].before);
+  }
+}
+
+static void lets_each_other_key_change(void **state) {
+  for (size_t i = 0; i < COUNT; i++) {
+    if (KEYS[i].is_fixed)
+      continue;
+    make_both(state);
+    set(&fresh, KEYS[i].name, KEYS[i].now);
+    keep();
+    assert_string_equal(named, "");
+    assert_value(KEYS[i].name, KEYS[i].now);
+  }
+}
+
+static void sorts_out_all_keys_at_once(void **state) {
+  (void)state;
+  for (size_t i = 0; i < COUNT; i++)
+    set(&fresh, KEYS[i].name, KEYS[i].now);
+  keep();
+  for (size_t i = 0; i < COUNT; i++)
+    assert_value(KEYS[i].name, KEYS[i].is_fixed ? KEYS[i].before : KEYS[i].now);
+  assert_string_equal(named, "listen, workers, name, pid_file, limits.target, "
+                             "limits.headers, limits.header_count, "
+                             "limits.connections, log.format, log.output, "
+                             "admin.listen, user, group, shared.memory");
+}
+
+static void keeps_every_address(void **state) {
+  (void)state;
+  set(&old, "listen", "127.0.0.1:1001,127.0.0.1:1002,127.0.0.1:1003");
+  set(&fresh, "listen", "127.0.0.1:2001");
+  keep();
+  assert_int_equal(fresh.listen_count, 3);
+  assert_memory_equal(fresh.listen, old.listen, 3 * sizeof *old.listen);
+}
+
+static void keeps_an_admin_plane_that_is_on(void **state) {
+  (void)state;
+  set(&old, "admin.listen", "127.0.0.1:9001");
+  set(&fresh, "admin.listen", "off");
+  keep();
+  assert_true(fresh.admin_on);
+  assert_string_equal(named, "admin.listen");
+}
+
+/* `auto` is the same as long as the machine is. */
+static void keeps_the_number_of_workers_that_was_found(void **state) {
+  (void)state;
+  old.workers = 5;
+  old.workers_auto = true;
+  fresh.workers = 7;
+  fresh.workers_auto = true;
+  keep();
+  assert_int_equal(fresh.workers, 5);
+  assert_true(fresh.workers_auto);
+}
+
+static void keeps_what_perilune_dev_has_set(void **state) {
+  (void)state;
+  old.dev = true;
+  old.dev_port = 4321;
+  keep();
+  assert_true(fresh.dev);
+  assert_int_equal(fresh.dev_port, 4321);
+}
+
+static void leaves_the_app_and_its_settings_alone(void **state) {
+  char settings[] = "{}";
+
+  (void)state;
+  snprintf(fresh.app_file, sizeof fresh.app_file, "/new/app.lua");
+  fresh.settings_json = settings;
+  fresh.settings_bytes = 2;
+  keep();
+  assert_string_equal(fresh.app_file, "/new/app.lua");
+  assert_ptr_equal(fresh.settings_json, settings);
+}
+
+static void leaves_a_name_out_that_does_not_fit(void **state) {
+  char little[16];
+
+  (void)state;
+  set(&fresh, "name", "two");
+  set(&fresh, "limits.connections", "1000");
+  set(&fresh, "user", "nobody");
+  pl__fixed_keep(&fresh, &old, little, sizeof little);
+  assert_string_equal(little, "name, user");
+  assert_value("limits.connections", "10000");
+}
+
+#define CASE(name) cmocka_unit_test_setup(name, make_both)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      CASE(knows_all_keys_that_there_are),
+      CASE(names_nothing_when_nothing_is_other),
+      CASE(keeps_and_names_each_fixed_key),
+      CASE(lets_each_other_key_change),
+      CASE(sorts_out_all_keys_at_once),
+      CASE(keeps_every_address),
+      CASE(keeps_an_admin_plane_that_is_on),
+      CASE(keeps_the_number_of_workers_that_was_found),
+      CASE(keeps_what_perilune_dev_has_set),
+      CASE(leaves_the_app_and_its_settings_alone),
+      CASE(leaves_a_name_out_that_does_not_fit),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
