@@ -23,7 +23,8 @@ enum pl_message_kind {
   PL_ORDER_PREPARE, /* load that generation from its bundle */
   PL_ORDER_COMMIT,  /* serve it */
   PL_ORDER_ABORT,   /* forget it */
-  PL_ORDER_LOOK     /* struct pl_server_state has changed */
+  PL_ORDER_LOOK,    /* struct pl_server_state has changed */
+  PL_ORDER_HURRY    /* end what is left of the generation before at once */
 };
 
 struct pl_message {

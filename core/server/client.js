@@ -5,13 +5,17 @@
   if (window.perilune_dev) return;
   window.perilune_dev = true;
 
-  var base = new URL(document.currentScript.src).origin;
-  var generation = null; // that has made this page, as far as we know
+  var script = document.currentScript;
+  var base = new URL(script.src).origin;
+  var generation = Number(script.dataset.generation); // that has made this page
+  var run = null; // of the server: its generations begin anew with the next
+  var assets = null; // how often files beside the code have changed
   var failed = false;
+  var stream = null;
   var host = null;
 
   var STYLE =
-    ":host{all:initial}" +
+    ":host{all:initial;color-scheme:light dark}" +
     ".back{position:fixed;inset:0;z-index:2147483647;overflow:auto;" +
     "background:rgba(20,20,28,.55);font:15px/1.5 system-ui,sans-serif;color:#1c1c28}" +
     ".card{max-width:900px;margin:6vh auto;background:#fff;border-radius:10px;" +
@@ -41,8 +45,9 @@
   function excerpt(report) {
     var pre = element("pre");
     report.lines.forEach(function (line) {
-      var text = String(line.number).padStart(5) + "  " + line.text;
-      pre.appendChild(element("span", line.number === report.line ? "hit" : "", text));
+      var hit = line.number === report.line;
+      var text = (hit ? ">" : " ") + String(line.number).padStart(5) + "  " + line.text;
+      pre.appendChild(element("span", hit ? "hit" : "", text));
       pre.appendChild(document.createTextNode("\n"));
     });
     return pre;
@@ -60,8 +65,8 @@
     close.onclick = hide;
     card.appendChild(close);
     card.appendChild(element("h1", "", "The app does not load"));
-    card.appendChild(element("p", "",
-      "The last good version goes on serving. This closes when the code is mended."));
+    card.appendChild(element("p", "", (report.serves ? "The last good version goes on serving."
+      : "Nothing is served until it does.") + " This closes when the code is mended."));
     if (report.file)
       card.appendChild(element("div", "where", report.file + ":" + report.line));
     card.appendChild(element("pre", "message", report.message)).style.whiteSpace = "pre-wrap";
@@ -82,23 +87,60 @@
     });
   }
 
-  var stream = new EventSource(base + "/dev/events");
-  stream.addEventListener("served", function (event) {
-    var now = JSON.parse(event.data).generation;
-    var stale = generation !== null && generation !== now;
-    if (stale) return location.reload();
-    generation = now;
-    failed = false;
-    hide();
-  });
-  stream.addEventListener("failed", function (event) {
-    var report = JSON.parse(event.data);
-    if (generation === null) generation = report.generation;
-    failed = true;
-    show(report);
-  });
-  stream.addEventListener("style", swap_styles);
-  stream.addEventListener("page", function () {
-    if (!failed) location.reload();
-  });
+  // Whether it is the same server, and serves what has made this page. A failure
+  // of the first generation, 0, is told before what serves it.
+  function is_current(now) {
+    var same = (now.generation === generation || now.generation === 0) &&
+      (run === null || run === now.run);
+    run = now.run;
+    return same;
+  }
+
+  function on_assets(event) {
+    var now = JSON.parse(event.data).assets;
+    var stale = assets !== null && assets !== now;
+    assets = now;
+    return stale;
+  }
+
+  function listen() {
+    stream = new EventSource(base + "/dev/events");
+    stream.addEventListener("served", function (event) {
+      if (!is_current(JSON.parse(event.data))) return location.reload();
+      failed = false;
+      hide();
+    });
+    stream.addEventListener("failed", function (event) {
+      var report = JSON.parse(event.data);
+      if (!is_current(report)) return location.reload();
+      failed = true;
+      show(report);
+    });
+    stream.addEventListener("style", function (event) {
+      on_assets(event);
+      swap_styles();
+    });
+    stream.addEventListener("page", function (event) {
+      on_assets(event);
+      if (!failed) location.reload();
+    });
+    // What was missed while nobody listened.
+    stream.addEventListener("assets", function (event) {
+      if (on_assets(event) && !failed) location.reload();
+    });
+  }
+
+  // Browsers open six connections to a server at most: pages that nobody sees
+  // leave theirs to others, and ask how things stand when they are seen again.
+  function on_visibility() {
+    if (document.hidden && stream) {
+      stream.close();
+      stream = null;
+    } else if (!document.hidden && !stream) {
+      listen();
+    }
+  }
+
+  document.addEventListener("visibilitychange", on_visibility);
+  on_visibility();
 })();

@@ -253,12 +253,31 @@ static void put_json_line(struct text *t, uint32_t number, struct pl_slice line,
   put(t, "}");
 }
 
+/* What a page compares with what it was made by, also when it comes back: a run
+ * of ours, and a generation in it. */
+static void put_version(const struct pl_dev *d, struct text *t,
+                        uint32_t generation) {
+  put(t, "{\"run\":\"%llx\",\"generation\":%u", (unsigned long long)d->run_ns,
+      generation);
+}
+
+/* To those who listen, and those who will. Frees the text. */
+static void push_state(struct pl_dev *d, const char *event, struct text *t) {
+  struct pl_slice data = pl__slice(t->out.at, t->out.bytes);
+
+  pl__events_push(&d->events, event, data);
+  pl__events_keep(&d->events, PL_EVENTS_STATE, event, data);
+  pl__buf_release(&t->out);
+}
+
 static void push_failure(struct pl_dev *d, const struct report *r,
                          uint32_t generation) {
   struct text t;
 
   text_begin(&t);
-  put(&t, "{\"generation\":%u,\"line\":%u,", generation, r->line);
+  put_version(d, &t, generation);
+  put(&t, ",\"serves\":%s,\"line\":%u,", d->has_started ? "true" : "false",
+      r->line);
   put_json(&t, "file", shown(d, r->file));
   put(&t, ",");
   put_json(&t, "message", r->message);
@@ -268,15 +287,26 @@ static void push_failure(struct pl_dev *d, const struct report *r,
   if (r->source.bytes)
     each_line(&t, r, put_json_line);
   put(&t, "]}");
-  pl__events_push(&d->events, "failed", pl__slice(t.out.at, t.out.bytes), true);
-  pl__buf_release(&t.out);
+  push_state(d, "failed", &t);
 }
 
 static void push_served(struct pl_dev *d, uint32_t generation) {
-  char data[48];
-  int n = snprintf(data, sizeof data, "{\"generation\":%u}", generation);
+  struct text t;
 
-  pl__events_push(&d->events, "served", pl__slice(data, (size_t)n), true);
+  text_begin(&t);
+  put_version(d, &t, generation);
+  put(&t, "}");
+  push_state(d, "served", &t);
+}
+
+/* Files that browsers load themselves. */
+static void push_assets(struct pl_dev *d, const char *event) {
+  char data[32];
+  int n = snprintf(data, sizeof data, "{\"assets\":%u}", ++d->asset_changes);
+
+  pl__events_push(&d->events, event, pl__slice(data, (size_t)n));
+  pl__events_keep(&d->events, PL_EVENTS_ASSETS, "assets",
+                  pl__slice(data, (size_t)n));
 }
 
 /* --- a life --------------------------------------------------------------------------- */
@@ -294,7 +324,8 @@ void pl__dev_open(struct pl_dev *d, const struct pl_config *config,
   if (pl__modules_folder(d->own_folder, sizeof d->own_folder))
     d->own_folder[0] = '\0';
   snprintf(d->app_folder, sizeof d->app_folder, "%s", config->app_folder);
-  pl__watcher_open(&d->watcher, config->app_folder,
+  d->run_ns = pl__clock_realtime_ns();
+  pl__watcher_open(&d->watcher, config->app_folder, d->own_folder,
                    poll && *poll && *poll != '0');
   if (config->admin_on)
     pl__events_open(&d->events, &config->admin_listen);
@@ -322,14 +353,16 @@ bool pl__dev_turn(struct pl_dev *d, const struct pl_bundle *tried,
   changes = pl__watcher_turn(&d->watcher, tried, now_ns);
   if (changes & PL_CHANGE_CODE) {
     d->saved_ns = d->watcher.first_ns;
-    return true;
+    d->is_wanted = true;
+  } else if (changes & PL_CHANGE_PAGE) {
+    push_assets(d, "page");
+  } else if (changes & PL_CHANGE_STYLE) {
+    push_assets(d, "style");
   }
-  if (changes & PL_CHANGE_PAGE)
-    pl__events_push(&d->events, "page", PL_SLICE("{}"), false);
-  else if (changes & PL_CHANGE_STYLE)
-    pl__events_push(&d->events, "style", PL_SLICE("{}"), false);
-  return false;
+  return d->is_wanted;
 }
+
+void pl__dev_begin(struct pl_dev *d) { d->is_wanted = false; }
 
 int64_t pl__dev_due(const struct pl_dev *d) {
   int64_t a = d->is_on ? pl__watcher_due(&d->watcher) : 0;
@@ -341,10 +374,11 @@ int64_t pl__dev_due(const struct pl_dev *d) {
 bool pl__dev_on_end(struct pl_dev *d, const struct pl_reload_result *result,
                     const struct pl_bundle *tried) {
   struct report r;
+  uint64_t difference, before = d->difference;
 
   if (!d->is_on)
     return false;
-  pl__watcher_add(&d->watcher, tried, d->own_folder);
+  pl__watcher_add(&d->watcher, tried);
   if (result->code) {
     bool is_news = !d->is_failing || strcmp(d->failure, result->text) != 0;
     r = report_of(result->text, tried);
@@ -360,5 +394,7 @@ bool pl__dev_on_end(struct pl_dev *d, const struct pl_reload_result *result,
   }
   d->is_failing = result->code != 0;
   d->saved_ns = 0;
-  return pl__watcher_differs(tried, d->own_folder);
+  difference = pl__watcher_difference(&d->watcher, tried);
+  d->difference = difference;
+  return difference && difference != before;
 }

@@ -16,9 +16,13 @@ struct pl_bundle;
 
 struct pl_dev {
   bool is_on;
-  bool is_failing;  /* what was loaded last was rejected */
-  bool has_started; /* something was loaded */
-  int64_t saved_ns; /* when the changes were made that are being loaded */
+  bool is_failing;        /* what was loaded last was rejected */
+  bool has_started;       /* something was loaded */
+  bool is_wanted;         /* changes wait to be loaded */
+  int64_t saved_ns;       /* when the changes were made that are being loaded */
+  int64_t run_ns;         /* when it was opened: tells this run from others */
+  uint32_t asset_changes; /* of files that browsers load */
+  uint64_t difference;    /* pl__watcher_difference when a reload ended */
   char own_folder[PL_CONFIG_PATH_BYTES]; /* of our modules: not watched */
   char app_folder[PL_CONFIG_PATH_BYTES];
   char failure[PL_MESSAGE_TEXT_BYTES]; /* why, as it was shown last */
@@ -37,12 +41,15 @@ void pl__dev_close(struct pl_dev *d);
 /* The port of the app, once it is known: whose pages may listen. */
 void pl__dev_set_port(struct pl_dev *d, uint16_t port);
 
-/* `tried`: of the generation that was tried last; NULL: none yet.  True: it is
- * to be loaded anew. */
+/* `tried`: of the generation that was tried last; NULL: none yet.  True, until
+ * pl__dev_begin: it is to be loaded anew. */
 bool pl__dev_turn(struct pl_dev *d, const struct pl_bundle *tried,
                   int64_t now_ns);
+/* It is being loaded, with all that has changed so far. */
+void pl__dev_begin(struct pl_dev *d);
 int64_t pl__dev_due(const struct pl_dev *d);
-/* A reload has ended: shows how.  True: files have changed meanwhile. */
+/* A reload has ended: shows how.  True: files have changed meanwhile, not
+ * in the same way as while the one before was loaded. */
 bool pl__dev_on_end(struct pl_dev *d, const struct pl_reload_result *result,
                     const struct pl_bundle *tried);
 

@@ -2,11 +2,13 @@
 #define _GNU_SOURCE /* accept4, memmem */
 #include "server/events.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,7 +61,8 @@ int pl__events_open(struct pl_events *e, const struct pl_address *address) {
       pl__address_set_port(&a, (uint16_t)(address->port + i));
     e->fd = socket_bind(&a);
   }
-  pl__buf_init(&e->last, NULL, PL_EVENTS_DATA_BYTES_MAX + 256);
+  for (int i = 0; i < PL_EVENTS_KEPT; i++)
+    pl__buf_init(&e->kept[i], NULL, PL_EVENTS_DATA_BYTES_MAX + 256);
   if (e->fd >= 0) {
     port_note(e);
     return 0;
@@ -81,8 +84,8 @@ void pl__events_close(struct pl_events *e) {
   if (e->fd >= 0)
     close(e->fd);
   e->fd = -1;
-  if (e->clients)
-    pl__buf_release(&e->last);
+  for (int i = 0; e->clients && i < PL_EVENTS_KEPT; i++)
+    pl__buf_release(&e->kept[i]);
   pl__free(e->clients);
   e->clients = NULL;
 }
@@ -100,23 +103,46 @@ static bool send_all(struct pl_events_client *c, const char *at, size_t bytes) {
 
 /* --- requests ---------------------------------------------------------------------- */
 
+/* The value of a field, as browsers write it: one space, names in any case. */
+static struct pl_slice field(const struct pl_events_client *c,
+                             const char *name) {
+  const char *at = c->in, *stop = c->in + c->used, *end;
+  size_t bytes = strlen(name);
+
+  for (; (end = memmem(at, (size_t)(stop - at), "\r\n", 2)); at = end + 2)
+    if ((size_t)(end - at) > bytes && strncasecmp(at, name, bytes) == 0)
+      return pl__slice(at + bytes, (size_t)(end - at) - bytes);
+  return pl__slice("", 0);
+}
+
+/* Whether it was asked for by an address, or as localhost. */
+static bool is_for_us(const struct pl_events_client *c) {
+  struct pl_slice host = field(c, "host: ");
+  char name[INET6_ADDRSTRLEN + 16], *port;
+  unsigned char address[sizeof(struct in6_addr)];
+
+  if (!host.bytes || host.bytes >= sizeof name)
+    return false;
+  memcpy(name, host.at, host.bytes);
+  name[host.bytes] = '\0';
+  if (name[0] == '[') /* no name can look like that */
+    return true;
+  port = strchr(name, ':');
+  if (port)
+    *port = '\0';
+  return strcasecmp(name, "localhost") == 0 ||
+         inet_pton(AF_INET, name, address) == 1;
+}
+
 /* Whether the page that asks is one of the app's, on this machine. *origin is
  * then its origin. */
 static bool is_ours(const struct pl_events *e, const struct pl_events_client *c,
                     struct pl_slice *origin) {
-  static const char name[] = "\r\nOrigin: ";
   static const char *const hosts[] = {"http://127.0.0.1", "http://localhost",
                                       "http://[::1]"};
-  const char *at = memmem(c->in, c->used, name, sizeof name - 1), *end;
   char text[64];
 
-  if (!at)
-    return false;
-  at += sizeof name - 1;
-  end = memmem(at, c->used - (size_t)(at - c->in), "\r\n", 2);
-  if (!end)
-    return false;
-  *origin = pl__slice(at, (size_t)(end - at));
+  *origin = field(c, "origin: ");
   for (size_t i = 0; i < sizeof hosts / sizeof *hosts; i++) {
     snprintf(text, sizeof text, "%s:%u", hosts[i], e->app_port);
     if (origin->bytes == strlen(text) &&
@@ -137,8 +163,9 @@ static void answer_stream(struct pl_events *e, struct pl_events_client *c) {
                    ours ? "Access-Control-Allow-Origin: " : "",
                    ours ? (int)origin.bytes : 0, origin.at, ours ? "\r\n" : "");
 
-  if (send_all(c, head, (size_t)n) && send_all(c, e->last.at, e->last.bytes))
-    c->listens = true;
+  c->listens = send_all(c, head, (size_t)n);
+  for (int i = 0; i < PL_EVENTS_KEPT && c->listens; i++)
+    c->listens = send_all(c, e->kept[i].at, e->kept[i].bytes);
 }
 
 static void answer_script(struct pl_events_client *c) {
@@ -168,11 +195,15 @@ static bool asks_for(const struct pl_events_client *c, const char *line) {
   return c->used > bytes && memcmp(c->in, line, bytes) == 0;
 }
 
-static void client_read(struct pl_events *e, struct pl_events_client *c) {
+static void client_read(struct pl_events *e, struct pl_events_client *c,
+                        int64_t now_ns) {
   ssize_t n = recv(c->fd, c->in + c->used, sizeof c->in - c->used, 0);
 
-  if (n < 0 && (errno == EAGAIN || errno == EINTR))
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    if (!c->listens && now_ns >= c->due_ns)
+      client_close(c);
     return;
+  }
   if (n <= 0) {
     client_close(c);
     return;
@@ -181,7 +212,9 @@ static void client_read(struct pl_events *e, struct pl_events_client *c) {
     return; /* it says no more that we want to know */
   c->used += (uint32_t)n;
   if (memmem(c->in, c->used, "\r\n\r\n", 4)) {
-    if (asks_for(c, "GET /dev/events "))
+    if (!is_for_us(c))
+      answer_none(c);
+    else if (asks_for(c, "GET /dev/events "))
       answer_stream(e, c);
     else if (asks_for(c, "GET /dev/client.js "))
       answer_script(c);
@@ -193,7 +226,7 @@ static void client_read(struct pl_events *e, struct pl_events_client *c) {
   }
 }
 
-static void clients_accept(struct pl_events *e) {
+static void clients_accept(struct pl_events *e, int64_t now_ns) {
   for (uint32_t i = 0; i < PL_EVENTS_CLIENTS_MAX; i++) {
     struct pl_events_client *c = &e->clients[i];
     if (c->fd >= 0)
@@ -201,6 +234,7 @@ static void clients_accept(struct pl_events *e) {
     c->fd = accept4(e->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     c->used = 0;
     c->listens = false;
+    c->due_ns = now_ns + PL_EVENTS_REQUEST_MS * (int64_t)PL_NS_PER_MS;
     if (c->fd < 0)
       return;
   }
@@ -237,10 +271,10 @@ static void to_all(struct pl_events *e, const char *at, size_t bytes) {
 void pl__events_turn(struct pl_events *e, int64_t now_ns) {
   if (!e->clients)
     return;
-  clients_accept(e);
+  clients_accept(e, now_ns);
   for (uint32_t i = 0; i < PL_EVENTS_CLIENTS_MAX; i++)
     if (e->clients[i].fd >= 0)
-      client_read(e, &e->clients[i]);
+      client_read(e, &e->clients[i], now_ns);
   if (now_ns >= e->ping_due_ns) {
     e->ping_due_ns = now_ns + PING_NS;
     to_all(e, ":\n\n", 3);
@@ -248,25 +282,46 @@ void pl__events_turn(struct pl_events *e, int64_t now_ns) {
 }
 
 int64_t pl__events_due(const struct pl_events *e) {
-  return e->clients ? e->ping_due_ns ? e->ping_due_ns : 1 : 0;
+  int64_t due = e->ping_due_ns ? e->ping_due_ns : 1;
+
+  for (uint32_t i = 0; e->clients && i < PL_EVENTS_CLIENTS_MAX; i++) {
+    const struct pl_events_client *c = &e->clients[i];
+    if (c->fd >= 0 && !c->listens && c->due_ns < due)
+      due = c->due_ns;
+  }
+  return e->clients ? due : 0;
+}
+
+/* An event as it is sent, into an empty buffer. */
+static int event_make(struct pl_buf *out, const char *event,
+                      struct pl_slice data) {
+  char head[64];
+  int n = snprintf(head, sizeof head, "event: %s\ndata: ", event);
+  int failed = pl__buf_append(out, head, (uint32_t)n);
+
+  failed = failed ? failed : pl__buf_append_slice(out, data);
+  return failed ? failed : pl__buf_append(out, "\n\n", 2);
 }
 
 void pl__events_push(struct pl_events *e, const char *event,
-                     struct pl_slice data, bool stays) {
+                     struct pl_slice data) {
   struct pl_buf text;
-  char head[64];
-  int n = snprintf(head, sizeof head, "event: %s\ndata: ", event);
 
   if (!e->clients)
     return;
   pl__buf_init(&text, NULL, PL_EVENTS_DATA_BYTES_MAX + 256);
-  if (!pl__buf_append(&text, head, (uint32_t)n) &&
-      !pl__buf_append_slice(&text, data) && !pl__buf_append(&text, "\n\n", 2)) {
+  if (!event_make(&text, event, data))
     to_all(e, text.at, text.bytes);
-    if (stays) {
-      e->last.bytes = 0;
-      pl__buf_append(&e->last, text.at, text.bytes);
-    }
-  }
   pl__buf_release(&text);
+}
+
+void pl__events_keep(struct pl_events *e, enum pl_events_kept slot,
+                     const char *event, struct pl_slice data) {
+  struct pl_buf *kept = &e->kept[slot];
+
+  if (!e->clients)
+    return;
+  kept->bytes = 0;
+  if (event_make(kept, event, data))
+    kept->bytes = 0;
 }

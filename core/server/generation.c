@@ -17,6 +17,7 @@
 #define HOLD_SHARE 2
 /* Between the end of all deadlines and the cut, for what tidies up. */
 #define CUT_GRACE_S 2.0
+#define HURRY_GRACE_S 0.1
 
 static struct pl_generation *generation_of(void *arg) { return arg; }
 
@@ -132,11 +133,10 @@ static void host_output(void *arg, bool message, const char *text,
   d->on_output(d->output_arg, message, text, bytes);
 }
 
-static const char *host_read_line(void *arg, const char *prompt,
-                                  size_t *bytes) {
+static int host_read_line(void *arg, const char *prompt, struct pl_slice *out) {
   struct pl_dispatch *d = dispatch_of(arg);
 
-  return d->on_read_line(d->output_arg, prompt, bytes);
+  return d->on_read_line(d->output_arg, prompt, out);
 }
 
 static int host_inject_open(void *arg, uint32_t site) {
@@ -269,8 +269,9 @@ int pl__generation_open(struct pl_generation **out,
     goto fail_queue;
   if (g->config.dev && g->config.dev_port)
     snprintf(g->script, sizeof g->script,
-             "<script src=\"http://127.0.0.1:%u/dev/client.js\"></script>\n",
-             g->config.dev_port);
+             "<script async src=\"http://127.0.0.1:%u/dev/client.js\" "
+             "data-generation=\"%u\"></script>\n",
+             g->config.dev_port, g->number);
   pl__values_fill(&g->config, g->values, PL_GENERATION_VALUES_MAX);
   pl__http_env_init(&g->env, pl__clock_realtime_ns() / (int64_t)PL_NS_PER_S);
   failed = open_vm(g, options, err);
@@ -331,12 +332,22 @@ void pl__generation_retire(struct pl_generation *g, double seconds) {
   pl__vm_retire(&g->vm);
 }
 
+void pl__generation_hurry(struct pl_generation *g) {
+  double latest = g->dispatch->net.now + HURRY_GRACE_S;
+
+  g->is_hurried = true;
+  if (!g->is_expired)
+    g->cut_at = 0;
+  else if (g->cut_at > latest)
+    g->cut_at = latest;
+}
+
 void pl__generation_expire(struct pl_generation *g, double now) {
   if (now < g->cut_at)
     return;
   if (!g->is_expired) {
     g->is_expired = true;
-    g->cut_at = now + CUT_GRACE_S;
+    g->cut_at = now + (g->is_hurried ? HURRY_GRACE_S : CUT_GRACE_S);
     pl__vm_expire(&g->vm);
     return;
   }

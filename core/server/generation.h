@@ -51,9 +51,10 @@ struct pl_generation {
   uint32_t queue_head;
   uint32_t queue_count;
   uint32_t request_count; /* that it has to end */
-  char script[96];        /* HTML that its pages get, under `perilune dev` */
+  char script[128];       /* HTML that its pages get, under `perilune dev` */
   double cut_at;          /* retired: when it is cut, monotonic seconds */
   bool is_expired;        /* retired, and its requests were told to end */
+  bool is_hurried;        /* retired, and another one waits for its end */
   struct pl_vm_value values[PL_GENERATION_VALUES_MAX];
 };
 
@@ -75,6 +76,8 @@ void pl__generation_say(struct pl_generation *g, bool reload_failed);
 void pl__generation_queue(struct pl_generation *g, struct pl_req *req);
 /* It only ends what it has begun, for at most that long. */
 void pl__generation_retire(struct pl_generation *g, double seconds);
+/* It ends all at once: the next one waits for that. */
+void pl__generation_hurry(struct pl_generation *g);
 /* With each turn of one that was retired: ends what takes too long. */
 void pl__generation_expire(struct pl_generation *g, double now);
 /* Whether nothing of it runs any more. */

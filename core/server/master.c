@@ -568,8 +568,10 @@ static void master_loop(struct master *m, struct pollfd *fds) {
     pl__duty_on_upgrade(m, now);
     pl__duty_notify(m, now);
     if (pl__dev_turn(&m->dev, m->dev.is_on ? tried_last(m) : NULL, now) &&
-        m->state == SERVING)
+        m->state == SERVING) {
+      pl__dev_begin(&m->dev);
       pl__reload_begin(&m->reload);
+    }
     fds[0] = (struct pollfd){.fd = m->signal_fd, .events = POLLIN};
     fds[count++] = /* -1 is passed over */
         (struct pollfd){.fd = m->reload.trial.channel_fd, .events = POLLIN};
@@ -613,6 +615,7 @@ static int reload_make(struct master *m) {
                                       .log = m->config->dev ? NULL : &m->log,
                                       .start_trial = pl__birth_trial,
                                       .on_commit = on_commit,
+                                      .hurries = m->config->dev,
                                       .on_end = on_reload_end,
                                       .arg = m};
 

@@ -22,8 +22,12 @@
 #define TRIAL_GRACE_S 1.0
 #define PREPARE_GRACE_S 12.0 /* a worker may be in a handler that blocks */
 
+/* How long a trial may take before what is asked for meanwhile ends it: longer
+ * than most take, so that changes without end do not keep all from loading. */
+#define GIVE_UP_MS 250
+
 /* Steps of a worker, in struct pl_child. */
-enum { NONE, LOADING, LOADED, SWAPPING, ENDING, CATCHING_UP };
+enum { NONE, LOADING, LOADED, SWAPPING, ENDING, CATCHING_UP, LEAVING };
 
 /* --- telling ----------------------------------------------------------- */
 
@@ -94,15 +98,23 @@ static void order_all(struct pl_reload *r, uint8_t from, uint8_t to,
   }
 }
 
-/* Those who have started with a generation that was replaced meanwhile. */
+/* Those who have started with a generation that was replaced meanwhile. Until
+ * they have left it, it lives. */
 static void catch_up(struct pl_reload *r) {
   for (uint32_t i = 0; i < r->options.worker_count; i++) {
     struct pl_child *c = &r->options.workers[i];
     if (!c->ready || c->step != NONE || c->generation == r->committed)
       continue;
     c->step = CATCHING_UP;
+    r->state = PL_RELOAD_RETIRING;
     say(c, PL_ORDER_PREPARE, r->committed);
   }
+}
+
+/* It cannot get to what is served: it ends, and another one takes its place. */
+static void replace(struct pl_child *c) {
+  c->step = LEAVING;
+  kill(c->pid, SIGTERM);
 }
 
 static void tell_flag(struct pl_reload *r, bool failed) {
@@ -133,10 +145,32 @@ static void trial_kill(struct pl_reload *r) {
     kill(r->trial.pid, SIGKILL);
 }
 
+/* When the trial is given up for what waits; 0: it is not. */
+static int64_t give_up_due(const struct pl_reload *r) {
+  return r->options.hurries && r->is_wanted_again && !r->is_given_up &&
+                 r->state == PL_RELOAD_TRYING
+             ? r->begun_ns + GIVE_UP_MS * (int64_t)PL_NS_PER_MS
+             : 0;
+}
+
+/* Something waits, and in development nobody likes to. */
+static void hurry(struct pl_reload *r, int64_t now_ns) {
+  int64_t due_ns = give_up_due(r);
+
+  if (due_ns && now_ns >= due_ns) {
+    r->is_given_up = true;
+    trial_kill(r);
+  } else if (r->options.hurries && r->is_wanted_again &&
+             r->state == PL_RELOAD_RETIRING) {
+    order_all(r, ENDING, ENDING, PL_ORDER_HURRY);
+  }
+}
+
 /* The next one, if it was asked for and nothing of this one is left. */
 static void settle(struct pl_reload *r) {
   if (r->state != PL_RELOAD_RETIRING || count_at(r, ENDING) ||
-      count_at(r, CATCHING_UP) || count_at(r, SWAPPING) || r->trial.pid > 0)
+      count_at(r, CATCHING_UP) || count_at(r, SWAPPING) ||
+      count_at(r, LEAVING) || r->trial.pid > 0)
     return;
   r->state = PL_RELOAD_IDLE;
   if (r->is_wanted_again) {
@@ -168,6 +202,7 @@ static void check_swapped(struct pl_reload *r) {
   r->state = PL_RELOAD_RETIRING;
   r->result.text[0] = '\0';
   end(r, 0);
+  hurry(r, pl__clock_monotonic_ns());
   catch_up(r);
   settle(r);
 }
@@ -241,6 +276,10 @@ void pl__reload_on_trial_death(struct pl_reload *r, int status) {
   if (r->trial.channel_fd >= 0)
     pl__reload_on_trial(r);
   pl__child_bury(&r->trial);
+  if (r->state == PL_RELOAD_TRYING && r->is_given_up) { /* not an end */
+    r->state = PL_RELOAD_RETIRING;
+    r->due_ns = 0;
+  }
   if (r->state != PL_RELOAD_TRYING) {
     settle(r);
     return;
@@ -260,8 +299,7 @@ static void on_prepared(struct pl_reload *r, struct pl_child *c,
                         const struct pl_message *news) {
   if (c->step == CATCHING_UP && news->generation == r->committed) {
     if (news->code) { /* a new one will load what is committed */
-      c->step = NONE;
-      kill(c->pid, SIGTERM);
+      replace(c);
     } else {
       c->step = SWAPPING;
       say(c, PL_ORDER_COMMIT, r->committed);
@@ -284,8 +322,7 @@ static void on_committed(struct pl_reload *r, struct pl_child *c,
   if (c->step != SWAPPING)
     return;
   if (news->code) { /* it serves nothing that we know: let another one start */
-    c->step = NONE;
-    kill(c->pid, SIGTERM);
+    replace(c);
   } else {
     c->step = ENDING;
     c->generation = news->generation;
@@ -325,7 +362,12 @@ void pl__reload_on_death(struct pl_reload *r) {
 
 /* --- time ----------------------------------------------------------------- */
 
-int64_t pl__reload_due(const struct pl_reload *r) { return r->due_ns; }
+int64_t pl__reload_due(const struct pl_reload *r) {
+  int64_t give_up_ns = give_up_due(r);
+
+  return give_up_ns && (!r->due_ns || give_up_ns < r->due_ns) ? give_up_ns
+                                                              : r->due_ns;
+}
 
 /* Who still loads blocks in it, and could not load anything else either: it
  * ends what it has begun, and another one takes its place. */
@@ -336,6 +378,8 @@ static void replace_stuck(struct pl_reload *r) {
 }
 
 void pl__reload_on_time(struct pl_reload *r, int64_t now_ns) {
+  if (give_up_due(r))
+    hurry(r, now_ns);
   if (!r->due_ns || now_ns < r->due_ns)
     return;
   r->due_ns = 0;
@@ -375,8 +419,10 @@ void pl__reload_begin(struct pl_reload *r) {
 
   if (r->state != PL_RELOAD_IDLE || r->trial.pid > 0) {
     r->is_wanted_again = true;
+    hurry(r, pl__clock_monotonic_ns());
     return;
   }
+  r->is_given_up = false;
   r->wanted = r->committed + 1;
   r->begun_ns = pl__clock_monotonic_ns();
   r->result.fixed[0] = '\0';

@@ -13,8 +13,8 @@
  * TRYING is one process of its own (server/trial.h): what a script can do wrong
  * it does there.  From COMMITTING on there is no way back; a worker that is
  * started gets the committed generation, and one that has another is brought
- * there.  At most two generations live: what is asked for meanwhile waits, and
- * several of that become one.
+ * there, which is RETIRING as well.  At most two generations live: what is asked
+ * for meanwhile waits, and several of that become one.
  *
  * The master's; it starts processes through a function of it.
  */
@@ -62,6 +62,9 @@ struct pl_reload_options {
   /* A generation is committed: workers that are started from now on load it,
    * and this is its configuration, which is handed over.  */
   void (*on_commit)(void *arg, struct pl_config *config);
+  /* `perilune dev`: what is asked for does not wait for requests of the
+   * generation before, nor for a trial that takes long. */
+  bool hurries;
   /* One has ended. */
   void (*on_end)(void *arg, const struct pl_reload_result *result);
   void *arg;
@@ -78,6 +81,7 @@ struct pl_reload {
   int64_t begun_ns;
   int64_t due_ns; /* the state ends; 0: not by time */
   bool is_wanted_again;
+  bool is_given_up; /* the trial was killed for the next one */
   struct pl_reload_result result;
 };
 

@@ -4,7 +4,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +23,7 @@ struct walk {
   char path[PATH_BYTES];
 };
 
-static bool is_left_out(const char *name) {
+bool pl__snapshot_leaves_out(const char *name) {
   static const char *const names[] = {"node_modules", "spec", "test"};
 
   if (name[0] == '.')
@@ -104,7 +103,7 @@ static void folder_walk(struct walk *w, int fd, int depth) {
     return;
   }
   while (w->entries++ < PL_SNAPSHOT_ENTRIES_MAX && (entry = readdir(folder)))
-    if (!is_left_out(entry->d_name) &&
+    if (!pl__snapshot_leaves_out(entry->d_name) &&
         (is_lua(entry->d_name) || entry->d_type == DT_DIR ||
          entry->d_type == DT_UNKNOWN))
       entry_take(w, fd, entry, depth);

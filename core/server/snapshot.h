@@ -5,6 +5,8 @@
 #ifndef PL_SERVER_SNAPSHOT_H
 #define PL_SERVER_SNAPSHOT_H
 
+#include <stdbool.h>
+
 struct pl_bundle;
 
 #define PL_SNAPSHOT_ENTRIES_MAX 4000u     /* looked at, folders too */
@@ -16,5 +18,9 @@ struct pl_bundle;
  * hidden folders, node_modules, spec and test.  What is past a limit, or cannot
  * be read, is left out. */
 void pl__snapshot(struct pl_bundle *b, const char *folder);
+
+/* Whether a file or folder of that name, without its path, is none of the app:
+ * hidden, node_modules, spec, test. */
+bool pl__snapshot_leaves_out(const char *name);
 
 #endif /* PL_SERVER_SNAPSHOT_H */

@@ -257,6 +257,11 @@ static void on_abort(struct pl_succession *s, uint32_t generation) {
     forget_next(s);
 }
 
+static void on_hurry(struct pl_succession *s) {
+  if (s->dispatch->old)
+    pl__generation_hurry(s->dispatch->old);
+}
+
 static void on_look(struct pl_succession *s) {
   bool failed =
       atomic_load_explicit(&s->state->reload_failed, memory_order_relaxed);
@@ -277,6 +282,9 @@ static void obey(struct pl_succession *s, const struct pl_message *m) {
     break;
   case PL_ORDER_LOOK:
     on_look(s);
+    break;
+  case PL_ORDER_HURRY:
+    on_hurry(s);
     break;
   default:
     break;

@@ -5,7 +5,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
@@ -15,10 +17,14 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "fabric/bundle.h"
+#include "server/snapshot.h"
 
 #define EVENTS                                                                 \
-  (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE)
+  (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE |      \
+   IN_MOVE_SELF)
 #define CHUNK_BYTES 16384
+#define FNV_BASIS 14695981039346656037ull
+#define FNV_PRIME 1099511628211ull
 
 /* --- which files matter ----------------------------------------------------------- */
 
@@ -30,9 +36,12 @@ static const struct {
     {".tpl", PL_CHANGE_CODE},      {".tmpl", PL_CHANGE_CODE},
     {".html", PL_CHANGE_CODE},     {".htm", PL_CHANGE_CODE},
     {".mustache", PL_CHANGE_CODE}, {".css", PL_CHANGE_STYLE},
-    {".js", PL_CHANGE_PAGE},       {".svg", PL_CHANGE_PAGE},
-    {".png", PL_CHANGE_PAGE},      {".jpg", PL_CHANGE_PAGE},
-    {".webp", PL_CHANGE_PAGE},     {".ico", PL_CHANGE_PAGE},
+    {".js", PL_CHANGE_PAGE},       {".mjs", PL_CHANGE_PAGE},
+    {".svg", PL_CHANGE_PAGE},      {".png", PL_CHANGE_PAGE},
+    {".jpg", PL_CHANGE_PAGE},      {".jpeg", PL_CHANGE_PAGE},
+    {".gif", PL_CHANGE_PAGE},      {".webp", PL_CHANGE_PAGE},
+    {".avif", PL_CHANGE_PAGE},     {".ico", PL_CHANGE_PAGE},
+    {".woff2", PL_CHANGE_PAGE},
 };
 
 static uint32_t kind_of(const char *name) {
@@ -48,8 +57,27 @@ static uint32_t kind_of(const char *name) {
   return 0;
 }
 
-static bool is_left_out(const char *name) {
-  return name[0] == '.' || strcmp(name, "node_modules") == 0;
+static bool is_below(struct pl_slice path, const char *folder) {
+  size_t bytes = folder ? strlen(folder) : 0;
+
+  return bytes && path.bytes > bytes && path.at[bytes] == '/' &&
+         memcmp(path.at, folder, bytes) == 0;
+}
+
+/* Whether a file that was not loaded lies where the app's files lie. */
+static bool is_of_app(const struct pl_watcher *w, const char *path) {
+  char name[NAME_MAX + 1];
+  const char *at = path, *end;
+
+  if (!is_below(pl__slice(path, strlen(path)), w->root))
+    return false;
+  for (at += strlen(w->root); *at == '/'; at = end) {
+    end = strchrnul(++at, '/');
+    snprintf(name, sizeof name, "%.*s", (int)(end - at), at);
+    if (pl__snapshot_leaves_out(name))
+      return false;
+  }
+  return true;
 }
 
 /* --- folders ------------------------------------------------------------------------ */
@@ -76,99 +104,160 @@ static bool is_deaf(const char *path) {
 
 static bool is_watched(const struct pl_watcher *w, const char *path) {
   for (uint32_t i = 0; i < w->folder_count; i++)
-    if (strcmp(w->folders[i], path) == 0)
+    if (strcmp(w->folders[i].path, path) == 0)
       return true;
   return false;
 }
 
-/* False: it is not, and cannot be, or was already. */
-static bool folder_watch(struct pl_watcher *w, const char *path) {
+/* What is past a limit is found by comparing. */
+static void folder_watch(struct pl_watcher *w, const char *path,
+                         bool is_alias) {
   char *copy;
   int watch;
 
   if (w->fd < 0 || is_watched(w, path))
-    return false;
+    return;
   if (w->folder_count == PL_WATCHER_FOLDERS_MAX) {
-    w->is_deaf = true; /* the rest is found by comparing */
-    return false;
+    w->is_deaf = true;
+    return;
   }
   watch = inotify_add_watch(w->fd, path, EVENTS | IN_ONLYDIR);
-  copy = watch < 0 ? NULL : pl__alloc(strlen(path) + 1);
-  if (watch < 0 && errno == ENOSPC)
+  if (watch < 0) {
+    w->is_deaf |= errno == ENOSPC || errno == ENOMEM;
+    return;
+  }
+  copy = pl__alloc(strlen(path) + 1);
+  if (!copy) {
+    inotify_rm_watch(w->fd, watch);
     w->is_deaf = true;
-  if (!copy)
-    return false;
+    return;
+  }
   memcpy(copy, path, strlen(path) + 1);
-  w->folders[w->folder_count] = copy;
-  w->watches[w->folder_count++] = watch;
-  return true;
+  w->folders[w->folder_count++] =
+      (struct pl_watcher_folder){copy, watch, is_alias};
 }
 
-static void tree_watch(struct pl_watcher *w, const char *path, int depth) {
+static void folder_drop(struct pl_watcher *w, uint32_t i) {
+  pl__free(w->folders[i].path);
+  w->folders[i] = w->folders[--w->folder_count];
+}
+
+/* The kernel has ended a watch. */
+static void forget_watch(struct pl_watcher *w, int watch) {
+  for (uint32_t i = w->folder_count; i-- > 0;)
+    if (w->folders[i].watch == watch) {
+      folder_drop(w, i);
+      w->is_unsure = true;
+    }
+}
+
+/* A folder was moved: its watches and those below go on under paths that are
+ * not theirs any more. */
+static void forget_below(struct pl_watcher *w, const char *path) {
+  for (uint32_t i = w->folder_count; i-- > 0;) {
+    const char *folder = w->folders[i].path;
+    if (strcmp(folder, path) != 0 &&
+        !is_below(pl__slice(folder, strlen(folder)), path))
+      continue;
+    inotify_rm_watch(w->fd, w->folders[i].watch);
+    folder_drop(w, i);
+  }
+}
+
+/* Watches a folder and all below it, and looks at the files. Returns what has
+ * changed since they were looked at last. */
+static uint32_t tree_take(struct pl_watcher *w, const char *path, int depth) {
   char below[PL_WATCHER_PATH_BYTES];
   const struct dirent *entry;
+  uint32_t changes = 0, kind;
   DIR *folder;
 
-  if (!folder_watch(w, path) || depth == PL_WATCHER_DEPTH_MAX)
-    return;
+  folder_watch(w, path, false); /* first: what comes later is told */
   folder = opendir(path);
   while (folder && (entry = readdir(folder))) {
-    if ((entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN) ||
-        is_left_out(entry->d_name))
+    if (pl__snapshot_leaves_out(entry->d_name) ||
+        snprintf(below, sizeof below, "%s/%s", path, entry->d_name) >=
+            (int)sizeof below)
       continue;
-    if (snprintf(below, sizeof below, "%s/%s", path, entry->d_name) <
-        (int)sizeof below)
-      tree_watch(w, below, depth + 1);
+    kind = kind_of(entry->d_name);
+    if (kind && entry->d_type != DT_DIR)
+      changes |= pl__imprints_look(&w->imprints, below, kind, false);
+    else if ((entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN) &&
+             depth < PL_WATCHER_DEPTH_MAX)
+      changes |= tree_take(w, below, depth + 1);
   }
   if (folder)
     closedir(folder);
+  return changes;
 }
 
-void pl__watcher_open(struct pl_watcher *w, const char *root, bool poll) {
+static uint32_t tree_compare(struct pl_watcher *w) {
+  uint32_t changes;
+
+  pl__imprints_round_begin(&w->imprints);
+  changes = tree_take(w, w->root, 0);
+  return changes | pl__imprints_round_end(&w->imprints);
+}
+
+void pl__watcher_open(struct pl_watcher *w, const char *root,
+                      const char *not_below, bool poll) {
   memset(w, 0, sizeof *w);
   snprintf(w->root, sizeof w->root, "%s", root);
+  w->not_below = not_below;
   w->is_deaf = poll || is_deaf(root);
   w->fd = poll ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
   w->is_deaf |= w->fd < 0;
-  tree_watch(w, root, 0);
+  pl__imprints_init(&w->imprints);
+  tree_compare(w);
 }
 
 void pl__watcher_close(struct pl_watcher *w) {
   for (uint32_t i = 0; i < w->folder_count; i++)
-    pl__free(w->folders[i]);
+    pl__free(w->folders[i].path);
   w->folder_count = 0;
+  pl__imprints_deinit(&w->imprints);
   if (w->fd >= 0)
     close(w->fd);
   w->fd = -1;
 }
 
-static bool is_below(struct pl_slice path, const char *folder) {
-  size_t bytes = folder ? strlen(folder) : 0;
+/* --- what was loaded ------------------------------------------------------------------ */
 
-  return bytes && path.bytes > bytes && path.at[bytes] == '/' &&
-         memcmp(path.at, folder, bytes) == 0;
-}
+/* The next file of a bundle that counts, as a path with a NUL. */
+static bool next_file(const struct pl_watcher *w, const struct pl_bundle *b,
+                      uint64_t *at, char *path, struct pl_slice *bytes) {
+  struct pl_slice key;
 
-void pl__watcher_add(struct pl_watcher *w, const struct pl_bundle *b,
-                     const char *not_below) {
-  struct pl_slice key, bytes;
-  uint64_t at = 0;
-  char path[PL_WATCHER_PATH_BYTES];
-
-  while (pl__bundle_next(b, &at, &key, &bytes)) {
-    char *end;
-    if (!key.bytes || key.at[0] != '/' || key.bytes >= sizeof path ||
-        is_below(key, not_below))
+  while (pl__bundle_next(b, at, &key, bytes)) {
+    if (!key.bytes || key.at[0] != '/' || key.bytes >= PL_WATCHER_PATH_BYTES ||
+        is_below(key, w->not_below))
       continue;
     memcpy(path, key.at, key.bytes);
     path[key.bytes] = '\0';
-    end = strrchr(path, '/');
-    *end = '\0';
-    folder_watch(w, path);
+    return true;
   }
+  return false;
 }
 
-/* --- comparing ------------------------------------------------------------------------ */
+static void folder_of_file_watch(struct pl_watcher *w, char *path,
+                                 bool is_alias) {
+  *strrchr(path, '/') = '\0';
+  if (*path)
+    folder_watch(w, path, is_alias);
+}
+
+void pl__watcher_add(struct pl_watcher *w, const struct pl_bundle *b) {
+  char path[PL_WATCHER_PATH_BYTES], real[PATH_MAX];
+  struct pl_slice bytes;
+  uint64_t at = 0;
+
+  while (w->fd >= 0 && next_file(w, b, &at, path, &bytes)) {
+    bool is_linked = realpath(path, real) && strcmp(path, real) != 0;
+    folder_of_file_watch(w, path, false);
+    if (is_linked)
+      folder_of_file_watch(w, real, true);
+  }
+}
 
 static bool is_same(const char *path, struct pl_slice known) {
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -187,81 +276,124 @@ static bool is_same(const char *path, struct pl_slice known) {
   return n == 0 && at == known.bytes;
 }
 
-bool pl__watcher_differs(const struct pl_bundle *b, const char *not_below) {
-  struct pl_slice key, bytes;
-  uint64_t at = 0;
-  char path[PL_WATCHER_PATH_BYTES];
+static uint64_t fnv(uint64_t h, const void *at, size_t bytes) {
+  const unsigned char *c = at;
 
-  while (pl__bundle_next(b, &at, &key, &bytes)) {
-    if (!key.bytes || key.at[0] != '/' || key.bytes >= sizeof path ||
-        is_below(key, not_below))
-      continue;
-    memcpy(path, key.at, key.bytes);
-    path[key.bytes] = '\0';
+  for (size_t i = 0; i < bytes; i++)
+    h = (h ^ c[i]) * FNV_PRIME;
+  return h;
+}
+
+/* With the path and, if it is there, the bytes of a file. */
+static uint64_t file_hash(uint64_t h, const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  char chunk[CHUNK_BYTES];
+  ssize_t n;
+
+  h = fnv(h, path, strlen(path) + 1);
+  while (fd >= 0 && (n = read(fd, chunk, sizeof chunk)) > 0)
+    h = fnv(h, chunk, (size_t)n);
+  if (fd >= 0)
+    close(fd);
+  return h;
+}
+
+uint64_t pl__watcher_difference(const struct pl_watcher *w,
+                                const struct pl_bundle *b) {
+  char path[PL_WATCHER_PATH_BYTES];
+  struct pl_slice bytes;
+  uint64_t at = 0, h = 0;
+
+  while (next_file(w, b, &at, path, &bytes))
     if (!is_same(path, bytes))
-      return true;
-  }
-  return false;
+      h = file_hash(h ? h : FNV_BASIS, path);
+  return h;
 }
 
 /* --- events ----------------------------------------------------------------------------- */
 
-static const char *folder_of(const struct pl_watcher *w, int watch) {
-  for (uint32_t i = 0; i < w->folder_count; i++)
-    if (w->watches[i] == watch)
-      return w->folders[i];
-  return NULL;
-}
-
-static void forget_watch(struct pl_watcher *w, int watch) {
-  for (uint32_t i = 0; i < w->folder_count; i++) {
-    if (w->watches[i] != watch)
-      continue;
-    pl__free(w->folders[i]);
-    w->folder_count--;
-    w->folders[i] = w->folders[w->folder_count];
-    w->watches[i] = w->watches[w->folder_count];
-    return;
-  }
-}
-
-/* Whether the file is another one than the app has loaded; a touch is not. */
-static bool is_news(const struct pl_bundle *b, const char *path) {
-  struct pl_slice known;
-
-  return !b || !pl__bundle_find(b, pl__slice(path, strlen(path)), &known) ||
-         !is_same(path, known);
-}
-
-static void on_event(struct pl_watcher *w, const struct pl_bundle *b,
-                     const struct inotify_event *event, int64_t now_ns) {
-  const char *folder = folder_of(w, event->wd);
-  char path[PL_WATCHER_PATH_BYTES];
-  uint32_t change;
-
-  if (event->mask & IN_IGNORED)
-    forget_watch(w, event->wd);
-  if (!folder || !event->len ||
-      snprintf(path, sizeof path, "%s/%s", folder, event->name) >=
-          (int)sizeof path)
-    return;
-  if (event->mask & IN_ISDIR) {
-    if (!is_left_out(event->name))
-      tree_watch(w, path, 0);
-    change = is_left_out(event->name) ? 0 : PL_CHANGE_CODE;
-  } else {
-    change = kind_of(event->name);
-    /* One that was made is written to, and closed, in a moment. */
-    if ((event->mask & IN_CREATE) ||
-        (change == PL_CHANGE_CODE && !is_news(b, path)))
-      change = 0;
-  }
-  if (!change)
+static void change_note(struct pl_watcher *w, uint32_t changes,
+                        int64_t now_ns) {
+  if (!changes)
     return;
   if (!w->changes)
     w->first_ns = now_ns;
   w->latest_ns = now_ns;
-  w->changes |= change;
+  w->changes |= changes;
+}
+
+/* Whether a file that an event names is another one than before, and of which
+ * kind. */
+static uint32_t change_of(struct pl_watcher *w, const struct pl_bundle *b,
+                          const char *path, const char *name) {
+  uint32_t kind = kind_of(name), change;
+  struct pl_slice known, key = pl__slice(path, strlen(path));
+
+  if (!kind || is_below(key, w->not_below))
+    return 0;
+  if (!is_of_app(w, path)) {
+    if (b && pl__bundle_find(b, key, &known))
+      return is_same(path, known) ? 0 : kind;
+    return b && pl__bundle_is(b, b->writing) ? 0 : kind;
+  }
+  change = pl__imprints_look(&w->imprints, path, kind, true);
+  if (b && pl__bundle_find(b, key, &known))
+    change = is_same(path, known) ? 0 : kind;
+  return change;
+}
+
+/* A name that has come with its content, not to be written and closed. */
+static bool is_link(const char *path) {
+  struct stat st;
+
+  return lstat(path, &st) == 0 && (S_ISLNK(st.st_mode) || st.st_nlink > 1);
+}
+
+static void on_name(struct pl_watcher *w, const struct pl_bundle *b,
+                    const struct inotify_event *event,
+                    const struct pl_watcher_folder *folder, int64_t now_ns) {
+  char path[PL_WATCHER_PATH_BYTES];
+
+  if (snprintf(path, sizeof path, "%s/%s", folder->path, event->name) >=
+      (int)sizeof path)
+    return;
+  if (event->mask & IN_ISDIR) {
+    if (event->mask & IN_MOVED_FROM) /* before it comes elsewhere */
+      forget_below(w, path);
+    w->is_unsure |= is_of_app(w, path);
+  } else if ((event->mask & IN_CREATE) && !is_link(path)) {
+    return;
+  } else if (folder->is_alias) {
+    w->is_unsure |= kind_of(event->name) != 0;
+  } else {
+    change_note(w, change_of(w, b, path, event->name), now_ns);
+  }
+}
+
+/* The folder itself was moved, or events were lost. */
+static void on_loss(struct pl_watcher *w, const struct inotify_event *event) {
+  char path[PL_WATCHER_PATH_BYTES];
+
+  if (event->mask & IN_Q_OVERFLOW)
+    w->is_unsure = true;
+  if (event->mask & IN_IGNORED)
+    forget_watch(w, event->wd);
+  for (uint32_t i = 0; (event->mask & IN_MOVE_SELF) && i < w->folder_count; i++)
+    if (w->folders[i].watch == event->wd) {
+      snprintf(path, sizeof path, "%s", w->folders[i].path);
+      forget_below(w, path);
+      w->is_unsure = true;
+      return;
+    }
+}
+
+/* Folders may lie in the table under two paths, and leave it on the way. */
+static void on_event(struct pl_watcher *w, const struct pl_bundle *b,
+                     const struct inotify_event *event, int64_t now_ns) {
+  on_loss(w, event);
+  for (uint32_t i = w->folder_count; event->len && i-- > 0;)
+    if (i < w->folder_count && w->folders[i].watch == event->wd)
+      on_name(w, b, event, &w->folders[i], now_ns);
 }
 
 static void events_read(struct pl_watcher *w, const struct pl_bundle *b,
@@ -277,6 +409,24 @@ static void events_read(struct pl_watcher *w, const struct pl_bundle *b,
     }
 }
 
+/* --- comparing ------------------------------------------------------------------------ */
+
+static bool is_blind(const struct pl_watcher *w) {
+  return w->is_deaf || !is_watched(w, w->root);
+}
+
+/* All there is, with what was loaded. */
+static void compare(struct pl_watcher *w, const struct pl_bundle *b,
+                    int64_t now_ns) {
+  uint64_t difference = b ? pl__watcher_difference(w, b) : 0;
+  uint32_t changes = tree_compare(w);
+
+  if (difference && difference != w->differed)
+    changes |= PL_CHANGE_CODE;
+  w->differed = difference;
+  change_note(w, changes, now_ns);
+}
+
 /* When the changes are told, if no other comes. */
 static int64_t rest_ns(const struct pl_watcher *w) {
   int64_t quiet = w->latest_ns + PL_WATCHER_QUIET_MS * (int64_t)PL_NS_PER_MS;
@@ -290,12 +440,10 @@ uint32_t pl__watcher_turn(struct pl_watcher *w, const struct pl_bundle *b,
   uint32_t changes;
 
   events_read(w, b, now_ns);
-  if (w->is_deaf && now_ns >= w->poll_due_ns) {
+  if (w->is_unsure || (is_blind(w) && now_ns >= w->poll_due_ns)) {
+    w->is_unsure = false;
     w->poll_due_ns = now_ns + PL_WATCHER_POLL_MS * (int64_t)PL_NS_PER_MS;
-    if (b && !w->changes && pl__watcher_differs(b, NULL)) {
-      w->changes = PL_CHANGE_CODE;
-      w->first_ns = w->latest_ns = now_ns;
-    }
+    compare(w, b, now_ns);
   }
   if (!w->changes || now_ns < rest_ns(w))
     return 0;
@@ -307,7 +455,7 @@ uint32_t pl__watcher_turn(struct pl_watcher *w, const struct pl_bundle *b,
 int64_t pl__watcher_due(const struct pl_watcher *w) {
   int64_t due = w->changes ? rest_ns(w) : 0;
 
-  if (w->is_deaf && (!due || w->poll_due_ns < due))
+  if (is_blind(w) && (!due || w->poll_due_ns < due))
     due = w->poll_due_ns ? w->poll_due_ns : 1;
   return due;
 }
