@@ -49,7 +49,7 @@ local function start(place)
   local due = process.now() + PATIENCE_S
   while process.now() < due do
     process.sleep(0.01)
-    local port = read(output):match("serving [^\n]*http://127%.0%.0%.1:(%d+)")
+    local port = read(output):match("serving [^\n]-http://127%.0%.0%.1:(%d+)")
     if port then
       return pid, tonumber(port)
     end

@@ -111,6 +111,16 @@ void pl__address_set_port(struct pl_address *a, uint16_t port) {
   a->port = port;
 }
 
+bool pl__address_is_local(const struct pl_address *a) {
+  const struct sockaddr_in *in = (const void *)&a->storage;
+  const struct sockaddr_in6 *in6 = (const void *)&a->storage;
+
+  if (a->family == AF_INET)
+    return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  return a->family == AF_UNIX ||
+         (a->family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr));
+}
+
 void pl__address_format(const struct pl_address *a, char *out, size_t bytes) {
   char host[INET6_ADDRSTRLEN] = "?";
 

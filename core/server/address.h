@@ -6,6 +6,7 @@
 #ifndef PL_SERVER_ADDRESS_H
 #define PL_SERVER_ADDRESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -30,6 +31,10 @@ int pl__address_parse(const char *text, struct pl_address *out);
 
 /* Gives the address another port, in `storage` too; not for AF_UNIX. */
 void pl__address_set_port(struct pl_address *a, uint16_t port);
+
+/* Whether only processes of this machine can connect to it: loopback, or a unix
+ * socket. */
+bool pl__address_is_local(const struct pl_address *a);
 
 /* Writes what a person can open: "http://127.0.0.1:8080", "http://[::1]:8080",
  * "unix:/path". Always NUL-terminated, cut to `bytes`. */

@@ -44,15 +44,19 @@ const char *pl__child_kind(struct master *m, const struct pl_child *c) {
   return c == pl__control_of(m) ? "control" : "worker";
 }
 
+enum child_kind { WORKER, CONTROL, TRIAL };
+
 /* Closes in a child what is the master's (invariant 4). */
-static void master_close_in_child(struct master *m, bool is_control) {
+static void master_close_in_child(struct master *m, enum child_kind kind) {
   for (uint32_t i = 0; i <= m->capacity; i++)
     if (m->children[i].channel_fd >= 0)
       close(m->children[i].channel_fd);
   if (m->reload.trial.channel_fd >= 0)
     close(m->reload.trial.channel_fd);
-  if (is_control)
+  if (kind != WORKER)
     pl__listeners_forget(&m->listeners);
+  if (kind != CONTROL)
+    pl__listeners_forget(&m->admin);
   pl__lockfile_forget(&m->lock);
   pl__ops_forget(&m->desk.ops);
   pl__notify_forget(&m->notify);
@@ -81,12 +85,15 @@ static int worker_run(struct master *m, uint32_t index, int channel_fd) {
 }
 
 static int control_run(struct master *m, int channel_fd) {
-  struct pl_control_args args = {.config = m->config,
-                                 .fabric = &m->fabric,
-                                 .worker_count = m->capacity,
-                                 .channel_fd = channel_fd,
-                                 .wake_fd = m->wake_fd,
-                                 .lifeline_fd = m->lifeline[0]};
+  struct pl_control_args args = {
+      .config = m->config,
+      .fabric = &m->fabric,
+      .worker_count = m->capacity,
+      .channel_fd = channel_fd,
+      .wake_fd = m->wake_fd,
+      .lifeline_fd = m->lifeline[0],
+      .admin_fd =
+          m->admin.address_count ? *pl__listeners_of(&m->admin, 0) : -1};
 
   return pl__control_main(&args);
 }
@@ -110,7 +117,7 @@ static int child_run(void *arg, int channel_fd) {
     if (getppid() != birth->master) /* it died before we could ask */
       return 1;
   }
-  master_close_in_child(m, is_control);
+  master_close_in_child(m, is_control ? CONTROL : WORKER);
   return is_control ? control_run(m, channel_fd)
                     : worker_run(m, birth->index, channel_fd);
 }
@@ -161,7 +168,7 @@ static int trial_run(void *arg, int channel_fd) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != birth->master)
     return 1;
-  master_close_in_child(m, true);
+  master_close_in_child(m, TRIAL);
   close(m->lifeline[0]);
   if (m->is_placeholder && placeholder_config(m, &other))
     return 1;

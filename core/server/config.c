@@ -27,6 +27,7 @@
 #define CONFIG_FILE "config.lua"
 #define APP_FILE "app.lua"
 #define NAME_WITHOUT_APP "perilune"
+#define ADMIN_TOKEN_BYTES_MIN 16
 #define SETTINGS_PREFIX "settings."
 #define LINE_FILE_BYTES_MAX PL_CONFIG_FILE_BYTES_MAX
 
@@ -148,7 +149,8 @@ static int value_refused(struct resolve *r, const struct pl_key *key,
 
   pl__key_expected(key, expected, sizeof(expected));
   return config_fail(r->err, "%s: %s is \"%.200s\"; expected is %s", source,
-                     key->name, text, expected);
+                     key->name, key->type == PL_KEY_SECRET ? "..." : text,
+                     expected);
 }
 
 /* Sets a value unless a higher source has; `source` is for the message. */
@@ -514,6 +516,17 @@ static int values_finish(struct resolve *r) {
     c->workers = (uint32_t)pl__cpus_usable();
   if (c->vm_memory_soft_bytes > c->vm_memory_hard_bytes)
     return config_fail(r->err, "vm.memory_soft is larger than vm.memory_hard");
+  if (c->admin_on && !c->admin_token[0] &&
+      !pl__address_is_local(&c->admin_listen))
+    return config_fail(
+        r->err,
+        "admin.listen is %s, which others can reach: set admin.token (16 "
+        "characters or more, by PERILUNE_ADMIN_TOKEN or in config.lua), or "
+        "listen on 127.0.0.1",
+        c->admin_listen.text);
+  if (c->admin_token[0] && strlen(c->admin_token) < ADMIN_TOKEN_BYTES_MIN)
+    return config_fail(r->err, "admin.token is shorter than %d characters",
+                       ADMIN_TOKEN_BYTES_MIN);
   return name_finish(r);
 }
 
@@ -646,6 +659,9 @@ void pl__config_value(const struct pl_config *c, const struct pl_key *key,
     return;
   case PL_KEY_STRING:
     snprintf(out, bytes, "%s", (const char *)field);
+    return;
+  case PL_KEY_SECRET:
+    snprintf(out, bytes, "%s", *(const char *)field ? "(set)" : "");
     return;
   case PL_KEY_BOOL:
     snprintf(out, bytes, "%s", *(const bool *)field ? "true" : "false");

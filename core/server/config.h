@@ -107,9 +107,10 @@ struct pl_config {
   /* generation_header */
   bool generation_header; /* responses say which generation has made them */
 
-  /* admin.listen */
+  /* admin.* */
   struct pl_address admin_listen;
-  bool admin_on; /* else admin_listen says nothing */
+  bool admin_on;         /* else admin_listen says nothing */
+  char admin_token[256]; /* what clients have to show; "": nothing */
 
   /* What is no key. */
   bool dev;                              /* `perilune dev` */

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "log/drain.h"
 #include "perilune.h"
+#include "server/admin.h"
 #include "server/channel.h"
 #include "server/config.h"
 #include "server/layout.h"
@@ -38,6 +39,7 @@ struct control {
   struct pl_sink sink;
   struct pl_drain drain;
   struct pl_server_state *state;
+  struct pl_admin *admin; /* NULL: there is none */
   int signal_fd;
 };
 
@@ -77,19 +79,55 @@ static int rings_add(struct control *c) {
   return status;
 }
 
-/* TERM is what ends control, USR1 opens the log's file again; the terminal's signals are meant for the master
- * alone, which tells us when our time has come. */
+/* TERM is what ends control, USR1 opens the log's file again; the terminal's
+ * signals are meant for the master alone, which tells us when our time has come.
+ */
 static int signals_open(void) {
   sigset_t set;
 
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGUSR1);
+  sigaddset(&set, SIGPROF); /* the admin plane's, which has a thread */
   if (sigprocmask(SIG_SETMASK, &set, NULL))
     return -errno;
   signal(SIGUSR1, SIG_DFL); /* what is ignored never arrives */
   signal(SIGPIPE, SIG_IGN);
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void tell_no_admin(struct control *c, const char *why) {
+  struct pl_record head = {.level = PL_LEVEL_ERROR,
+                           .worker = PL_RECORD_CONTROL,
+                           .route = PL_RECORD_NO_ROUTE};
+  struct pl_ring_writer writer;
+  struct pl_ring *ring;
+
+  if (pl__layout_ring(c->args->fabric, PL_RECORD_CONTROL, &ring))
+    return;
+  pl__ring_writer_init(&writer, ring, -1);
+  pl__record_text(&writer, &head, pl__slice(why, strlen(why)));
+}
+
+static int admin_open(struct control *c, char *error, size_t error_bytes) {
+  struct pl_admin_args args = {.config = c->args->config,
+                               .fabric = c->args->fabric,
+                               .listen_fd = c->args->admin_fd,
+                               .wake_fd = c->args->wake_fd};
+  char why[PL_ADMIN_ERROR_BYTES];
+  int status;
+
+  if (args.listen_fd < 0)
+    return 0;
+  status = pl__admin_start(&c->admin, &args, why);
+  if (status &&
+      atomic_load_explicit(&c->state->generation, memory_order_relaxed)) {
+    tell_no_admin(c, why); /* there was one: better logs alone than none */
+    return 0;
+  }
+  if (status)
+    snprintf(error, error_bytes, "%s", why);
+  return status;
 }
 
 static int control_open(struct control *c, char *error, size_t error_bytes) {
@@ -115,7 +153,7 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
     status = -errno;
   if (status)
     snprintf(error, error_bytes, "control: %s", pl_strerror(status));
-  return status;
+  return status ? status : admin_open(c, error, error_bytes);
 }
 
 /* True: it is time to end. */
@@ -181,6 +219,8 @@ int pl__control_main(const struct pl_control_args *args) {
   if (status)
     return 1;
   control_loop(&c);
+  if (c.admin)
+    pl__admin_stop(c.admin);
   status = pl__drain_finish(&c.drain, PL_CONTROL_FINISH_MS);
   pl__drain_deinit(&c.drain);
   pl__sink_close(&c.sink);

@@ -1,9 +1,11 @@
-/* server/control.h - the control process: it writes the logs.
+/* server/control.h - the control process: it writes the logs, and has the
+ * admin plane.
  *
  * A fork of the master, beside the workers.  Takes the records of all
- * processes out of their rings and writes them as lines.  It ends after the
- * others, so that the last records come out: on TERM from the master, or by
- * itself when the master is gone.
+ * processes out of their rings and writes them as lines; the admin plane is a
+ * thread of it (server/admin.h).  It ends after the others, so that the last
+ * records come out: on TERM from the master, or by itself when the master is
+ * gone.
  */
 #ifndef PL_SERVER_CONTROL_H
 #define PL_SERVER_CONTROL_H
@@ -22,6 +24,7 @@ struct pl_control_args {
   int channel_fd;        /* to the master */
   int wake_fd;           /* the eventfd that writers of rings wake us by */
   int lifeline_fd;       /* end of file: the master is gone */
+  int admin_fd;          /* listening, of the admin plane; -1: there is none */
 };
 
 /* Runs until it is told to end. Returns the exit code of the process: 0, or 1

@@ -83,13 +83,10 @@ static void wait_for(struct pl_desk_waiter *list, uint32_t *count,
 
 static void on_reload(struct pl_desk *d, const struct pl_ops_request *r) {
   bool waits = !asks(r->query, "wait=false");
-  struct pl_overview overview = {0};
 
-  d->host.look(d->host.arg, &overview);
   if (waits) { /* first: it may be over at once */
     wait_for(d->reloads, &d->reload_count, r);
-    d->reloads[d->reload_count - 1].is_next =
-        pl__reload_is_running(overview.reload);
+    d->reloads[d->reload_count - 1].is_next = d->host.is_reloading(d->host.arg);
   }
   if (d->host.reload(d->host.arg)) {
     if (!waits)

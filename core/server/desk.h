@@ -23,6 +23,7 @@
 struct pl_desk_host {
   void *arg;
   void (*look)(void *arg, struct pl_overview *out);
+  bool (*is_reloading)(void *arg); /* and its result is still open */
   /* False: not now, since the server starts or ends. */
   bool (*reload)(void *arg);
   bool (*drain)(void *arg);

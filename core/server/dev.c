@@ -312,6 +312,7 @@ static void push_assets(struct pl_dev *d, const char *event) {
 /* --- a life --------------------------------------------------------------------------- */
 
 void pl__dev_open(struct pl_dev *d, const struct pl_config *config,
+                  const struct pl_address *events,
                   void (*say)(void *arg, const char *text, size_t bytes),
                   void *arg) {
   const char *poll = getenv("PERILUNE_DEV_POLL");
@@ -327,8 +328,8 @@ void pl__dev_open(struct pl_dev *d, const struct pl_config *config,
   d->run_ns = pl__clock_realtime_ns();
   pl__watcher_open(&d->watcher, config->app_folder, d->own_folder,
                    poll && *poll && *poll != '0');
-  if (config->admin_on)
-    pl__events_open(&d->events, &config->admin_listen);
+  if (events)
+    pl__events_open(&d->events, events);
 }
 
 void pl__dev_close(struct pl_dev *d) {

@@ -33,8 +33,9 @@ struct pl_dev {
   void *arg;
 };
 
-/* Begins to watch, and listens for browsers. */
+/* Begins to watch, and listens for browsers at `events`; NULL: does not. */
 void pl__dev_open(struct pl_dev *d, const struct pl_config *config,
+                  const struct pl_address *events,
                   void (*say)(void *arg, const char *text, size_t bytes),
                   void *arg);
 void pl__dev_close(struct pl_dev *d);

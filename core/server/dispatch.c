@@ -189,6 +189,8 @@ int pl__dispatch_open(struct pl_dispatch *d,
   d->on_output = options->on_output;
   d->on_read_line = options->on_read_line;
   d->output_arg = options->output_arg;
+  d->on_report = options->on_report;
+  d->report_arg = options->report_arg;
   d->has_log = options->log != NULL;
   if (d->has_log)
     pl__ring_writer_init(&d->log, options->log, options->log_wake_fd);

@@ -35,6 +35,10 @@ struct pl_dispatch_options {
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);
   int (*on_read_line)(void *arg, const char *prompt, struct pl_slice *out);
   void *output_arg;
+  /* The admin plane: as in struct pl_vm_host. */
+  int (*on_report)(void *arg, struct pl_slice topic, struct pl_slice argument,
+                   struct pl_buf *out);
+  void *report_arg;
 };
 
 /* A request whose head was routed. */
@@ -65,6 +69,9 @@ struct pl_dispatch {
   void (*on_output)(void *arg, bool message, const char *text, size_t bytes);
   int (*on_read_line)(void *arg, const char *prompt, struct pl_slice *out);
   void *output_arg;
+  int (*on_report)(void *arg, struct pl_slice topic, struct pl_slice argument,
+                   struct pl_buf *out);
+  void *report_arg;
   int quit_code; /* tools: what core.exit was called with */
   bool quit;
 };

@@ -125,10 +125,14 @@ static void tell_upgrade_failed(struct master *m) {
 
 static void upgrade(struct master *m) {
   bool listening[PL_LIMIT_WORKER_COUNT * 2];
+  struct pl_upgrade_handed handed = {.serving = &m->listeners,
+                                     .listening = listening,
+                                     .admin = &m->admin,
+                                     .lock_fd = m->lock.fd};
 
   for (uint32_t i = 0; i < m->capacity; i++)
     listening[i] = m->children[i].listens;
-  if (pl__upgrade_begin(&m->upgrade, &m->listeners, listening, m->lock.fd,
+  if (pl__upgrade_begin(&m->upgrade, &handed,
                         2 * m->config->vm_load_timeout_s + UPGRADE_GRACE_S))
     tell_upgrade_failed(m);
   else
@@ -204,24 +208,85 @@ static const char *state_name(const struct master *m) {
   return names[m->state];
 }
 
+static const char *worker_state(const struct pl_child *c) {
+  if (c->pid <= 0)
+    return c->due_ns ? "waits to be started" : "ended";
+  if (c->stuck)
+    return "stuck";
+  if (!c->ready)
+    return "starting";
+  if (c->silent)
+    return "silent";
+  return c->unwanted ? "draining" : "serving";
+}
+
+static void stand_worker(const struct pl_child *c,
+                         struct pl_standing_worker *out) {
+  *out = (struct pl_standing_worker){.pid = c->pid,
+                                     .generation = c->generation,
+                                     .restarts = c->restarts,
+                                     .is_shown = !c->unwanted || c->pid > 0,
+                                     .is_wanted = !c->unwanted,
+                                     .is_serving = c->pid > 0 && c->ready &&
+                                                   !c->silent && !c->stuck,
+                                     .ready_ns = c->ready_ns};
+  snprintf(out->state, sizeof out->state, "%s", worker_state(c));
+}
+
+/* Cleared first: what lies between fields is compared as well. */
+static void stand(const struct master *m, struct pl_standing_facts *f) {
+  memset(f, 0, sizeof *f);
+  snprintf(f->name, sizeof f->name, "%s", m->config->name);
+  snprintf(f->app, sizeof f->app, "%s", m->config->app_file);
+  snprintf(f->state, sizeof f->state, "%s", state_name(m));
+  f->pid = getpid();
+  f->is_upgrading = m->upgrade.pid > 0;
+  f->is_reloading = pl__reload_is_running(&m->reload);
+  f->has_admin = pl__is_owner(m);
+  f->started_ns = m->started_ns;
+  f->generation = m->reload.committed;
+  f->committed = m->reload.committed;
+  f->rejected = m->rejected_count;
+  f->crashes = m->crash_count;
+  f->last = m->reload.result;
+  f->address_count = m->listeners.address_count;
+  for (uint32_t i = 0; i < f->address_count; i++)
+    pl__address_format(&m->listeners.addresses[i], f->addresses[i],
+                       sizeof f->addresses[i]);
+  if (m->admin.address_count)
+    pl__address_format(&m->admin.addresses[0], f->admin, sizeof f->admin);
+  f->worker_count = m->capacity;
+  for (uint32_t i = 0; i < m->capacity; i++)
+    stand_worker(&m->children[i], &f->workers[i]);
+}
+
+void pl__duty_stand(struct master *m) {
+  stand(m, &m->facts);
+  pl__standing_write(m->standing, &m->facts);
+}
+
 static void look(void *arg, struct pl_overview *out) {
   struct master *m = arg;
 
-  *out = (struct pl_overview){.config = m->config,
-                              .state = state_name(m),
-                              .started_ns = m->started_ns,
-                              .now_ns = pl__clock_monotonic_ns(),
-                              .listeners = &m->listeners,
-                              .workers = m->children,
-                              .worker_count = m->capacity,
-                              .watch = &m->watch,
-                              .reload = &m->reload,
-                              .is_upgrading = m->upgrade.pid > 0};
+  pl__duty_stand(m);
+  *out = (struct pl_overview){.facts = &m->facts,
+                              .beats = pl__watch_beat(&m->watch, 0),
+                              .now_ns = pl__clock_monotonic_ns()};
+}
+
+static bool is_reloading(void *arg) {
+  struct master *m = arg;
+
+  return pl__reload_is_running(&m->reload);
 }
 
 void pl__duty_open_desk(struct master *m) {
-  struct pl_desk_host host = {
-      .arg = m, .look = look, .reload = reload, .drain = drain, .stop = stop};
+  struct pl_desk_host host = {.arg = m,
+                              .look = look,
+                              .is_reloading = is_reloading,
+                              .reload = reload,
+                              .drain = drain,
+                              .stop = stop};
   char path[PL_OPS_PATH_BYTES], error[PL_OPS_ERROR_BYTES];
 
   snprintf(error, sizeof error, "the path beside %.150s is too long",

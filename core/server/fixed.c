@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/address.h"
 #include "server/config.h"
 #include "server/keys.h"
 
@@ -34,6 +35,7 @@ static size_t field_bytes(const struct pl_key *key) {
   case PL_KEY_INTEGER:
     return sizeof(uint64_t);
   case PL_KEY_STRING:
+  case PL_KEY_SECRET:
     return key->field_bytes;
   case PL_KEY_BOOL:
     return sizeof(bool);
@@ -73,6 +75,17 @@ static void name_add(char *out, size_t bytes, const char *name) {
     snprintf(out + used, bytes - used, "%s%s", used ? ", " : "", name);
 }
 
+/* The token may change, but not be taken away where the address, which stays,
+ * needs one. */
+static void guard_token(struct pl_config *c, const struct pl_config *old,
+                        char *out, size_t bytes) {
+  if (!c->admin_on || c->admin_token[0] ||
+      pl__address_is_local(&c->admin_listen))
+    return;
+  memcpy(c->admin_token, old->admin_token, sizeof c->admin_token);
+  name_add(out, bytes, "admin.token");
+}
+
 void pl__fixed_keep(struct pl_config *c, const struct pl_config *old, char *out,
                     size_t bytes) {
   char now[PL_KEY_VALUE_BYTES], before[PL_KEY_VALUE_BYTES];
@@ -90,4 +103,5 @@ void pl__fixed_keep(struct pl_config *c, const struct pl_config *old, char *out,
       name_add(out, bytes, key->name);
     field_copy(c, old, key);
   }
+  guard_token(c, old, out, bytes);
 }

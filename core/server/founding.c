@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,10 +21,17 @@
 #include "server/layout.h"
 #include "server/privileges.h"
 
+#define ADMIN_PORTS 10 /* in development: how many more are tried */
+
 static int inheritance_take(struct master *m) {
   char text[PL_INHERIT_ERROR_BYTES];
-  int status = pl__inherit(&m->inheritance, text);
+  int status = pl__inherit(&m->inheritance, &m->admin_inheritance, text);
+  char admin[PL_STANDING_ADDRESS_BYTES];
 
+  if (!status && m->config->admin_on) {
+    pl__address_format(&m->config->admin_listen, admin, sizeof admin);
+    pl__inherit_move(&m->inheritance, admin, &m->admin_inheritance);
+  }
   return status ? pl__error_set(m->error, status, "%s", text) : 0;
 }
 
@@ -41,7 +49,7 @@ static int lock_take(struct master *m) {
 }
 
 static int listeners_make(struct master *m) {
-  char text[PL_LISTENERS_ERROR_BYTES];
+  char text[PL_LISTENERS_ERROR_BYTES] = "";
   struct pl_address handed[PL_INHERIT_ADDRESSES_MAX];
   const struct pl_inheritance *given = &m->inheritance;
   const struct pl_address *addresses = m->config->listen;
@@ -68,6 +76,55 @@ static int listeners_make(struct master *m) {
                 : 0;
 }
 
+/* A unix socket of it is for its own user alone. */
+static int admin_open(struct master *m, const struct pl_address *a,
+                      char *error) {
+  mode_t mask = umask(0177);
+  int status =
+      pl__listeners_open(&m->admin, a, 1, 1, &m->admin_inheritance, error);
+
+  umask(mask);
+  if (!status && pl__listeners_listen(&m->admin, 0)) {
+    snprintf(error, PL_LISTENERS_ERROR_BYTES, "listen: %s", strerror(errno));
+    pl__listeners_close(&m->admin);
+    status = PL_EBIND;
+  }
+  return status;
+}
+
+static int admin_make(struct master *m) {
+  const struct pl_inheritance *given = &m->admin_inheritance;
+  struct pl_address a = m->config->admin_listen;
+  char text[PL_LISTENERS_ERROR_BYTES] = "";
+  int status;
+
+  if (!m->config->admin_on)
+    return 0;
+  if (given->count && given->at[0].is_foreign)
+    a = given->at[0].address;
+  status = admin_open(m, &a, text);
+  /* In development its port is a matter of convenience. */
+  for (int i = 0; i < ADMIN_PORTS && status == PL_EBIND && m->config->dev &&
+                  a.family != AF_UNIX && a.port && a.port < UINT16_MAX;
+       i++) {
+    pl__address_set_port(&a, (uint16_t)(a.port + 1));
+    status = admin_open(m, &a, text);
+  }
+  return status ? pl__error_set(m->error, status, "admin.listen: %s", text) : 0;
+}
+
+static int sockets_make(struct master *m) {
+  int status = listeners_make(m);
+
+  if (status)
+    return status;
+  status = admin_make(m);
+  pl__inherit_close_rest(&m->admin_inheritance, &m->admin);
+  if (status)
+    pl__listeners_close(&m->listeners);
+  return status;
+}
+
 static int fabric_make(struct master *m) {
   char text[PL_FABRIC_ERROR_BYTES];
   struct pl_ring *ring;
@@ -77,6 +134,7 @@ static int fabric_make(struct master *m) {
     return pl__error_set(m->error, PL_ENOMEM, "no shared memory: %s",
                          text[0] ? text : pl_strerror(status));
   status = pl__layout_ring(&m->fabric, PL_RECORD_MASTER, &ring);
+  status = status ? status : pl__layout_standing(&m->fabric, &m->standing);
   status = status ? status
                   : pl__watch_init(&m->watch, m->config, &m->fabric,
                                    m->children, m->capacity, &m->log);
@@ -118,6 +176,17 @@ static int children_make(struct master *m) {
   return 0;
 }
 
+/* Files of sockets that we have made. */
+static void sockets_own(const struct pl_privileges *p,
+                        const struct pl_listeners *l) {
+  for (uint32_t i = 0; i < l->address_count; i++) {
+    const struct pl_address *a = &l->addresses[i];
+    if (a->family == AF_UNIX && !l->is_foreign[i])
+      pl__privileges_own(p,
+                         ((const struct sockaddr_un *)&a->storage)->sun_path);
+  }
+}
+
 /* What needed the rights of root is done. */
 static int privileges_drop(struct master *m) {
   char text[PL_PRIVILEGES_ERROR_BYTES], folder[PL_LOCKFILE_PATH_BYTES];
@@ -132,12 +201,8 @@ static int privileges_drop(struct master *m) {
     *strrchr(folder, '/') = '\0';
     pl__privileges_own(&p, folder);
   }
-  for (uint32_t i = 0; i < m->listeners.address_count; i++) {
-    const struct pl_address *a = &m->listeners.addresses[i];
-    if (a->family == AF_UNIX && !m->listeners.is_foreign[i])
-      pl__privileges_own(&p,
-                         ((const struct sockaddr_un *)&a->storage)->sun_path);
-  }
+  sockets_own(&p, &m->listeners);
+  sockets_own(&p, &m->admin);
   pl__privileges_own_log(&p, m->config->log_output);
   status = pl__privileges_drop(&p, text);
   return status ? pl__error_set(m->error, status, "%s", text) : 0;
@@ -150,13 +215,27 @@ static void dev_say(void *arg, const char *text, size_t bytes) {
 }
 
 /* Watching begins before anything is loaded. */
+/* Where browsers listen: this machine alone, beside the admin plane. */
+static bool events_address(const struct master *m, struct pl_address *out) {
+  uint16_t port = m->config->admin_listen.port;
+
+  if (!m->config->admin_on || pl__address_parse("127.0.0.1:0", out))
+    return false;
+  if (port)
+    pl__address_set_port(out, (uint16_t)(m->admin.addresses[0].port + 1));
+  return true;
+}
+
 static int dev_begin(struct master *m) {
+  struct pl_address events;
+
   if (!m->config->dev)
     return 0;
   if (pl__config_copy(&m->owned, m->config))
     return pl__error_set(m->error, PL_ENOMEM, NULL);
   m->config = &m->owned;
-  pl__dev_open(&m->dev, m->config, dev_say, m);
+  pl__dev_open(&m->dev, m->config, events_address(m, &events) ? &events : NULL,
+               dev_say, m);
   pl__dev_set_port(&m->dev, m->listeners.addresses[0].port);
   m->owned.dev_port = m->dev.events.port;
   return 0;
@@ -174,9 +253,12 @@ static void lock_leave(struct master *m) {
 }
 
 static void listeners_leave(struct master *m) {
-  if (!pl__is_owner(m)) /* files of unix sockets are another's */
+  if (!pl__is_owner(m)) { /* files of unix sockets are another's */
     pl__listeners_forget(&m->listeners);
+    pl__listeners_forget(&m->admin);
+  }
   pl__listeners_close(&m->listeners);
+  pl__listeners_close(&m->admin);
 }
 
 int pl__found(struct master *m) {
@@ -188,7 +270,7 @@ int pl__found(struct master *m) {
     return status;
   if ((status = lock_take(m)))
     goto fail_lock;
-  if ((status = listeners_make(m)))
+  if ((status = sockets_make(m)))
     goto fail_listeners;
   if ((status = wires_make(m)))
     goto fail_wires;

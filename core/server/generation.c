@@ -168,6 +168,13 @@ static void host_inject_close(void *arg, int conn) {
   pl__inject_close(dispatch_of(arg)->inject, conn);
 }
 
+static int host_report(void *arg, struct pl_slice topic,
+                       struct pl_slice argument, struct pl_buf *out) {
+  struct pl_dispatch *d = dispatch_of(arg);
+
+  return d->on_report(d->report_arg, topic, argument, out);
+}
+
 static struct pl_vm_host host_for(struct pl_generation *g) {
   struct pl_vm_host host = {
       .arg = g,
@@ -186,6 +193,8 @@ static struct pl_vm_host host_for(struct pl_generation *g) {
       .peer = host_peer,
   };
 
+  if (g->dispatch->on_report)
+    host.report = host_report;
   if (!g->dispatch->inject)
     return host;
   host.inject_open = host_inject_open;

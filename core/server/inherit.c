@@ -82,10 +82,11 @@ static int take_activation(struct pl_inheritance *out, int count, char *error) {
 
 /* --- the server before this one ------------------------------------------------ */
 
-/* "listen TEXT FOREIGN FD FD ..." */
-static int take_line(struct pl_inheritance *out, char *line, char *error) {
-  struct pl_inherited *s = &out->at[out->count];
+/* "listen TEXT FOREIGN FD FD ..."; or "admin ..." */
+static int take_line(struct pl_inheritance *out, struct pl_inheritance *admin,
+                     char *line, char *error) {
   char *rest, *word = strtok_r(line, " ", &rest);
+  struct pl_inherited *s;
   int failed = 0;
 
   if (!word)
@@ -97,6 +98,9 @@ static int take_line(struct pl_inheritance *out, char *line, char *error) {
       fcntl(*fd, F_SETFD, FD_CLOEXEC);
     return 0;
   }
+  if (strcmp(word, "admin") == 0)
+    out = admin;
+  s = &out->at[out->count];
   word = strtok_r(NULL, " ", &rest);
   if (!word || out->count == PL_INHERIT_ADDRESSES_MAX)
     return 0;
@@ -113,7 +117,8 @@ static int take_line(struct pl_inheritance *out, char *line, char *error) {
   return failed;
 }
 
-static int take_upgrade(struct pl_inheritance *out, const char *text,
+static int take_upgrade(struct pl_inheritance *out,
+                        struct pl_inheritance *admin, const char *text,
                         char *error) {
   size_t bytes = strlen(text) + 1;
   char *copy = pl__alloc(bytes), *rest, *line;
@@ -127,22 +132,24 @@ static int take_upgrade(struct pl_inheritance *out, const char *text,
   out->is_upgrade = true;
   for (line = strtok_r(copy, "\n", &rest); line && !failed;
        line = strtok_r(NULL, "\n", &rest))
-    failed = take_line(out, line, error);
+    failed = take_line(out, admin, line, error);
   pl__free(copy);
   return failed;
 }
 
-int pl__inherit(struct pl_inheritance *out, char *error) {
+int pl__inherit(struct pl_inheritance *out, struct pl_inheritance *admin,
+                char *error) {
   const char *upgrade = getenv(PL_INHERIT_ENV);
   int pid = number_of(getenv("LISTEN_PID"));
   int count = number_of(getenv("LISTEN_FDS"));
   int failed = 0;
 
   memset(out, 0, sizeof *out);
-  out->lock_fd = out->ready_fd = -1;
+  memset(admin, 0, sizeof *admin);
+  out->lock_fd = out->ready_fd = admin->lock_fd = admin->ready_fd = -1;
   error[0] = '\0';
   if (upgrade)
-    failed = take_upgrade(out, upgrade, error);
+    failed = take_upgrade(out, admin, upgrade, error);
   else if (count > 0 && pid == (int)getpid())
     failed = take_activation(out, count, error);
   unsetenv(PL_INHERIT_ENV);
@@ -150,6 +157,19 @@ int pl__inherit(struct pl_inheritance *out, char *error) {
   unsetenv("LISTEN_FDS");
   unsetenv("LISTEN_FDNAMES");
   return failed;
+}
+
+void pl__inherit_move(struct pl_inheritance *from, const char *text,
+                      struct pl_inheritance *admin) {
+  for (uint32_t i = 0; i < from->count; i++) {
+    if (!from->at[i].is_foreign || strcmp(from->at[i].address.text, text) != 0)
+      continue;
+    admin->at[0] = from->at[i];
+    admin->count = 1;
+    memmove(&from->at[i], &from->at[i + 1],
+            (--from->count - i) * sizeof from->at[i]);
+    return;
+  }
 }
 
 const struct pl_inherited *pl__inherited_of(const struct pl_inheritance *all,

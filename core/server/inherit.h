@@ -37,10 +37,16 @@ struct pl_inheritance {
   struct pl_inherited at[PL_INHERIT_ADDRESSES_MAX];
 };
 
-/* Takes what there is, close-on-exec and non-blocking; usually nothing.
- * Returns 0, or PL_EBIND with a sentence in error (PL_INHERIT_ERROR_BYTES):
+/* Takes what there is, close-on-exec and non-blocking; usually nothing.  The
+ * sockets of the admin plane of a server that is replaced go to `admin`, and
+ * nothing else does.  Returns 0, or PL_EBIND with a sentence in error (PL_INHERIT_ERROR_BYTES):
  * something that is no listening stream socket. */
-int pl__inherit(struct pl_inheritance *out, char *error);
+int pl__inherit(struct pl_inheritance *out, struct pl_inheritance *admin,
+                char *error);
+/* Moves systemd's socket of that address, as pl__address_format writes it, to
+ * `admin`, if there is one. */
+void pl__inherit_move(struct pl_inheritance *from, const char *text,
+                      struct pl_inheritance *admin);
 
 /* How many sockets the address with most of them has. */
 uint32_t pl__inherited_sockets(const struct pl_inheritance *all);

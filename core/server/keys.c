@@ -38,6 +38,11 @@
     name, PL_KEY_ENV_PREFIX env, PL_KEY_STRING, AT(field), ROOM(field),        \
         fallback, min, (double)(ROOM(field) - 1), NULL, doc                    \
   }
+#define SECRET(name, env, field, doc)                                          \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_SECRET, AT(field), ROOM(field), "", 0, \
+        (double)(ROOM(field) - 1), NULL, doc                                   \
+  }
 #define WORDS(name, env, field, fallback, choices, doc)                        \
   {                                                                            \
     name, PL_KEY_ENV_PREFIX env, PL_KEY_ENUM, AT(field), 0, fallback, 0, 0,    \
@@ -133,6 +138,9 @@ const struct pl_key pl__keys[] = {
 
     OTHER("admin.listen", "ADMIN_LISTEN", PL_KEY_ADDRESS, admin_listen, "off",
           0, 0, "address of the admin plane, never the public one"),
+    SECRET(
+        "admin.token", "ADMIN_TOKEN", admin_token,
+        "what its clients send as a bearer token; needed unless it is local"),
 };
 const uint32_t pl__key_count = sizeof(pl__keys) / sizeof(pl__keys[0]);
 
@@ -358,6 +366,7 @@ int pl__key_set(const struct pl_key *key, const char *text,
     memcpy(field, &number, sizeof(number));
     return 0;
   case PL_KEY_STRING:
+  case PL_KEY_SECRET:
     bytes = strlen(text);
     if (!in_range(key, (double)bytes))
       return PL_EINVAL;
@@ -447,6 +456,7 @@ void pl__key_expected(const struct pl_key *key, char *out, size_t bytes) {
              key->max);
     return;
   case PL_KEY_STRING:
+  case PL_KEY_SECRET:
     snprintf(out, bytes, "a text of %.0f to %.0f bytes", key->min, key->max);
     return;
   case PL_KEY_BOOL:
@@ -477,6 +487,7 @@ const char *pl__key_type_name(const struct pl_key *key) {
   case PL_KEY_WORKERS:
     return "number or auto";
   case PL_KEY_STRING:
+  case PL_KEY_SECRET:
     return "text";
   case PL_KEY_BOOL:
     return "true or false";

@@ -26,6 +26,7 @@ enum pl_key_type {
   PL_KEY_INTEGER,   /* uint64_t */
   PL_KEY_WORKERS,   /* `auto` or an integer: workers, workers_auto */
   PL_KEY_STRING,    /* char array */
+  PL_KEY_SECRET,    /* likewise; never shown */
   PL_KEY_BOOL,      /* bool */
   PL_KEY_ENUM,      /* uint32_t: index in `choices` */
   PL_KEY_ADDRESSES, /* listen, listen_count */

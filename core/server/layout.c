@@ -21,17 +21,19 @@
 #include "server/config.h"
 #include "server/crash.h"
 #include "server/dispatch.h"
+#include "server/standing.h"
 
 #define BEAT_VERSION 2u
 #define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 4
-#define SECTIONS_OF_ALL 11
+#define SECTIONS_OF_ALL 13
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
 #define LOG_TRIAL "log.trial"
+#define ADMIN_SLABS "slabs.admin"
 
 const uint16_t pl__layout_others[PL_LAYOUT_OTHERS] = {
     PL_RECORD_MASTER, PL_RECORD_CONTROL, PL_RECORD_TRIAL};
@@ -99,6 +101,14 @@ static uint32_t sections_describe(const struct pl_config *config,
   s[n].version = STATE_VERSION;
   s[n].element_bytes = sizeof(struct pl_server_state);
   s[n++].element_count = 1;
+  section_name(&s[n], "standing");
+  s[n].version = PL_STANDING_VERSION;
+  s[n].element_bytes = sizeof(struct pl_standing);
+  s[n++].element_count = 1;
+  section_name(&s[n], ADMIN_SLABS);
+  s[n].version = PL_SLABS_VERSION;
+  s[n].element_bytes = pl__dispatch_slab_bytes(config);
+  s[n++].element_count = PL_LAYOUT_ADMIN_SLABS;
   section_name(&s[n], "shared");
   s[n].version = PL_SHARED_VERSION;
   s[n].element_bytes = 1;
@@ -191,6 +201,12 @@ int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
   return status;
 }
 
+int pl__layout_admin_slabs(const struct pl_fabric *f,
+                           const struct pl_config *config, void **at) {
+  return pl__fabric_find(f, ADMIN_SLABS, PL_SLABS_VERSION,
+                         pl__dispatch_slab_bytes(config), at, NULL);
+}
+
 int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
                     struct pl_beat **out) {
   void *at;
@@ -263,6 +279,15 @@ int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out) {
   return status;
 }
 
+int pl__layout_standing(const struct pl_fabric *f, struct pl_standing **out) {
+  void *at;
+  int status = pl__fabric_find(f, "standing", PL_STANDING_VERSION,
+                               sizeof(struct pl_standing), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
 int pl__layout_shared(const struct pl_fabric *f, struct pl_shared **out) {
   void *at;
   int status = pl__fabric_find(f, "shared", PL_SHARED_VERSION, 1, &at, NULL);
@@ -303,10 +328,13 @@ int pl__layout_begin(const struct pl_fabric *f, uint32_t generation) {
 
 int pl__layout_protect(const struct pl_fabric *f) {
   struct pl_server_state *state;
+  struct pl_standing *standing;
   struct pl_bundle *bundle;
   int status = pl__layout_state(f, &state);
 
-  if (!status && mprotect(state, PL_FABRIC_PAGE_BYTES, PROT_READ))
+  status = status ? status : pl__layout_standing(f, &standing);
+  if (!status && (mprotect(state, PL_FABRIC_PAGE_BYTES, PROT_READ) ||
+                  mprotect(standing, sizeof *standing, PROT_READ)))
     status = -errno;
   for (uint32_t i = 0; i < 2 && !status; i++) {
     status = pl__layout_bundle(f, i, &bundle);

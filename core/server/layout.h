@@ -7,6 +7,8 @@
  *   crash.N                          struct pl_crash: how it died
  *   beats                            struct pl_beat, one per worker
  *   state                            struct pl_server_state: what all look at
+ *   standing                         struct pl_standing: what the master knows
+ *   slabs.admin                      receive buffers of the admin plane
  *   routes                           struct pl_routes: patterns by route id, of
  *                                    the last generations
  *   shared                           struct pl_shared: what apps share
@@ -37,9 +39,11 @@ struct pl_quarantine;
 struct pl_ring;
 struct pl_routes;
 struct pl_shared;
+struct pl_standing;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
+#define PL_LAYOUT_ADMIN_SLABS 256u /* connections of the admin plane */
 
 /* What a worker says of itself, about ten times a second, and what the master
  * says to it. Relaxed; what the worker writes is zero while none is alive. */
@@ -53,11 +57,14 @@ struct pl_beat {
   _Atomic uint32_t is_last;    /* none comes after it: the server ends */
 };
 
-/* What the master says to all. Relaxed. */
+/* What the master says to all, but for control's word to itself. Relaxed. */
 struct pl_server_state {
   _Alignas(64) _Atomic uint32_t generation; /* committed last; 0: none yet */
   _Atomic uint32_t log_level;               /* least that is written */
   _Atomic uint32_t reload_failed; /* what was loaded last was rejected */
+  /* Control's: the generation whose app it loads; 0: none.  That is what it has
+   * died of, should it be so when another one starts. */
+  _Atomic uint32_t loading_in_control;
 };
 
 /* Makes the fabric of a server and its empty rings.
@@ -80,6 +87,9 @@ int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
 /* *count slabs of pl__dispatch_slab_bytes(config). */
 int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
                      uint32_t worker, void **at, uint32_t *count);
+/* PL_LAYOUT_ADMIN_SLABS of them, likewise. */
+int pl__layout_admin_slabs(const struct pl_fabric *f,
+                           const struct pl_config *config, void **at);
 int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
                     struct pl_beat **out);
 int pl__layout_routes(const struct pl_fabric *f, struct pl_routes **out);
@@ -93,6 +103,7 @@ int pl__layout_quarantines(const struct pl_fabric *f,
 int pl__layout_long_runs(const struct pl_fabric *f, uint32_t generation,
                          struct pl_marks **out);
 int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out);
+int pl__layout_standing(const struct pl_fabric *f, struct pl_standing **out);
 int pl__layout_shared(const struct pl_fabric *f, struct pl_shared **out);
 int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
                       struct pl_bundle **out);

@@ -297,15 +297,21 @@ static void addresses_list(struct master *m, char *out, size_t bytes) {
 }
 
 static void serving_enter(struct master *m) {
-  char addresses[MESSAGE_BYTES / 2];
+  char addresses[MESSAGE_BYTES / 2], admin[160] = "";
 
   m->state = SERVING;
   pl__duty_take_over(m);
   pl__duty_open_desk(m);
   addresses_list(m, addresses, sizeof(addresses));
-  pl__master_say(m, "perilune %s serving %s on %s (%u worker%s, pid %ld)",
+  if (m->admin.address_count) {
+    size_t used =
+        (size_t)snprintf(admin, sizeof(admin), "%s", ", admin plane on ");
+    pl__address_format(&m->admin.addresses[0], admin + used,
+                       sizeof(admin) - used);
+  }
+  pl__master_say(m, "perilune %s serving %s on %s (%u worker%s, pid %ld)%s",
                  pl_version(), m->config->name, addresses, m->config->workers,
-                 m->config->workers == 1 ? "" : "s", (long)getpid());
+                 m->config->workers == 1 ? "" : "s", (long)getpid(), admin);
   pl__master_log(m, PL_LEVEL_INFO, "serving", "addresses", addresses);
   pl__duty_notify_state(m);
 }
@@ -324,6 +330,10 @@ void pl__master_stop(struct master *m) {
     return;
   case PRE_DRAIN:
   case DRAINING:
+    if (m->upgrade.is_replaced && !m->is_told) { /* it ends by itself */
+      m->is_told = true;
+      return;
+    }
     if (m->stays && m->state == DRAINING) { /* it was to stay drained */
       m->stays = false;
       return;
@@ -408,6 +418,7 @@ static bool on_dev_end(struct master *m,
 static void on_reload_end(void *arg, const struct pl_reload_result *result) {
   struct master *m = arg;
 
+  m->rejected_count += result->code != 0;
   pl__desk_on_reload(&m->desk, result);
   pl__duty_notify_state(m);
   if (m->dev.is_on && on_dev_end(m, result))
@@ -454,6 +465,8 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
 
   if (c->channel_fd >= 0)
     on_child_messages(m, c); /* it may have said why */
+  m->crash_count += c != pl__control_of(m) && !c->unwanted &&
+                    (m->state == SERVING || m->state == PRE_DRAIN);
   death_describe(m, c, status, text, sizeof(text));
   death_tell(m, c, status, text);
   pl__child_bury(c);
@@ -567,6 +580,7 @@ static void master_loop(struct master *m, struct pollfd *fds) {
     pl__reload_on_time(&m->reload, now);
     pl__duty_on_upgrade(m, now);
     pl__duty_notify(m, now);
+    pl__duty_stand(m);
     if (pl__dev_turn(&m->dev, m->dev.is_on ? tried_last(m) : NULL, now) &&
         m->state == SERVING) {
       pl__dev_begin(&m->dev);

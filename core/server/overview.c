@@ -4,16 +4,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
 #include "log/digits.h"
 #include "perilune.h"
-#include "server/config.h"
 #include "server/layout.h"
-#include "server/listeners.h"
-#include "server/watch.h"
+#include "server/standing.h"
 
 #define LINE_BYTES 1024
 
@@ -58,41 +55,25 @@ static void put_text(struct writer *w, bool first, const char *key,
 
 /* --- facts ----------------------------------------------------------------- */
 
-static const char *worker_state(const struct pl_child *c) {
-  if (c->pid <= 0)
-    return c->due_ns ? "waits to be started" : "ended";
-  if (c->stuck)
-    return "stuck";
-  if (!c->ready)
-    return "starting";
-  if (c->silent)
-    return "silent";
-  return c->unwanted ? "draining" : "serving";
-}
-
 static double since_ms(int64_t at_ns, int64_t now_ns) {
   return at_ns > 0 && at_ns < now_ns ? (double)(now_ns - at_ns) / PL_NS_PER_MS
                                      : 0;
 }
 
-struct facts {
+struct signs {
   uint32_t requests, connections;
   double beat_ms; /* since the last heartbeat */
 };
 
-static struct facts facts_of(const struct pl_overview *o, uint32_t index) {
-  const struct pl_beat *b = pl__watch_beat(o->watch, index);
+static struct signs signs_of(const struct pl_overview *o, uint32_t index) {
+  const struct pl_beat *b = &o->beats[index];
 
-  return (struct facts){
+  return (struct signs){
       .requests = atomic_load_explicit(&b->request_count, memory_order_relaxed),
       .connections =
           atomic_load_explicit(&b->connection_count, memory_order_relaxed),
       .beat_ms = since_ms(atomic_load_explicit(&b->at_ns, memory_order_relaxed),
                           o->now_ns)};
-}
-
-static bool is_shown(const struct pl_child *c) {
-  return !c->unwanted || c->pid > 0;
 }
 
 /* "script", "configuration" or "server": whose fault it was. */
@@ -107,7 +88,7 @@ static void hash_text(uint64_t hash, char out[17]) {
 }
 
 static double uptime_s(const struct pl_overview *o) {
-  return (double)(pl__clock_realtime_ns() - o->started_ns) / PL_NS_PER_S;
+  return (double)(pl__clock_realtime_ns() - o->facts->started_ns) / PL_NS_PER_S;
 }
 
 /* --- JSON ------------------------------------------------------------------ */
@@ -139,15 +120,15 @@ static void put_reload(struct writer *w, const struct pl_reload_result *r) {
 
 static void put_worker(struct writer *w, const struct pl_overview *o,
                        uint32_t index, bool first) {
-  const struct pl_child *c = &o->workers[index];
-  struct facts f = facts_of(o, index);
+  const struct pl_standing_worker *c = &o->facts->workers[index];
+  struct signs now = signs_of(o, index);
 
   put(w,
-      "%s{\"index\":%u,\"pid\":%ld,\"state\":\"%s\",\"generation\":%u,"
+      "%s{\"index\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%u,"
       "\"connections\":%u,\"requests\":%u,\"heartbeat_ms\":%.0f,"
       "\"restarts\":%u,\"uptime_s\":%.1f}",
-      first ? "" : ",", index, (long)c->pid, worker_state(c), c->generation,
-      f.connections, f.requests, f.beat_ms, c->restarts,
+      first ? "" : ",", index, c->pid, c->state, c->generation, now.connections,
+      now.requests, now.beat_ms, c->restarts,
       since_ms(c->ready_ns, o->now_ns) / 1000);
 }
 
@@ -155,8 +136,8 @@ static void put_workers(struct writer *w, const struct pl_overview *o) {
   bool first = true;
 
   put(w, ",\"workers\":[");
-  for (uint32_t i = 0; i < o->worker_count; i++) {
-    if (!is_shown(&o->workers[i]))
+  for (uint32_t i = 0; i < o->facts->worker_count; i++) {
+    if (!o->facts->workers[i].is_shown)
       continue;
     put_worker(w, o, i, first);
     first = false;
@@ -166,35 +147,35 @@ static void put_workers(struct writer *w, const struct pl_overview *o) {
 
 static void put_addresses(struct writer *w, const struct pl_overview *o,
                           const char *before, const char *quote) {
-  char text[PL_ADDRESS_TEXT_BYTES + 16];
-
-  for (uint32_t i = 0; i < o->listeners->address_count; i++) {
-    pl__address_format(&o->listeners->addresses[i], text, sizeof text);
-    put(w, "%s%s%s%s", i ? before : "", quote, text, quote);
-  }
+  for (uint32_t i = 0; i < o->facts->address_count; i++)
+    put(w, "%s%s%s%s", i ? before : "", quote, o->facts->addresses[i], quote);
 }
 
 int pl__overview_json(const struct pl_overview *o, struct pl_buf *out) {
+  const struct pl_standing_facts *f = o->facts;
   struct writer w = {.out = out};
   char hash[17];
 
-  hash_text(o->reload->result.hash, hash);
+  hash_text(f->last.hash, hash);
   put(&w, "{");
-  put_text(&w, true, "name", o->config->name);
+  put_text(&w, true, "name", f->name);
   put_text(&w, false, "version", pl_version());
-  put_text(&w, false, "state", o->state);
-  put(&w, ",\"pid\":%ld,\"uptime_s\":%.1f,\"generation\":%u,\"hash\":\"%s\"",
-      (long)getpid(), uptime_s(o), o->reload->committed, hash);
-  put_text(&w, false, "app", o->config->app_file);
+  put_text(&w, false, "state", f->state);
+  put(&w, ",\"pid\":%d,\"uptime_s\":%.1f,\"generation\":%u,\"hash\":\"%s\"",
+      f->pid, uptime_s(o), f->generation, hash);
+  put_text(&w, false, "app", f->app);
   put(&w, ",\"upgrading\":%s,\"reloading\":%s,\"addresses\":[",
-      o->is_upgrading ? "true" : "false",
-      pl__reload_is_running(o->reload) ? "true" : "false");
+      f->is_upgrading ? "true" : "false", f->is_reloading ? "true" : "false");
   put_addresses(&w, o, ",", "\"");
   put(&w, "]");
+  if (f->admin[0])
+    put_text(&w, false, "admin", f->admin);
+  put(&w, ",\"reloads\":{\"committed\":%u,\"rejected\":%u},\"crashes\":%u",
+      f->committed, f->rejected, f->crashes);
   put_workers(&w, o);
-  if (o->reload->result.ended_ns) {
+  if (f->last.ended_ns) {
     put(&w, ",\"last_reload\":");
-    put_reload(&w, &o->reload->result);
+    put_reload(&w, &f->last);
   }
   put(&w, "}\n");
   return w.failed;
@@ -252,26 +233,28 @@ static void put_last_reload(struct writer *w,
 }
 
 int pl__overview_text(const struct pl_overview *o, struct pl_buf *out) {
+  const struct pl_standing_facts *f = o->facts;
   struct writer w = {.out = out};
   char hash[17];
 
-  hash_text(o->reload->result.hash, hash);
-  put(&w, "%s       %s, pid %ld, up ", o->config->name, o->state,
-      (long)getpid());
+  hash_text(f->last.hash, hash);
+  put(&w, "%s       %s, pid %d, up ", f->name, f->state, f->pid);
   put_duration(&w, uptime_s(o));
   put(&w, ", perilune %s\naddresses    ", pl_version());
   put_addresses(&w, o, ", ", "");
-  put(&w, "\ngeneration   %u (%.8s)\n", o->reload->committed, hash);
-  put_last_reload(&w, &o->reload->result);
+  if (f->admin[0])
+    put(&w, "\nadmin plane  %s", f->admin);
+  put(&w, "\ngeneration   %u (%.8s)\n", f->generation, hash);
+  put_last_reload(&w, &f->last);
   put(&w, "\nWORKER  PID      STATE      GENERATION  CONNECTIONS  REQUESTS  "
           "HEARTBEAT  RESTARTS\n");
-  for (uint32_t i = 0; i < o->worker_count; i++) {
-    const struct pl_child *c = &o->workers[i];
-    struct facts f = facts_of(o, i);
-    if (is_shown(c))
-      put(&w, "%-7u %-8ld %-10s %-11u %-12u %-9u %4.0f ms    %u\n", i,
-          (long)c->pid, worker_state(c), c->generation, f.connections,
-          f.requests, f.beat_ms, c->restarts);
+  for (uint32_t i = 0; i < f->worker_count; i++) {
+    const struct pl_standing_worker *c = &f->workers[i];
+    struct signs now = signs_of(o, i);
+    if (c->is_shown)
+      put(&w, "%-7u %-8d %-10s %-11u %-12u %-9u %4.0f ms    %u\n", i, c->pid,
+          c->state, c->generation, now.connections, now.requests, now.beat_ms,
+          c->restarts);
   }
   return w.failed;
 }

@@ -1,5 +1,6 @@
 /* server/overview.h - a running server at a glance: what GET /status of the
- * control socket answers, as JSON or for people; and how a reload went.
+ * control socket and of the admin plane answers, as JSON or for people; and how a
+ * reload went.
  */
 #ifndef PL_SERVER_OVERVIEW_H
 #define PL_SERVER_OVERVIEW_H
@@ -7,25 +8,16 @@
 #include "base/buf.h"
 #include "server/reload.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 
-struct pl_config;
-struct pl_listeners;
-struct pl_watch;
+struct pl_beat;
+struct pl_standing_facts;
 
 /* All borrowed. */
 struct pl_overview {
-  const struct pl_config *config;
-  const char *state;  /* "serving", ... */
-  int64_t started_ns; /* realtime */
-  int64_t now_ns;     /* monotonic */
-  const struct pl_listeners *listeners;
-  const struct pl_child *workers;
-  uint32_t worker_count; /* entries; those that are not wanted are left out */
-  const struct pl_watch *watch;
-  const struct pl_reload *reload;
-  bool is_upgrading;
+  const struct pl_standing_facts *facts;
+  const struct pl_beat *beats; /* of all workers, by index */
+  int64_t now_ns;              /* monotonic */
 };
 
 /* Append to `out`; 0 or what pl__buf_append returns. */

@@ -22,6 +22,7 @@
 #include "server/master.h"
 #include "server/notify.h"
 #include "server/reload.h"
+#include "server/standing.h"
 #include "server/upgrade.h"
 #include "server/watch.h"
 
@@ -42,6 +43,7 @@ struct master {
   struct pl_error *error;         /* may be NULL */
   enum master_state state;
   int result;                /* what pl__master_run returns */
+  bool is_told;              /* to stop, after it was replaced */
   bool stays;                /* after the drain it waits to be stopped */
   uint32_t cut_count;        /* requests that a drain has cut */
   int64_t due_ns;            /* the state ends; 0: it does not end by time */
@@ -52,7 +54,13 @@ struct master {
   struct pl_reload reload;
   struct pl_fabric fabric;
   struct pl_inheritance inheritance;
+  struct pl_inheritance admin_inheritance;
   struct pl_listeners listeners;
+  struct pl_listeners admin;    /* of the admin plane; none, or one address */
+  struct pl_standing *standing; /* in the fabric */
+  struct pl_standing_facts facts;
+  uint32_t rejected_count; /* reloads */
+  uint32_t crash_count;    /* workers that have died unasked */
   struct pl_lockfile lock;
   struct pl_ring_writer log;
   struct pl_desk desk;
@@ -116,6 +124,8 @@ void pl__duty_take_over(struct master *m);
 /* The new program has spoken, died, or taken too long. */
 void pl__duty_on_upgrade(struct master *m, int64_t now_ns);
 void pl__duty_on_upgrade_death(struct master *m, int status);
+/* Tells in the fabric how the server stands. */
+void pl__duty_stand(struct master *m);
 /* Tells systemd what there is to tell now. */
 void pl__duty_notify(struct master *m, int64_t now_ns);
 void pl__duty_notify_state(struct master *m);

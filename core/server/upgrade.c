@@ -43,29 +43,39 @@ void pl__upgrade_init(struct pl_upgrade *u) {
 
 static void keep_open(int fd) { fcntl(fd, F_SETFD, 0); }
 
-/* What server/inherit.c reads; false: too long. */
-static bool describe(char *out, const struct pl_listeners *l,
-                     const bool *listening, int lock_fd, int ready_fd) {
-  size_t used = (size_t)snprintf(out, SOCKETS_BYTES, "lock %d\nready %d\n",
-                                 lock_fd, ready_fd);
-
-  for (uint32_t a = 0; a < l->address_count; a++) {
-    used += (size_t)snprintf(out + used, SOCKETS_BYTES - used, "listen %s %d",
+/* The lines of one set of sockets, behind `used` bytes; how many there are
+ * then, SOCKETS_BYTES or more: too many.  `listening` NULL: all do. */
+static size_t describe_set(char *out, size_t used, const char *kind,
+                           const struct pl_listeners *l,
+                           const bool *listening) {
+  for (uint32_t a = 0; a < l->address_count && used < SOCKETS_BYTES; a++) {
+    used += (size_t)snprintf(out + used, SOCKETS_BYTES - used, "%s %s %d", kind,
                              l->addresses[a].text, l->is_foreign[a]);
-    for (uint32_t w = 0; w < l->worker_count; w++) {
+    for (uint32_t w = 0; w < l->worker_count && used < SOCKETS_BYTES; w++) {
       int fd = pl__listeners_of(l, w)[a];
-      if (fd < 0 || !listening[w])
+      if (fd < 0 || (listening && !listening[w]))
         continue;
       keep_open(fd);
       used += (size_t)snprintf(out + used, SOCKETS_BYTES - used, " %d", fd);
-      if (l->is_shared[a] || used >= SOCKETS_BYTES - 64)
+      if (l->is_shared[a])
         break;
     }
-    used += (size_t)snprintf(out + used, SOCKETS_BYTES - used, "\n");
-    if (used >= SOCKETS_BYTES - 256)
-      return false;
+    if (used < SOCKETS_BYTES)
+      used += (size_t)snprintf(out + used, SOCKETS_BYTES - used, "\n");
   }
-  return true;
+  return used;
+}
+
+/* What server/inherit.c reads; false: too long. */
+static bool describe(char *out, const struct pl_upgrade_handed *h,
+                     int ready_fd) {
+  size_t used = (size_t)snprintf(out, SOCKETS_BYTES, "lock %d\nready %d\n",
+                                 h->lock_fd, ready_fd);
+
+  used = describe_set(out, used, "listen", h->serving, h->listening);
+  if (used < SOCKETS_BYTES)
+    used = describe_set(out, used, "admin", h->admin, NULL);
+  return used < SOCKETS_BYTES;
 }
 
 /* As if started by a shell: nothing blocked, nothing ignored. */
@@ -78,8 +88,9 @@ static void signals_reset(void) {
   sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-_Noreturn static void become(struct pl_upgrade *u, const struct pl_listeners *l,
-                             const bool *listening, int lock_fd, int ready_fd) {
+_Noreturn static void become(struct pl_upgrade *u,
+                             const struct pl_upgrade_handed *handed,
+                             int ready_fd) {
   static char sockets[SOCKETS_BYTES];
   char *argv[ARGUMENTS_MAX + 1];
   uint32_t count = 0;
@@ -88,9 +99,9 @@ _Noreturn static void become(struct pl_upgrade *u, const struct pl_listeners *l,
        at += (uint32_t)strlen(u->arguments + at) + 1)
     argv[count++] = u->arguments + at;
   argv[count] = NULL;
-  keep_open(lock_fd);
+  keep_open(handed->lock_fd);
   keep_open(ready_fd);
-  if (!describe(sockets, l, listening, lock_fd, ready_fd) ||
+  if (!describe(sockets, handed, ready_fd) ||
       setenv(PL_INHERIT_ENV, sockets, 1))
     _exit(126);
   if (getenv("WATCHDOG_PID")) { /* whose signs of life it will give */
@@ -111,8 +122,8 @@ static int fail(struct pl_upgrade *u, const char *why) {
   return PL_EFAIL;
 }
 
-int pl__upgrade_begin(struct pl_upgrade *u, const struct pl_listeners *l,
-                      const bool *listening, int lock_fd, double seconds) {
+int pl__upgrade_begin(struct pl_upgrade *u,
+                      const struct pl_upgrade_handed *handed, double seconds) {
   int fds[2];
 
   if (getpid() == 1)
@@ -128,7 +139,7 @@ int pl__upgrade_begin(struct pl_upgrade *u, const struct pl_listeners *l,
   u->pid = fork();
   if (u->pid == 0) {
     close(fds[0]);
-    become(u, l, listening, lock_fd, fds[1]);
+    become(u, handed, fds[1]);
   }
   close(fds[1]);
   if (u->pid < 0) {

@@ -22,6 +22,14 @@ struct pl_listeners;
 #define PL_UPGRADE_ARGUMENT_BYTES 65536
 #define PL_UPGRADE_ERROR_BYTES 256
 
+/* What the new master gets of this one. */
+struct pl_upgrade_handed {
+  const struct pl_listeners *serving;
+  const bool *listening; /* by worker: whether its sockets do */
+  const struct pl_listeners *admin;
+  int lock_fd;
+};
+
 struct pl_upgrade {
   pid_t pid;      /* of the new master; 0: none */
   int ready_fd;   /* its word; -1: none */
@@ -35,14 +43,10 @@ struct pl_upgrade {
 
 /* Notes how this process was started. */
 void pl__upgrade_init(struct pl_upgrade *u);
-/* Starts the new master.
- *
- *   listening  of the workers' sockets: those before it are handed over
- *   seconds    it may take to serve
- *
- * Returns 0, or PL_EFAIL with a sentence in u->error. */
-int pl__upgrade_begin(struct pl_upgrade *u, const struct pl_listeners *l,
-                      const bool *listening, int lock_fd, double seconds);
+/* Starts the new master, which may take so many seconds to serve. Returns 0, or
+ * PL_EFAIL with a sentence in u->error. */
+int pl__upgrade_begin(struct pl_upgrade *u,
+                      const struct pl_upgrade_handed *handed, double seconds);
 /* Its pipe is readable.  True: it serves. */
 bool pl__upgrade_hear(struct pl_upgrade *u);
 /* It has died: a waitpid status. */

@@ -17,6 +17,8 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+#define REPORT_BYTES_MAX (64u << 20) /* metrics of many series */
+
 #ifndef PL_VERSION
 #define PL_VERSION "0.0.0"
 #endif
@@ -337,6 +339,28 @@ static int core_worker(lua_State *L) {
   return 1;
 }
 
+/* core.report(topic [, argument]) -> text | nil, where the VM is the admin
+ * plane's; else nothing */
+static int core_report(lua_State *L) {
+  const struct pl_vm_host *host = &running(L)->options.host;
+  struct pl_slice topic = check_slice(L, 1);
+  struct pl_slice argument =
+      lua_isnoneornil(L, 2) ? pl__slice("", 0) : check_slice(L, 2);
+  struct pl_buf out;
+  int failed;
+
+  if (!host->report)
+    return 0;
+  pl__buf_init(&out, NULL, REPORT_BYTES_MAX);
+  failed = host->report(host->arg, topic, argument, &out);
+  if (failed)
+    lua_pushnil(L);
+  else
+    lua_pushlstring(L, out.at ? out.at : "", out.bytes);
+  pl__buf_release(&out);
+  return 1;
+}
+
 static void add_field(lua_State *L, struct pl_record_draft *draft) {
   struct pl_slice key;
   size_t bytes;
@@ -413,6 +437,7 @@ static const luaL_Reg core_functions[] = {
     {"worker", core_worker},
     {"is_source", pl__sources_exists},
     {"log", core_log},
+    {"report", core_report},
     {NULL, NULL},
 };
 

@@ -7,7 +7,9 @@
 #ifndef PL_VM_HOST_H
 #define PL_VM_HOST_H
 
+#include "base/buf.h"
 #include "base/peer.h"
+#include "base/slice.h"
 #include "http/request.h"
 
 #include <stdbool.h>
@@ -46,6 +48,12 @@ struct pl_vm_host {
   void (*await_body)(void *arg, struct pl_req *req);
   /* Who sent the request. */
   const struct pl_peer *(*peer)(void *arg, struct pl_req *req);
+
+  /* The admin plane only; NULL elsewhere.  Appends to `out` what the server knows
+   * of a topic, or takes the argument in.  Returns 0; PL_EINVAL: there is no such
+   * topic; PL_ENOMEM, PL_EFULL. */
+  int (*report)(void *arg, struct pl_slice topic, struct pl_slice argument,
+                struct pl_buf *out);
 
   /* Tools only (specs, `perilune request`); NULL in a serving worker.
    * A connection without a socket for requests to `site`: its number, or a

@@ -291,6 +291,104 @@ function App:not_found(fn)
   return self
 end
 
+local HEALTH_OPTIONS = {
+  every = 10, timeout = 1, critical = false, failure_threshold = 2, success_threshold = 1,
+}
+
+local function seconds_of(opts, name, level)
+  local value = opts[name]
+  if value == nil then
+    return HEALTH_OPTIONS[name]
+  end
+  local seconds = units.seconds(value)
+  if not seconds or seconds <= 0 then
+    error(("%s is a number of seconds or a text such as \"5s\""):format(name), level + 1)
+  end
+  return seconds
+end
+
+local function threshold_of(opts, name, level)
+  local value = opts[name]
+  if value == nil then
+    return HEALTH_OPTIONS[name]
+  end
+  if type(value) ~= "number" or value < 1 or value % 1 ~= 0 then
+    error(("%s is a whole number, 1 or more"):format(name), level + 1)
+  end
+  return value
+end
+
+local function check_options(opts, level)
+  if type(opts) ~= "table" then
+    error("app:health takes a name, options and a function", level + 1)
+  end
+  for key in pairs(opts) do
+    if HEALTH_OPTIONS[key] == nil then
+      error(("a health check has no option %q: every, timeout, critical, failure_threshold and "
+        .. "success_threshold there are"):format(tostring(key)), level + 1)
+    end
+  end
+  if opts.critical ~= nil and type(opts.critical) ~= "boolean" then
+    error("critical is true or false", level + 1)
+  end
+  return {
+    every = seconds_of(opts, "every", level + 1),
+    timeout = seconds_of(opts, "timeout", level + 1),
+    critical = opts.critical or false,
+    failure_threshold = threshold_of(opts, "failure_threshold", level + 1),
+    success_threshold = threshold_of(opts, "success_threshold", level + 1),
+  }
+end
+
+--- Registers a health check, which the admin plane runs: `app:health("db", { every = "5s",
+--- timeout = "500ms", critical = true }, function() return db:ping() end)`. Options: every (10 s),
+--- timeout (1 s), critical (false), failure_threshold (2), success_threshold (1). The function
+--- returns something true or nothing at all when it is well, nil or false and a reason when it is
+--- not, or "degraded" and a reason.
+---@param name string letters, digits, "-", "_" and "."
+---@param opts table|function
+---@param fn? fun(): any, string?
+---@return perilune.App
+function App:health(name, opts, fn)
+  open(self, 2)
+  if type(name) ~= "string" or not name:find("^[%w_.-]+$") or #name > 64 then
+    error("the name of a health check has up to 64 letters, digits, \"-\", \"_\" and \".\"", 2)
+  end
+  if type(opts) == "function" and fn == nil then
+    opts, fn = {}, opts
+  end
+  local options = check_options(opts, 2)
+  check_functions({ n = 1, fn }, 1, "a health check", 2)
+  for _, check in ipairs(self._checks) do
+    if check.name == name then
+      error(("there is a health check %q already, at %s"):format(name, check.where), 2)
+    end
+  end
+  self._checks[#self._checks + 1] = { name = name, opts = options, fn = fn, where = where(2) }
+  return self
+end
+
+--- The health checks of an app and of those that it mounts.
+---@param app perilune.App
+---@return table[] checks { name, opts, fn, where }
+function M.checks(app)
+  local list, seen = {}, {}
+  local function collect(from)
+    if seen[from] then
+      return
+    end
+    seen[from] = true
+    for _, check in ipairs(from._checks or {}) do
+      list[#list + 1] = check
+    end
+    for _, child in ipairs(from._children) do
+      collect(child.scope)
+    end
+  end
+  collect(app)
+  return list
+end
+
 --- A new app. Options: title, version, description.
 ---@param opts? table
 ---@return perilune.App
@@ -306,7 +404,7 @@ function M.new(opts)
   end
   local app = new_scope("", nil, App)
   app.title = opts and opts.title
-  app._on_error, app._not_found = false, false
+  app._on_error, app._not_found, app._checks = false, false, {}
   return app
 end
 

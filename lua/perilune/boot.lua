@@ -178,9 +178,10 @@ function M.keep_adopt(text)
   task.inherit(keep.adopt(text))
 end
 
--- The launcher's commands --------------------------------------------------------------
-
-local function load_for_reading(path)
+--- Loads an app without publishing it.
+---@param path string
+---@return perilune.App
+function M.read(path)
   local place, missing = M.locate(path)
   if not place then
     error(missing, 0)
@@ -194,6 +195,28 @@ local function load_for_reading(path)
   end
   return app
 end
+
+-- The admin plane ---------------------------------------------------------------------
+
+--- Loads the app for its health checks; its routes are not served here.
+---@param path string
+function M.watch(path)
+  require("perilune.health").watch(M.read(path))
+end
+
+--- What is known of checks, for the VM of the next generation ...
+---@return string
+function M.health_save()
+  return require("perilune.health").save()
+end
+
+--- ... and in it.
+---@param text string
+function M.health_adopt(text)
+  require("perilune.health").adopt(text)
+end
+
+-- The launcher's commands --------------------------------------------------------------
 
 local function uses_of(route)
   local places = {}
@@ -226,7 +249,7 @@ end
 ---@return string text
 function M.routes(path, as_json)
   local list, rows = {}, { { "METHOD", "PATTERN", "HANDLER", "MIDDLEWARE" } }
-  for _, route in ipairs((compile.collect(load_for_reading(path)))) do
+  for _, route in ipairs((compile.collect(M.read(path)))) do
     local uses = uses_of(route)
     for _, method in ipairs(route.methods) do
       local handler = app_module.place(route.handler)

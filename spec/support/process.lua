@@ -429,7 +429,7 @@ function M.server(opts)
     args[#args + 1] = arg
   end
   local process = M.start(args, { env = env })
-  local port = process:wait_for("err", "serving [^\n]*http://127%.0%.0%.1:(%d+)[^\n]*\n")
+  local port = process:wait_for("err", "serving [^\n]-http://127%.0%.0%.1:(%d+)[^\n]*\n")
   if not port then
     error("the server did not start:\n" .. process:err() .. process:out(), 2)
   end

@@ -23,9 +23,9 @@ local function start(files, opts)
   opts = opts or {}
   local folder = opts.folder or process.folder(files)
   local p = process.start({ "dev", folder, "--listen", "127.0.0.1:" .. (opts.port or 0),
-    "--set", "admin.listen=127.0.0.1:" .. (opts.events or 0) },
+    "--set", "admin.listen=127.0.0.1:" .. (opts.events and opts.events - 1 or 0) },
     { env = { XDG_RUNTIME_DIR = process.folder() } })
-  local port = assert(p:wait_for("err", "serving [^\n]*http://127%.0%.0%.1:(%d+)"), p:err())
+  local port = assert(p:wait_for("err", "serving [^\n]-http://127%.0%.0%.1:(%d+)"), p:err())
   return { process = p, port = tonumber(port), app = folder }
 end
 

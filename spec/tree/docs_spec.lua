@@ -190,7 +190,8 @@ end
 
 describe("the table of the configuration in README.md", function()
   -- What depends on the app, or on who starts it; README tells them in words.
-  local IN_WORDS = { name = true, pid_file = true, user = true, group = true }
+  local IN_WORDS = { name = true, pid_file = true, user = true, group = true,
+    ["admin.token"] = true }
   local keys = json.decode(process.run({ "config", "--json" }).out).keys
   local rows, by_name = rows_of(README, "key"), {}
 
@@ -489,6 +490,7 @@ local SHOW = function() end -- a handler
 --- for in passing need a value: they come from `opts`.
 local OPTIONS = {
   ["perilune.AppOptions"] = function(P, opts) P.app(opts) end,
+  ["perilune.HealthOptions"] = function(P, opts) P.app {}:health("x", opts, SHOW) end,
   ["perilune.RouteOptions"] = function(P, opts) P.app {}:get("/", opts, SHOW) end,
   ["perilune.EveryOptions"] = function(P, opts)
     local task = require("perilune.task")

@@ -317,12 +317,54 @@ static void refuses_a_file_that_is_named_but_absent(void **state) {
 
 static void refuses_an_app_that_is_not_there(void **state) {
   struct pl_config_input in = {.app = "/nonexistent/app"};
+  char empty[] = "/tmp/perilune-test-XXXXXX";
 
   (void)state;
   assert_int_equal(PL_ESCRIPT, pl__config_resolve(&in, &config, err));
-  in.app = "/tmp";
+  assert_non_null(mkdtemp(empty));
+  in.app = empty;
   assert_int_equal(PL_ESCRIPT, pl__config_resolve(&in, &config, err));
   assert_says("has no app.lua");
+  rmdir(empty);
+}
+
+static void wants_a_token_where_others_can_reach_the_admin_plane(void **state) {
+  static const char *const local[] = {"127.0.0.1:1", "127.9.9.9:1", "[::1]:1",
+                                      "unix:/tmp/a.sock", "off"};
+  static const char *const open[] = {":1", "0.0.0.0:1", "192.168.1.7:1",
+                                     "[::]:1"};
+  char set[64];
+
+  (void)state;
+  for (size_t i = 0; i < sizeof local / sizeof *local; i++) {
+    snprintf(set, sizeof set, "admin.listen=%s", local[i]);
+    assert_int_equal(0, resolve(LIST(set), NULL));
+  }
+  for (size_t i = 0; i < sizeof open / sizeof *open; i++) {
+    snprintf(set, sizeof set, "admin.listen=%s", open[i]);
+    assert_int_equal(PL_ECONFIG, resolve(LIST(set), NULL));
+    assert_says("set admin.token");
+    assert_int_equal(0,
+                     resolve(LIST(set, "admin.token=sixteen letters!"), NULL));
+  }
+  assert_int_equal(PL_ECONFIG,
+                   resolve(LIST("admin.token=fifteen letters"), NULL));
+  assert_says("admin.token is shorter");
+}
+
+static void shows_no_secret(void **state) {
+  struct pl_buf out;
+
+  (void)state;
+  assert_int_equal(0, resolve(LIST("admin.token=sixteen letters!"), NULL));
+  for (int json = 0; json < 2; json++) {
+    pl__buf_init(&out, NULL, 1 << 20);
+    assert_int_equal(0, pl__config_dump(&config, json, &out));
+    assert_int_equal(0, pl__buf_append(&out, "", 1));
+    assert_null(strstr(out.at, "sixteen"));
+    assert_non_null(strstr(out.at, "(set)"));
+    pl__buf_release(&out);
+  }
 }
 
 static void survives_each_allocation_that_fails(void **state) {
@@ -396,6 +438,8 @@ int main(void) {
       CASE(tells_where_the_file_fails),
       CASE(refuses_a_file_that_is_named_but_absent),
       CASE(refuses_an_app_that_is_not_there),
+      CASE(wants_a_token_where_others_can_reach_the_admin_plane),
+      CASE(shows_no_secret),
       CASE(survives_each_allocation_that_fails),
       CASE(dumps_every_key_as_lines_and_as_json),
       CASE(values_are_written_as_they_are_read),

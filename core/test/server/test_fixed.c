@@ -55,6 +55,7 @@ static const struct {
     {"log.output", "stdout", "stderr", true},
     {"generation_header", "true", "false", false},
     {"admin.listen", "off", "127.0.0.1:9000", true},
+    {"admin.token", "", "sixteen letters!", false},
 };
 #define COUNT (sizeof KEYS / sizeof *KEYS)
 
@@ -166,6 +167,20 @@ static void keeps_an_admin_plane_that_is_on(void **state) {
   assert_string_equal(named, "admin.listen");
 }
 
+/* The address stays; so does what it needs. */
+static void keeps_a_token_that_cannot_be_missed(void **state) {
+  (void)state;
+  set(&old, "admin.listen", "0.0.0.0:9001");
+  set(&old, "admin.token", "sixteen letters!");
+  set(&fresh, "admin.token", "");
+  keep();
+  assert_string_equal(fresh.admin_token, "sixteen letters!");
+  assert_string_equal(named, "admin.listen, admin.token");
+  set(&fresh, "admin.token", "another token of 16");
+  keep();
+  assert_string_equal(fresh.admin_token, "another token of 16");
+}
+
 /* `auto` is the same as long as the machine is. */
 static void keeps_the_number_of_workers_that_was_found(void **state) {
   (void)state;
@@ -222,6 +237,7 @@ int main(void) {
       CASE(sorts_out_all_keys_at_once),
       CASE(keeps_every_address),
       CASE(keeps_an_admin_plane_that_is_on),
+      CASE(keeps_a_token_that_cannot_be_missed),
       CASE(keeps_the_number_of_workers_that_was_found),
       CASE(keeps_what_perilune_dev_has_set),
       CASE(leaves_the_app_and_its_settings_alone),

@@ -98,6 +98,24 @@ local App = {}
 ---@return perilune.App
 function App:on_error(fn) end
 
+---@class perilune.HealthOptions
+---@field every? number|string between two runs: seconds, or "5s"; 10 s
+---@field timeout? number|string of a run; 1 s
+---@field critical? boolean while it is unhealthy, the server is not ready; false
+---@field failure_threshold? integer failures in a row that make it unhealthy; 2
+---@field success_threshold? integer passes in a row that make it healthy again; 1
+
+--- A health check, run by the admin plane beside the workers, not in them.
+--- `fn` returns something true, or nothing at all, when all is well; nil or
+--- false and a reason when it is not; "degraded" and a reason. What it raises
+--- is a failure, and so is taking longer than its timeout.
+---@param name string unique; up to 64 letters, digits, "-", "_" and "."
+---@param opts perilune.HealthOptions
+---@param fn fun(): any, string?
+---@return perilune.App
+---@overload fun(self: perilune.App, name: string, fn: fun(): any, string?): perilune.App
+function App:health(name, opts, fn) end
+
 --- Answers for paths that no route matches.
 ---@param fn fun(c: perilune.Context): any, integer?, table<string, any>?
 ---@return perilune.App

@@ -1,0 +1,502 @@
+/* server/admin.c - see admin.h.
+ *
+ *   open: VM without an app ---> serve ---> end
+ *                                  ^ |  a generation was committed
+ *                                  | v
+ *                                load on a helper thread; then it takes over
+ *
+ * One generation after the other, as in a worker; the old one is closed once
+ * nothing of it runs.  What health.lua knows goes from one to the next.
+ */
+#define _GNU_SOURCE /* pthread_timedjoin_np */
+#include "server/admin.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <uv.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "fabric/record.h"
+#include "net/listener.h"
+#include "perilune.h"
+#include "server/config.h"
+#include "server/edition.h"
+#include "server/layout.h"
+#include "server/loop.h"
+#include "server/modules.h"
+#include "server/overview.h"
+#include "server/standing.h"
+
+#define LOOK_MS 50 /* at what the master says */
+#define APP_FILE "perilune/admin/app.lua"
+#define STATES_BYTES_MAX 65536u /* that one VM hands to the next */
+#define CALL_SECONDS 1.0
+#define DRAIN_S 0.5
+#define END_S 1.0 /* of the thread, before it is left alone */
+
+struct pl_admin {
+  struct pl_admin_args args;
+  struct pl_dispatch dispatch;
+  struct pl_loop loop;
+  struct pl_listener listener;
+  bool listens;
+  uv_async_t end;
+  double end_at; /* monotonic seconds, the latest; 0: it is not to end */
+  uv_timer_t look_timer;
+  pthread_t thread;
+  const struct pl_beat *beats;
+  const struct pl_standing *standing;
+  struct pl_standing_facts facts; /* as read last */
+  struct pl_server_state *state;
+  struct pl_generation *next; /* loaded, or half of it */
+  struct pl_generation *gone; /* being closed */
+  uint32_t wanted;            /* the generation that is loaded */
+  bool is_loading;
+  uv_work_t loading, closing;
+  char next_failure[PL_VM_ERROR_BYTES]; /* why its app is not watched */
+  char failure[PL_VM_ERROR_BYTES];      /* the same, of the one that serves */
+  char err[PL_VM_ERROR_BYTES];
+};
+
+/* --- telling ---------------------------------------------------------------- */
+
+static void warn(struct pl_admin *a, const char *message, const char *why) {
+  struct pl_record head = {.level = PL_LEVEL_WARN,
+                           .worker = PL_RECORD_CONTROL,
+                           .route = PL_RECORD_NO_ROUTE,
+                           .generation = a->dispatch.now->number};
+  _Alignas(8) char memory[PL_LIMIT_LOG_VALUE_BYTES + 1024];
+  struct pl_record_draft draft;
+
+  pl__record_begin(&draft, memory, sizeof memory, &head,
+                   pl__slice(message, strlen(message)));
+  pl__record_str(&draft, PL_SLICE("reason"), pl__slice(why, strlen(why)));
+  pl__record_end(&draft, &a->dispatch.log);
+}
+
+/* --- what Lua asks ------------------------------------------------------------ */
+
+static int report_status(struct pl_admin *a, struct pl_slice argument,
+                         struct pl_buf *out) {
+  struct pl_overview o = {.facts = &a->facts,
+                          .beats = a->beats,
+                          .now_ns = pl__clock_monotonic_ns()};
+
+  pl__standing_read(a->standing, &a->facts);
+  return argument.bytes ? pl__overview_text(&o, out)
+                        : pl__overview_json(&o, out);
+}
+
+static int report_state(struct pl_admin *a, struct pl_slice argument,
+                        struct pl_buf *out) {
+  (void)argument;
+  pl__standing_read(a->standing, &a->facts);
+  return pl__buf_append(out, a->facts.state, (uint32_t)strlen(a->facts.state));
+}
+
+static int report_token(struct pl_admin *a, struct pl_slice argument,
+                        struct pl_buf *out) {
+  const char *token = a->dispatch.now->config.admin_token;
+
+  (void)argument;
+  return pl__buf_append(out, token, (uint32_t)strlen(token));
+}
+
+static int report_watching(struct pl_admin *a, struct pl_slice argument,
+                           struct pl_buf *out) {
+  (void)argument;
+  return pl__buf_append(out, a->failure, (uint32_t)strlen(a->failure));
+}
+
+static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
+                     struct pl_buf *out) {
+  static const struct {
+    const char *topic;
+    int (*run)(struct pl_admin *a, struct pl_slice argument,
+               struct pl_buf *out);
+  } topics[] = {
+      {"status", report_status},
+      {"state", report_state},
+      {"token", report_token},
+      {"watching", report_watching},
+  };
+
+  for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
+    if (pl__slice_equal(pl__slice(topics[i].topic, strlen(topics[i].topic)),
+                        topic))
+      return topics[i].run(arg, argument, out);
+  return PL_EINVAL;
+}
+
+/* --- generations -------------------------------------------------------------- */
+
+/* What of the app's configuration the plane has: its own app, limits of its own
+ * where they are for what clients may do, memory as the app's checks need. */
+static int configure(struct pl_config *c) {
+  char folder[PL_CONFIG_PATH_BYTES];
+  int failed = pl__modules_folder(folder, sizeof folder);
+
+  if (failed)
+    return failed;
+  if (snprintf(c->app_file, sizeof c->app_file, "%s/" APP_FILE, folder) >=
+      (int)sizeof c->app_file)
+    return PL_EFAIL;
+  c->limit_connections = PL_LAYOUT_ADMIN_SLABS;
+  c->limit_body_bytes = 65536;
+  c->timeout_handler_s = 30;
+  c->log_access = false;
+  c->generation_header = false;
+  c->dev = false;
+  return 0;
+}
+
+/* Opens and loads one, with the app of its bundle to watch unless `number` is
+ * 0 or `path` NULL. */
+static int open_one(struct pl_admin *a, const struct pl_config *config,
+                    uint32_t number, const char *path,
+                    struct pl_generation **out) {
+  struct pl_generation_options options = {
+      .dispatch = &a->dispatch, .config = config, .number = number};
+  struct pl_vm_arg arg = {.text = path, .text_bytes = path ? strlen(path) : 0};
+  struct pl_buf none;
+  uint32_t lines;
+  int failed = pl__layout_shared(a->args.fabric, &options.shared);
+
+  if (!failed && number)
+    failed = pl__layout_bundle(a->args.fabric, number, &options.bundle);
+  failed = failed ? failed : pl__generation_open(out, &options, a->err);
+  if (failed)
+    return failed;
+  (*out)->vm.options.is_muted = true;
+  failed = pl__generation_load(*out, a->err);
+  if (!failed && path) {
+    pl__buf_init(&none, NULL, 1);
+    failed = pl__vm_call_tool(&(*out)->vm, "watch", &arg, 1,
+                              config->vm_load_timeout_s, &none, &lines, a->err);
+    pl__buf_release(&none);
+  }
+  if (failed) {
+    pl__generation_close(*out);
+    *out = NULL;
+  }
+  return failed;
+}
+
+/* Whether control has died while it loaded this one. */
+static bool was_deadly(const struct pl_admin *a) {
+  return atomic_load_explicit(&a->state->loading_in_control,
+                              memory_order_relaxed) == a->wanted;
+}
+
+/* On a helper thread. */
+static void load(uv_work_t *work) {
+  struct pl_admin *a = work->data;
+  char path[PL_CONFIG_PATH_BYTES];
+  struct pl_bundle *bundle;
+  struct pl_config config;
+  int failed;
+
+  snprintf(a->err, sizeof a->err, "the generation is not there any more");
+  if (pl__layout_bundle(a->args.fabric, a->wanted, &bundle) ||
+      pl__edition_read(bundle, a->wanted, &config))
+    return;
+  snprintf(path, sizeof path, "%s", config.app_file);
+  failed = configure(&config);
+  a->next_failure[0] = '\0';
+  if (!failed && was_deadly(a)) {
+    failed = PL_ESCRIPT;
+    snprintf(a->err, sizeof a->err, "loading it has ended this process before");
+  } else if (!failed) {
+    atomic_store_explicit(&a->state->loading_in_control, a->wanted,
+                          memory_order_relaxed);
+    failed = open_one(a, &config, a->wanted, path, &a->next);
+    atomic_store_explicit(&a->state->loading_in_control, 0,
+                          memory_order_relaxed);
+  }
+  if (failed) {
+    memcpy(a->next_failure, a->err, sizeof a->err);
+    open_one(a, &config, a->wanted, NULL, &a->next);
+  }
+  pl__config_deinit(&config);
+}
+
+/* On a helper thread. */
+static void close_gone(uv_work_t *work) {
+  struct pl_admin *a = work->data;
+
+  pl__generation_close(a->gone);
+}
+
+static void after_close(uv_work_t *work, int status) {
+  struct pl_admin *a = work->data;
+
+  (void)status;
+  a->gone = NULL;
+  pl__alloc_trim();
+}
+
+/* What is known of checks goes over. */
+static void hand_states_over(struct pl_admin *a, struct pl_generation *to) {
+  struct pl_vm_arg arg = {0};
+  struct pl_buf states, none;
+  uint32_t lines;
+
+  pl__buf_init(&states, NULL, STATES_BYTES_MAX);
+  pl__buf_init(&none, NULL, 1);
+  if (!pl__vm_call_tool(&a->dispatch.now->vm, "health_save", &arg, 0,
+                        CALL_SECONDS, &states, &lines, a->err) &&
+      states.bytes) {
+    arg = (struct pl_vm_arg){.text = states.at, .text_bytes = states.bytes};
+    pl__vm_call_tool(&to->vm, "health_adopt", &arg, 1, CALL_SECONDS, &none,
+                     &lines, a->err);
+  }
+  pl__buf_release(&states);
+  pl__buf_release(&none);
+}
+
+static void after_load(uv_work_t *work, int status) {
+  struct pl_admin *a = work->data;
+  struct pl_generation *g = a->next;
+
+  (void)status;
+  a->is_loading = false;
+  a->next = NULL;
+  if (!g) { /* the next look tries again, or finds another one */
+    a->wanted = 0;
+    return;
+  }
+  g->vm.options.is_muted = false;
+  hand_states_over(a, g);
+  memcpy(a->failure, a->next_failure, sizeof a->failure);
+  pl__dispatch_succeed(&a->dispatch, g);
+  if (pl__vm_start(&g->vm, g->site, a->err))
+    warn(a, "the admin plane does not start", a->err);
+  if (a->failure[0])
+    warn(a, "the app's health checks are not run", a->failure);
+}
+
+static void follow(struct pl_admin *a) {
+  uint32_t committed =
+      atomic_load_explicit(&a->state->generation, memory_order_acquire);
+
+  if (committed == a->wanted || a->is_loading || a->dispatch.old || a->gone)
+    return;
+  a->wanted = committed;
+  a->is_loading = true;
+  uv_queue_work(&a->loop.uv, &a->loading, load, after_load);
+}
+
+/* --- the loop ------------------------------------------------------------------- */
+
+static void stop_listening(struct pl_admin *a) {
+  if (!a->listens)
+    return;
+  pl__listener_close(&a->listener);
+  pl__net_drain_gently(&a->dispatch.net);
+  a->listens = false;
+}
+
+/* Connections are taken while the socket is this server's, not that of one which
+ * it replaces, or which has replaced it. */
+static void listen_or_not(struct pl_admin *a) {
+  pl__standing_read(a->standing, &a->facts);
+  if (a->facts.has_admin == a->listens || a->end_at > 0)
+    return;
+  if (a->listens) {
+    stop_listening(a);
+  } else {
+    a->listens = !pl__listener_open(&a->listener, &a->dispatch.net, &a->loop.uv,
+                                    a->args.listen_fd, 0);
+  }
+}
+
+static void end_if_drained(struct pl_admin *a) {
+  if (a->end_at > 0 &&
+      (a->dispatch.net.conn_count == 0 || pl__clock_monotonic_s() >= a->end_at))
+    pl__loop_stop(&a->loop);
+}
+
+static void on_look(uv_timer_t *timer) {
+  struct pl_admin *a = timer->data;
+
+  listen_or_not(a);
+  if (a->listens && !a->listener.watching)
+    pl__listener_resume(&a->listener);
+  follow(a);
+  end_if_drained(a);
+}
+
+static void after_turn(void *arg) {
+  struct pl_admin *a = arg;
+
+  end_if_drained(a);
+  if (!a->dispatch.old || a->gone)
+    return;
+  a->gone = pl__dispatch_take_old(&a->dispatch);
+  if (a->gone)
+    uv_queue_work(&a->loop.uv, &a->closing, close_gone, after_close);
+}
+
+/* What was asked is answered.  When another program has taken the socket over,
+ * a client may be about to use a connection that it has to this one. */
+static void on_end(uv_async_t *handle) {
+  struct pl_admin *a = handle->data;
+
+  a->end_at = pl__clock_monotonic_s() + DRAIN_S;
+  stop_listening(a);
+  if (a->facts.has_admin)
+    pl__net_drain(&a->dispatch.net);
+  end_if_drained(a);
+}
+
+static void *thread_main(void *arg) {
+  struct pl_admin *a = arg;
+
+  prctl(PR_SET_NAME, "perilune-adm");
+  if (pl__vm_start(&a->dispatch.now->vm, a->dispatch.now->site, a->err))
+    warn(a, "the admin plane does not start", a->err);
+  pl__loop_run(&a->loop);
+  return NULL;
+}
+
+/* --- a life --------------------------------------------------------------------- */
+
+static int find_all(struct pl_admin *a, struct pl_dispatch_options *options) {
+  const struct pl_fabric *f = a->args.fabric;
+  struct pl_standing *standing;
+  struct pl_beat *beats;
+  int failed = pl__layout_admin_slabs(f, a->args.config, &options->slabs);
+
+  failed =
+      failed ? failed : pl__layout_ring(f, PL_RECORD_CONTROL, &options->log);
+  failed = failed ? failed : pl__layout_beat(f, 0, &beats);
+  failed = failed ? failed : pl__layout_standing(f, &standing);
+  failed = failed ? failed : pl__layout_state(f, &a->state);
+  failed = failed ? failed : pl__layout_shared(f, &options->generation.shared);
+  if (failed)
+    return failed;
+  a->beats = beats;
+  a->standing = standing;
+  return 0;
+}
+
+/* The VM that serves before anything is committed. */
+static int open_dispatch(struct pl_admin *a) {
+  struct pl_dispatch_options options = {
+      .slab_count = PL_LAYOUT_ADMIN_SLABS,
+      .slab_bytes = pl__dispatch_slab_bytes(a->args.config),
+      .log_wake_fd = a->args.wake_fd,
+      .worker = PL_RECORD_CONTROL,
+      .on_report = on_report,
+      .report_arg = a};
+  struct pl_config config;
+  int failed = find_all(a, &options);
+
+  failed = failed ? failed : pl__config_copy(&config, a->args.config);
+  if (failed)
+    return failed;
+  failed = configure(&config);
+  options.config = &config;
+  failed = failed ? failed : pl__dispatch_open(&a->dispatch, &options, a->err);
+  pl__config_deinit(&config);
+  if (failed)
+    return failed;
+  failed = pl__generation_load(a->dispatch.now, a->err);
+  if (failed)
+    pl__dispatch_close(&a->dispatch);
+  return failed;
+}
+
+static int open_loop(struct pl_admin *a) {
+  int failed = pl__loop_open(&a->loop, &a->dispatch);
+
+  if (failed)
+    return failed;
+  failed = uv_async_init(&a->loop.uv, &a->end, on_end);
+  if (failed) {
+    pl__loop_close(&a->loop);
+    return failed;
+  }
+  uv_timer_init(&a->loop.uv, &a->look_timer);
+  a->end.data = a->look_timer.data = a;
+  a->loading.data = a->closing.data = a;
+  a->loop.after_turn = after_turn;
+  a->loop.arg = a;
+  uv_timer_start(&a->look_timer, on_look, 0, LOOK_MS);
+  return 0;
+}
+
+static void close_loop(struct pl_admin *a) {
+  if (a->listens)
+    pl__listener_close(&a->listener);
+  pl__net_close_all(&a->dispatch.net);
+  uv_close((uv_handle_t *)&a->end, NULL);
+  uv_close((uv_handle_t *)&a->look_timer, NULL);
+  pl__loop_close(&a->loop);
+}
+
+/* Only the thread itself is to be interrupted in its Lua. */
+static int thread_start(struct pl_admin *a) {
+  sigset_t all, before;
+  int failed;
+
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  failed = pthread_create(&a->thread, NULL, thread_main, a);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return -failed;
+}
+
+int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
+                    char *error) {
+  struct pl_admin *a = pl__alloc_zero(sizeof *a);
+  int failed;
+
+  snprintf(error, PL_ADMIN_ERROR_BYTES, "out of memory");
+  if (!a)
+    return PL_ENOMEM;
+  a->args = *args;
+  failed = open_dispatch(a);
+  if (failed)
+    goto fail_dispatch;
+  failed = open_loop(a);
+  if (failed)
+    goto fail_loop;
+  failed = thread_start(a);
+  if (failed)
+    goto fail_thread;
+  *out = a;
+  return 0;
+
+fail_thread:
+  close_loop(a);
+fail_loop:
+  pl__dispatch_close(&a->dispatch);
+fail_dispatch:
+  snprintf(error, PL_ADMIN_ERROR_BYTES,
+           "the admin plane does not start: %.400s",
+           a->err[0] ? a->err : pl_strerror(failed));
+  pl__free(a);
+  return PL_EFAIL;
+}
+
+void pl__admin_stop(struct pl_admin *a) {
+  struct timespec due;
+
+  uv_async_send(&a->end);
+  clock_gettime(CLOCK_REALTIME, &due);
+  due.tv_sec += (time_t)END_S;
+  if (pthread_timedjoin_np(a->thread, NULL, &due))
+    return;
+  if (a->is_loading || a->gone) /* a helper thread uses it */
+    return;
+  close_loop(a);
+  pl__dispatch_close(&a->dispatch);
+  pl__free(a);
+}

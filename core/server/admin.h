@@ -1,0 +1,47 @@
+/* server/admin.h - the admin plane: how the server is, over HTTP, for people,
+ * probes and collectors.
+ *
+ * A thread of control with a loop, connections and a VM of its own, so that it
+ * answers while every worker hangs.  The VM serves lua/perilune/admin/app.lua and
+ * runs the app's health checks (lua/perilune/health.lua): of each generation that
+ * is committed it loads the app, from its bundle, on a helper thread.  An app that
+ * loads in workers but not here costs its checks, no more.
+ *
+ * What Lua asks for by core.report:
+ *
+ *   status [text]    as GET /status of the control socket
+ *   state            of it: the server's
+ *   token            what clients have to show; empty: nothing
+ *   watching         why the app's checks are not run; empty: they are
+ *   health LINES     takes in the states of services, a line each: "+name" or
+ *                    "-name"
+ *
+ * Logs are the main thread's matter; its records go by control's ring.
+ */
+#ifndef PL_SERVER_ADMIN_H
+#define PL_SERVER_ADMIN_H
+
+#include <stdint.h>
+
+struct pl_admin;
+struct pl_config;
+struct pl_fabric;
+
+#define PL_ADMIN_ERROR_BYTES 512
+
+struct pl_admin_args {
+  const struct pl_config *config; /* borrowed, as all of these */
+  const struct pl_fabric *fabric;
+  int listen_fd;
+  int wake_fd; /* of the reader of control's ring */
+};
+
+/* Starts the thread.  Returns 0, or with a sentence in error
+ * (PL_ADMIN_ERROR_BYTES) PL_ENOMEM or PL_EFAIL. */
+int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
+                    char *error);
+/* Ends it: connections are closed, checks are given up.  A check that blocks in
+ * C is not waited for: the process is about to end. */
+void pl__admin_stop(struct pl_admin *a);
+
+#endif /* PL_SERVER_ADMIN_H */

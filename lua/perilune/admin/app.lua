@@ -1,0 +1,90 @@
+--- The admin plane, an app like any other: it is served by control, beside the workers.
+---
+--- Probes are open, since those who ask them cannot show a token; all that tells more is not,
+--- once there is one.
+
+local P = require("perilune")
+local core = require("perilune.core")
+local health = require("perilune.health")
+
+local app = P.app { title = "Perilune's admin plane", version = P.version }
+
+local TEXT = { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"] = "no-store" }
+
+local INDEX = [[
+Perilune's admin plane
+
+GET /livez            200 while it answers
+GET /readyz           200 while requests should come here, else 503
+GET /startupz         200 once the server serves, else 503
+GET /healthz          200 unless something critical is unhealthy; ?verbose: all checks, as JSON
+GET /status           the server at a glance, as JSON; ?format=text: for people
+]]
+
+--- Equal, in a time that does not tell how much of it is.
+local function is_same(a, b)
+  local difference = #a == #b and 0 or 1
+  for i = 1, #a do
+    difference = bit.bor(difference, bit.bxor(a:byte(i), b:byte((i - 1) % #b + 1)))
+  end
+  return difference == 0
+end
+
+--- Middleware: the token, where one is configured.
+local function with_token(c, next)
+  local token = core.report("token")
+  if token ~= "" then
+    local given = (c:header("authorization") or ""):match("^[Bb]earer +(.-) *$")
+    if not given or not is_same(given, token) then
+      c:set("WWW-Authenticate", 'Bearer realm="perilune"')
+      return c:problem(401, "the admin plane takes a bearer token: Authorization: Bearer TOKEN")
+    end
+  end
+  return next(c)
+end
+
+local function answer(good, text)
+  return text .. "\n", good and 200 or 503, TEXT
+end
+
+app:get("/livez", function()
+  return answer(true, "ok")
+end)
+
+app:get("/readyz", function()
+  local ready = health.is_ready()
+  return answer(ready, ready and "ok" or "not ready")
+end)
+
+app:get("/startupz", function()
+  local started = health.has_started()
+  return answer(started, started and "ok" or "starting")
+end)
+
+local inner = app:group("", with_token)
+
+inner:get("/", function()
+  return INDEX, 200, TEXT
+end)
+
+inner:get("/healthz", function(c)
+  local state = health.overall()
+  if c:query("verbose") then
+    c:set("Cache-Control", "no-store")
+    return c:json(health.report(), state == "unhealthy" and 503 or 200)
+  end
+  return answer(state ~= "unhealthy", state)
+end)
+
+inner:get("/status", function(c)
+  local as_text = c:query("format") == "text"
+  local text = core.report("status", as_text and "text" or nil)
+  return text, 200, {
+    ["Content-Type"] = as_text and TEXT["Content-Type"] or "application/json",
+    ["Cache-Control"] = "no-store",
+  }
+end)
+
+P.detach("health", health.start)
+
+return app

@@ -1,0 +1,307 @@
+--- How well the server is: the app's checks and our own rules, run in the VM of the admin plane.
+---
+---   a check's run    passed, degraded, failed
+---   a check          pending until its first run, then healthy, degraded, unhealthy: what has
+---                    failed failure_threshold times in a row, or at its first run, is unhealthy
+---                    until it has passed success_threshold times in a row
+---   the server       unhealthy when something critical is; else degraded when anything is not
+---                    healthy; else healthy
+---
+--- Each check is a task of its own, so that one that waits or computes without end keeps no
+--- other from its time. One that blocks in C keeps all: it should have a time limit of its own.
+
+local app_module = require("perilune.app")
+local core = require("perilune.core")
+local json = require("perilune.json")
+local log = require("perilune.log")
+local task = require("perilune.task")
+
+---@class perilune.health
+local M = {}
+
+---@alias perilune.HealthState "pending"|"healthy"|"degraded"|"unhealthy"
+
+---@class perilune.HealthCheck
+---@field name string
+---@field opts table every, timeout, critical, failure_threshold, success_threshold
+---@field fn fun(): any, string?
+---@field state perilune.HealthState
+---@field reason string? why it is not healthy
+---@field failures integer in a row
+---@field passes integer in a row
+---@field runs integer
+---@field ran_at number? seconds since the epoch
+---@field took number? seconds
+---@field since number? of the state, seconds since the epoch
+
+local POLL_LEAST, POLL_MOST = 0.001, 0.02 -- while a check runs
+local REASON_BYTES = 300
+
+local checks = {} ---@type perilune.HealthCheck[] in order
+local by_name = {} ---@type table<string, perilune.HealthCheck>
+local told -- the states that gRPC was told last
+local watches = false -- an app
+local is_first = true -- no VM before this one has: later a check that is new holds nothing up
+
+-- States --------------------------------------------------------------------------------
+
+--- How the server is, all together.
+---@return perilune.HealthState
+function M.overall()
+  local worst = "healthy"
+  for _, check in ipairs(checks) do
+    local state = check.state
+    if check.opts.critical and (state == "unhealthy" or state == "pending" and is_first) then
+      return "unhealthy"
+    end
+    if state == "unhealthy" or state == "degraded" then
+      worst = "degraded"
+    end
+  end
+  return worst
+end
+
+--- Whether requests should come here: it serves, and nothing critical is unhealthy.
+---@return boolean
+function M.is_ready()
+  return core.report("state") == "serving" and M.overall() ~= "unhealthy"
+end
+
+--- Whether it has come so far as to serve.
+---@return boolean
+function M.has_started()
+  return core.report("state") ~= "starting"
+end
+
+--- For clients of gRPC: readiness as "", and each check by its name.
+local function tell()
+  local lines = { (M.is_ready() and "+" or "-") }
+  for _, check in ipairs(checks) do
+    local serves = check.state == "healthy" or check.state == "degraded"
+    lines[#lines + 1] = (serves and "+" or "-") .. check.name
+  end
+  local text = table.concat(lines, "\n")
+  if text ~= told then
+    told = text
+    core.report("health", text)
+  end
+end
+
+local function enter(check, state, reason)
+  check.reason = state ~= "healthy" and reason or nil
+  if check.state == state then
+    return
+  end
+  local before = check.state
+  check.state, check.since = state, task.now()
+  if before ~= "pending" or state ~= "healthy" then
+    local write = state == "healthy" and log.info or log.warn
+    write(("health: %s is %s"):format(check.name, state), { before = before, reason = reason })
+  end
+end
+
+--- Takes in one result.
+---@param check perilune.HealthCheck
+---@param result "passed"|"degraded"|"failed"
+---@param reason string?
+local function note(check, result, reason)
+  if result == "failed" then
+    check.failures, check.passes = check.failures + 1, 0
+    if check.failures >= check.opts.failure_threshold or check.state == "pending" then
+      enter(check, "unhealthy", reason)
+    end
+  else
+    check.failures, check.passes = 0, check.passes + 1
+    if check.passes >= check.opts.success_threshold or check.state ~= "unhealthy" then
+      enter(check, result == "passed" and "healthy" or "degraded", reason)
+    end
+  end
+  tell()
+end
+
+-- Running -------------------------------------------------------------------------------
+
+local function cut(reason)
+  reason = tostring(reason or "it said no reason")
+  return #reason > REASON_BYTES and reason:sub(1, REASON_BYTES) .. "..." or reason
+end
+
+--- What a check has returned, as a result and a reason.
+local function judge(count, value, reason)
+  if value == "degraded" then
+    return "degraded", cut(reason)
+  elseif count == 0 or value then
+    return "passed"
+  end
+  return "failed", cut(reason)
+end
+
+local function judge_call(ok, ...)
+  if not ok then
+    local failure = require("perilune.runner").failure((...))
+    return "failed", cut(failure.message or require("perilune.runner").message(failure.err))
+  end
+  return judge(select("#", ...), ...)
+end
+
+--- Runs it once, in a task, for at most its timeout.
+---@param check perilune.HealthCheck
+---@return "passed"|"degraded"|"failed" result
+---@return string? reason
+local function run(check)
+  local result, reason
+  local started, pause = task.monotonic(), POLL_LEAST
+  local running, err = task.detach("health " .. check.name, function()
+    result, reason = judge_call(xpcall(check.fn, require("perilune.runner").describe))
+  end)
+  if not running then
+    return "failed", err
+  end
+  while not running:done() do
+    local left = check.opts.timeout - (task.monotonic() - started)
+    if left <= 0 then
+      running:cancel()
+      return "failed", ("it takes longer than %gs"):format(check.opts.timeout)
+    end
+    task.sleep(math.min(pause, left))
+    pause = math.min(pause * 2, POLL_MOST)
+  end
+  return result or "failed", reason
+end
+
+local function run_and_note(check)
+  local started = task.monotonic()
+  local result, reason = run(check)
+  check.took = task.monotonic() - started
+  check.ran_at = task.now()
+  check.runs = check.runs + 1
+  note(check, result, reason)
+end
+
+local function keep_running(check)
+  while true do
+    run_and_note(check)
+    task.sleep(check.opts.every)
+  end
+end
+
+local function add(name, opts, fn)
+  local check = {
+    name = name, opts = opts, fn = fn, state = "pending", failures = 0, passes = 0, runs = 0,
+  }
+  checks[#checks + 1], by_name[name] = check, check
+end
+
+-- Rules of our own -------------------------------------------------------------------------
+
+local SILENT_MS = 2000 -- a worker beats ten times a second
+local RULE = { every = 0.5, timeout = 1, failure_threshold = 3, success_threshold = 20 }
+
+local function rule(critical)
+  local opts = { critical = critical }
+  for key, value in pairs(RULE) do
+    opts[key] = value
+  end
+  return opts
+end
+
+--- Workers that do not answer. The server still serves while one does.
+local function workers_rule()
+  local wanted, well, names = 0, 0, {}
+  local status = assert(json.decode(core.report("status")))
+  for _, worker in ipairs(status.workers) do
+    wanted = wanted + 1
+    if worker.state == "serving" and worker.heartbeat_ms < SILENT_MS then
+      well = well + 1
+    elseif worker.state == "serving" then
+      names[#names + 1] = ("%d is silent"):format(worker.index)
+    else
+      names[#names + 1] = ("%d is %s"):format(worker.index, worker.state)
+    end
+  end
+  if well == wanted or status.state ~= "serving" then
+    return true
+  end
+  local reason = ("worker %s"):format(table.concat(names, ", "))
+  if well == 0 then
+    return false, reason
+  end
+  return "degraded", reason
+end
+
+add("workers", rule(true), workers_rule)
+
+-- A life -----------------------------------------------------------------------------------
+
+--- Adds the checks of an app.
+---@param app perilune.App
+function M.watch(app)
+  watches = true
+  for _, check in ipairs(app_module.checks(app)) do
+    if by_name[check.name] then
+      error(("%s: there is a health check %q already"):format(check.where, check.name), 0)
+    end
+    add(check.name, check.opts, check.fn)
+  end
+end
+
+--- Begins to run everything; the admin plane serves now.
+function M.start()
+  for _, check in ipairs(checks) do
+    task.detach("health of " .. check.name, keep_running, check)
+  end
+  tell()
+end
+
+local KEPT = { "state", "reason", "failures", "passes", "runs", "ran_at", "took", "since" }
+
+--- All that is known, as a text.
+---@return string
+function M.save()
+  local saved = {}
+  for _, check in ipairs(checks) do
+    local one = {}
+    for _, key in ipairs(KEPT) do
+      one[key] = check[key]
+    end
+    saved[check.name] = one
+  end
+  return json.encode({ watches = watches, checks = saved })
+end
+
+--- Goes on from what M.save has given, for the checks that are still there.
+---@param text string
+function M.adopt(text)
+  local saved = assert(json.decode(text))
+  is_first = not saved.watches
+  for name, one in pairs(saved.checks) do
+    local check = by_name[name]
+    for _, key in ipairs(check and KEPT or {}) do
+      if one[key] ~= json.null then
+        check[key] = one[key]
+      end
+    end
+  end
+end
+
+--- Everything, for /healthz?verbose.
+---@return table
+function M.report()
+  local list = {}
+  for i, check in ipairs(checks) do
+    list[i] = {
+      name = check.name, state = check.state, reason = check.reason,
+      critical = check.opts.critical, runs = check.runs, failures = check.failures,
+      ran_at = check.ran_at, since = check.since,
+      took_ms = check.took and math.floor(check.took * 1e5 + 0.5) / 100,
+    }
+  end
+  local watching = core.report("watching")
+  return {
+    state = M.overall(), ready = M.is_ready(), server = core.report("state"),
+    checks = json.array(list),
+    not_watched = watching ~= "" and watching or nil,
+  }
+end
+
+return M

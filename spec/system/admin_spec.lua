@@ -1,0 +1,290 @@
+--- The admin plane: health, probes, status, its token and its sockets.
+
+local json = require("perilune.json")
+local process = require("spec.support.process")
+local wire = require("spec.support.wire")
+
+local HEAD = 'local P = require "perilune"\nlocal app = P.app {}\n'
+  .. 'app:get("/", function() return "hi" end)\n'
+  .. 'app:get("/loop", function() P.atomic(function() while true do end end) end)\n'
+
+local function start(text, opts)
+  opts = opts or {}
+  local folder = process.folder({ ["app.lua"] = HEAD .. (text or "") .. "return app\n" })
+  local args = { opts.command or "run", folder, "--listen", "127.0.0.1:0", "--workers", "2",
+    "--set", "admin.listen=" .. (opts.admin or "127.0.0.1:0") }
+  for _, more in ipairs(opts.args or {}) do
+    args[#args + 1] = more
+  end
+  local env = { XDG_RUNTIME_DIR = process.folder(), PERILUNE_ADMIN_TOKEN = opts.token }
+  local p = process.start(args, { env = env })
+  if opts.fails then
+    return p
+  end
+  local line = p:wait_for("err", "serving ([^\n]*admin plane on [^\n]+)\n")
+  assert.is_truthy(line, p:err())
+  local port, admin = line:match("http://127%.0%.0%.1:(%d+).*admin plane on (.+)$")
+  return { process = p, port = tonumber(port), app = folder, place = admin,
+    admin = tonumber(admin:match(":(%d+)$")) }
+end
+
+local function get(s, target, headers)
+  return wire.ask(s.admin, "GET", target, headers)
+end
+
+local function check(s, name)
+  for _, one in ipairs(assert(json.decode(get(s, "/healthz?verbose").body)).checks) do
+    if one.name == name then
+      return one
+    end
+  end
+end
+
+local function becomes(s, name, state)
+  return process.eventually(function()
+    local one = check(s, name)
+    return one and one.state == state and one
+  end, 10)
+end
+
+local function stop(s)
+  s.process:kill("TERM")
+  return s.process:wait(20)
+end
+
+--- Waits until everything critical has been looked at once.
+local function ready(s)
+  assert(process.eventually(function()
+    return get(s, "/readyz").status == 200
+  end, 10))
+  return s
+end
+
+describe("the admin plane", function()
+  after_each(process.cleanup)
+
+  it("answers probes, and says what there is", function()
+    local s = ready(start())
+    for _, path in ipairs({ "/livez", "/readyz", "/startupz" }) do
+      local r = get(s, path)
+      assert.equal(200, r.status)
+      assert.equal("ok\n", r.body)
+      assert.equal("no-store", r.headers["cache-control"])
+    end
+    assert(becomes(s, "workers", "healthy"))
+    assert.equal("healthy\n", get(s, "/healthz").body)
+    assert.matches("/readyz", get(s, "/").body)
+    assert.equal(404, get(s, "/nothing").status)
+    local status = assert(json.decode(get(s, "/status").body))
+    assert.equal("serving", status.state)
+    assert.equal(2, #status.workers)
+    assert.equal(s.place, status.admin)
+    local text = get(s, "/status?format=text").body
+    assert.is_truthy(text:find("admin plane  " .. s.place, 1, true), text)
+    assert.equal(404, wire.ask(s.port, "GET", "/livez").status) -- never on the public port
+  end)
+
+  it("is not there unless it is asked for", function()
+    local folder = process.folder({ ["app.lua"] = HEAD .. "return app\n" })
+    local p = process.start({ "run", folder, "--listen", "127.0.0.1:0" },
+      { env = { XDG_RUNTIME_DIR = process.folder() } })
+    local line = assert(p:wait_for("err", "(serving [^\n]*)"))
+    assert.is_nil(line:find("admin", 1, true))
+  end)
+
+  it("runs the app's checks, with their times and thresholds", function()
+    local flag = process.folder() .. "/bad"
+    local text = [[
+      app:health("db", { every = "50ms", timeout = "100ms", critical = true,
+        failure_threshold = 3, success_threshold = 2 }, function()
+        local file = io.open(%q)
+        if file then file:close() return nil, "the database is away" end
+        return true
+      end)
+      app:health("slow", { every = "1s", timeout = "50ms" }, function() P.sleep(60) end)
+      app:health("spins", { every = "1s", timeout = "50ms" }, function() while true do end end)
+      app:health("raises", function() error("no luck") end)
+      app:health("so-so", { every = "1s" }, function() return "degraded", "half of it" end)
+    ]]
+    local s = start(text:format(flag))
+    assert(becomes(s, "db", "healthy"))
+    assert.matches("longer than 0.05s", assert(becomes(s, "slow", "unhealthy")).reason)
+    assert.matches("longer than 0.05s", assert(becomes(s, "spins", "unhealthy")).reason)
+    assert.matches("app.lua:%d+: no luck", assert(becomes(s, "raises", "unhealthy")).reason)
+    assert.equal("half of it", assert(becomes(s, "so-so", "degraded")).reason)
+    assert.equal("degraded\n", get(s, "/healthz").body)
+    assert.equal(200, get(s, "/readyz").status)
+    local file = assert(io.open(flag, "w"))
+    file:close()
+    local bad = assert(becomes(s, "db", "unhealthy"))
+    assert.equal("the database is away", bad.reason)
+    assert.is_true(bad.failures >= 3)
+    assert.equal(503, get(s, "/readyz").status)
+    assert.equal(503, get(s, "/healthz").status)
+    assert.equal(200, get(s, "/livez").status)
+    assert(os.remove(flag))
+    assert(becomes(s, "db", "healthy"))
+    assert.equal(200, get(s, "/readyz").status)
+    assert.equal(0, stop(s))
+    assert.matches("health: db is unhealthy", s.process:out())
+    assert.matches("health: db is healthy", s.process:out())
+  end)
+
+  it("answers while every worker hangs, and says so", function()
+    local s = start(nil, { args = { "--set", "vm.stuck_timeout=60s" } })
+    local clients = {}
+    for i = 1, 8 do -- both workers get some
+      clients[i] = wire.connect(s.port)
+      clients[i]:request("GET", "/loop")
+    end
+    local bad = assert(becomes(s, "workers", "unhealthy"))
+    assert.matches("is silent", bad.reason)
+    assert.equal(503, get(s, "/readyz").status)
+    assert.equal(200, get(s, "/livez").status)
+    for _, worker in ipairs(json.decode(get(s, "/status").body).workers) do
+      assert.equal("silent", worker.state)
+    end
+    s.process:kill("INT")
+    s.process:kill("INT")
+    s.process:wait(10)
+  end)
+
+  it("follows reloads: checks of the new generation, states of the old one", function()
+    local s = start('app:health("a", { every = "1h" }, function() return nil, "as ever" end)\n')
+    local first = assert(becomes(s, "a", "unhealthy"))
+    local file = assert(io.open(s.app .. "/app.lua", "w"))
+    file:write(HEAD .. 'app:health("a", { every = "1h" }, function() return nil, "as ever" end)\n'
+      .. 'app:health("b", function() end)\nreturn app\n')
+    file:close()
+    s.process:kill("HUP")
+    assert(becomes(s, "b", "healthy"))
+    local again = check(s, "a")
+    assert.equal(first.since, again.since)
+    assert.is_true(again.runs >= first.runs)
+  end)
+
+  it("serves on, without its checks, when the app does not load here", function()
+    local s = start([[
+      if require("perilune.core").report("watching") then error("not here") end
+      app:health("a", function() end)
+    ]])
+    assert(process.eventually(function()
+      local report = json.decode(get(s, "/healthz?verbose").body)
+      return report.not_watched and report.not_watched:find("not here", 1, true)
+    end, 10))
+    assert.is_nil(check(s, "a"))
+    assert.equal(200, get(s, "/livez").status)
+    assert.equal(200, wire.ask(s.port, "GET", "/").status)
+    assert.equal(0, stop(s))
+    assert.matches("the app's health checks are not run", s.process:out())
+  end)
+
+  it("comes back when control is killed", function()
+    local s = start('app:health("a", function() end)\n')
+    assert(becomes(s, "a", "healthy"))
+    local control
+    for _, pid in ipairs(process.children(s.process.pid)) do
+      local comm = assert(io.open("/proc/" .. pid .. "/comm")):read("*l")
+      control = comm == "perilune-ctl" and pid or control
+    end
+    process.signal(control, "KILL")
+    assert(process.eventually(function()
+      local ok, r = pcall(get, s, "/livez")
+      return ok and r and r.status == 200
+    end, 10))
+    assert(becomes(s, "a", "healthy"))
+  end)
+
+  it("takes a token, which probes do not need", function()
+    local s = start(nil, { token = "a-secret-of-16-and-more" })
+    assert.equal(200, get(s, "/livez").status)
+    for _, path in ipairs({ "/", "/healthz", "/healthz?verbose", "/status" }) do
+      local r = get(s, path)
+      assert.equal(401, r.status)
+      assert.matches("^Bearer", r.headers["www-authenticate"])
+      for _, wrong in ipairs({ "Bearer", "Bearer x", "Bearer a-secret-of-16-and-morf",
+        "Basic a-secret-of-16-and-more", "Bearer a-secret-of-16-and-more-" }) do
+        assert.equal(401, get(s, path, "Authorization: " .. wrong .. "\r\n").status)
+      end
+      r = get(s, path, "Authorization: Bearer a-secret-of-16-and-more\r\n")
+      assert.equal(200, r.status)
+    end
+  end)
+
+  it("does not start where others can reach it without a token", function()
+    local p = start(nil, { admin = "0.0.0.0:0", fails = true })
+    assert.equal(78, p:wait(10))
+    assert.matches("admin.listen is 0.0.0.0:0, which others can reach: set admin.token", p:err())
+    p = start(nil, { token = "short", fails = true })
+    assert.equal(78, p:wait(10))
+    assert.matches("admin.token is shorter than 16", p:err())
+    assert.is_nil(p:err():find("short\"", 1, true))
+  end)
+
+  it("says which address is taken", function()
+    local s = start()
+    local p = start(nil, { admin = "127.0.0.1:" .. s.admin, fails = true })
+    assert.not_equal(0, p:wait(10))
+    assert.matches("admin.listen: cannot listen on 127.0.0.1:%d+: the address is in use", p:err())
+  end)
+
+  it("listens on a unix socket that is its own user's alone", function()
+    local place = process.folder() .. "/admin.sock"
+    local s = start(nil, { admin = "unix:" .. place })
+    assert.equal("unix:" .. place, s.place)
+    local mode = io.popen("stat -c %a " .. place):read("*l")
+    assert.equal("600", mode)
+    local body = io.popen("curl -s --unix-socket " .. place .. " http://admin/livez"):read("*a")
+    assert.equal("ok\n", body)
+    assert.equal(0, stop(s))
+    assert.is_nil(io.open(place))
+  end)
+
+  it("goes over to the program that replaces this one", function()
+    local s = start()
+    s.process:kill("USR2")
+    local pid = assert(s.process:wait_for("err", "replaced by process (%d+)"))
+    local function who()
+      local r, err = get(s, "/status")
+      return assert(json.decode(assert(r, err).body)).pid
+    end
+    assert(process.eventually(function()
+      return who() == tonumber(pid)
+    end, 5))
+    assert.equal(0, s.process:wait(20))
+    assert.equal(tonumber(pid), who())
+    ready(s)
+    process.signal(tonumber(pid), "TERM")
+    assert(process.eventually(function()
+      return not process.is_alive(tonumber(pid))
+    end, 10))
+  end)
+
+  it("tells probes that it is about to stop", function()
+    local s = start(nil, { args = { "--set", "timeouts.pre_drain=2s" } })
+    s.process:kill("TERM")
+    assert(process.eventually(function()
+      return get(s, "/readyz").status == 503
+    end, 2))
+    assert.equal(200, wire.ask(s.port, "GET", "/").status)
+    assert.equal(200, get(s, "/livez").status)
+    assert.equal(0, s.process:wait(10))
+  end)
+
+  it("refuses what is no health check", function()
+    for text, message in pairs({
+      ['app:health("a b", function() end)'] = "the name of a health check has up to 64",
+      ['app:health("a")'] = "app:health takes a name, options and a function",
+      ['app:health("a", {}, 1)'] = "a health check is a function, not a number",
+      ['app:health("a", { evry = 1 }, print)'] = 'a health check has no option "evry"',
+      ['app:health("a", { every = 0 }, print)'] = "every is a number of seconds",
+      ['app:health("a", { critical = 1 }, print)'] = "critical is true or false",
+      ['app:health("a", { failure_threshold = 0.5 }, print)'] = "failure_threshold is a whole",
+      ['app:health("a", print) app:health("a", print)'] = 'there is a health check "a" already',
+    }) do
+      local p = start(text .. "\n", { fails = true })
+      assert.equal(65, p:wait(10))
+      assert.is_truthy(p:err():find("app.lua:5: " .. message, 1, true), p:err())
+    end
+  end)
+end)
