@@ -66,6 +66,12 @@ const struct command pl__cli_commands[] = {
      "  perilune status --name hello --json\n",
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_JSON, 0, false,
      pl__cli_status},
+    {"top", "[--name N | --pid-file F]",
+     "Watches a running server: a page, again each second",
+     "  perilune top\n"
+     "  perilune top --name hello\n"
+     "  perilune top | cat                # one page\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG, 0, false, pl__cli_top},
     {"drain", "[--name N | --pid-file F]",
      "Closes the sockets of a running server and ends what it has begun",
      "  perilune drain --name hello && perilune stop --name hello\n",

@@ -215,6 +215,16 @@ const char *pl_suggest(const char *word, const char *const *words,
  * Returns 0, PL_ERROR_NOT_RUNNING, PL_ERROR_TIMEOUT, PL_ERROR_FAILED. */
 int pl_server_status(pl_server *server, int json, struct pl_error *error);
 
+/* The same as one page for those who watch, as `perilune top` shows it.
+ *
+ *   columns  of the terminal; longer lines are cut
+ *   rows     likewise; 0: as many as it takes
+ *   colour   1: painted, with the sequences of ECMA-48
+ *
+ * Returns as pl_server_status. */
+int pl_server_top(pl_server *server, int columns, int rows, int colour,
+                  struct pl_error *error);
+
 /* Has a running server load its app and configuration anew, and waits how that
  * goes: all its workers serve the new version, or all go on with the old one.
  *

@@ -164,6 +164,29 @@ int pl__tool_routes(const struct pl_config *config, int json,
   return failed ? failed : pl__error_clear(error);
 }
 
+int pl__tool_top(const struct pl_config *config, struct pl_slice status,
+                 int columns, int rows, int colour, pl_output_fn output,
+                 void *output_arg, struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  char width[16], height[16];
+  struct pl_vm_arg args[] = {{.text = status.at, .text_bytes = status.bytes},
+                             {0},
+                             {0},
+                             text_arg(colour ? "colour" : "")};
+  uint32_t lines;
+  int failed;
+
+  if (!t)
+    return error->code;
+  snprintf(width, sizeof width, "%d", columns);
+  snprintf(height, sizeof height, "%d", rows > 0 ? rows : 0);
+  args[1] = text_arg(width);
+  args[2] = text_arg(height);
+  failed = tool_call(t, "top", args, 4, &lines, error);
+  tool_close(t);
+  return failed;
+}
+
 /* A folder that is not there yet, or has nothing in it, is free. */
 static int folder_must_be_free(const char *path, struct pl_error *error) {
   DIR *folder = opendir(path);

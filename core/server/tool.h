@@ -4,6 +4,7 @@
 #ifndef PL_SERVER_TOOL_H
 #define PL_SERVER_TOOL_H
 
+#include "base/slice.h"
 #include "perilune.h"
 
 struct pl_config;
@@ -22,6 +23,10 @@ int pl__tool_test(const struct pl_config *config, int argc,
                   const char *const *argv, pl_output_fn on_output,
                   void *output_arg, struct pl_error *error);
 
+/* A page about a server whose status (JSON) is given; see pl_server_top. */
+int pl__tool_top(const struct pl_config *config, struct pl_slice status,
+                 int columns, int rows, int colour, pl_output_fn output,
+                 void *output_arg, struct pl_error *error);
 int pl__tool_repl(const struct pl_config *config, pl_output_fn output,
                   void *output_arg, struct pl_error *error);
 int pl__tool_new(const struct pl_config *config, const char *path,

@@ -267,6 +267,16 @@ function M.routes(path, as_json)
   return columns(rows)
 end
 
+--- A page about a running server; see top.lua.
+---@param status string JSON
+---@param columns string
+---@param rows string
+---@param colour string
+---@return string
+function M.top(status, columns, rows, colour)
+  return require("perilune.top").page(status, columns, rows, colour)
+end
+
 --- Evaluates what the user types against an app, in a task, until the input ends.
 ---@param path string
 function M.repl(path)
