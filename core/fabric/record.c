@@ -202,6 +202,11 @@ void pl__record_bool(struct pl_record_draft *d, struct pl_slice key,
     put_field(d, PL_FIELD_BOOL, key, &number, sizeof number, 0);
 }
 
+bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level) {
+  return level == PL_LEVEL_ERROR ||
+         pl__ring_reserve(w, (uint32_t)MESSAGE_AT, fill_max(w, level)) != NULL;
+}
+
 int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w) {
   const struct pl_record *head = (const void *)d->at;
   void *at = pl__ring_reserve(w, d->bytes, fill_max(w, head->level));

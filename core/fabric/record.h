@@ -88,6 +88,10 @@ void pl__record_num(struct pl_record_draft *d, struct pl_slice key,
                     double value);
 void pl__record_bool(struct pl_record_draft *d, struct pl_slice key, int value);
 
+/* Whether a record of that level would find room now: a short one, as far as
+ * can be told before it is made. */
+bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level);
+
 /* Copies the record into the ring and publishes it; the reader is not woken.
  * Returns 0, or PL_EFULL: it is counted as dropped. */
 int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w);

@@ -10,7 +10,6 @@
 #include "vm/cdef.h"
 #include "vm/coro.h"
 #include "vm/json_reply.h"
-#include "vm/report.h"
 #include "vm/site.h"
 #include "vm/sources.h"
 
@@ -361,58 +360,6 @@ static int core_report(lua_State *L) {
   return 1;
 }
 
-static void add_field(lua_State *L, struct pl_record_draft *draft) {
-  struct pl_slice key;
-  size_t bytes;
-
-  if (lua_type(L, -2) != LUA_TSTRING)
-    return; /* a field needs a name */
-  key.at = lua_tolstring(L, -2, &bytes);
-  key.bytes = (uint32_t)bytes;
-  switch (lua_type(L, -1)) {
-  case LUA_TNUMBER:
-    pl__record_num(draft, key, lua_tonumber(L, -1));
-    break;
-  case LUA_TBOOLEAN:
-    pl__record_bool(draft, key, lua_toboolean(L, -1));
-    break;
-  case LUA_TSTRING: {
-    const char *text = lua_tolstring(L, -1, &bytes);
-    pl__record_str(draft, key, pl__slice(text, bytes));
-    break;
-  }
-  default:
-    pl__record_str(
-        draft, key,
-        pl__slice(luaL_typename(L, -1), strlen(luaL_typename(L, -1))));
-  }
-}
-
-/* core.log(level, message, fields | nil) */
-static int core_log(lua_State *L) {
-  static const char *const levels[] = {"debug", "info", "warn", "error", NULL};
-  struct pl_vm *vm = running(L);
-  int level = luaL_checkoption(L, 1, NULL, levels);
-  struct pl_slice message = check_slice(L, 2);
-  _Alignas(8) char memory[PL_LIMIT_LOG_RECORD_BYTES];
-  struct pl_record_draft draft;
-
-  if (level < vm->options.log_level_min)
-    return 0;
-  struct pl_record head = pl__report_head(
-      vm, (enum pl_level)level, vm->current ? vm->current->req : NULL);
-  pl__record_begin(&draft, memory, sizeof memory, &head, message);
-  if (lua_istable(L, 3)) {
-    lua_pushnil(L);
-    while (lua_next(L, 3)) {
-      add_field(L, &draft);
-      lua_pop(L, 1);
-    }
-  }
-  pl__report_end(vm, &draft);
-  return 0;
-}
-
 static const luaL_Reg core_functions[] = {
     {"next", core_next},
     {"passing", core_passing},
@@ -436,7 +383,6 @@ static const luaL_Reg core_functions[] = {
     {"config", core_config},
     {"worker", core_worker},
     {"is_source", pl__sources_exists},
-    {"log", core_log},
     {"report", core_report},
     {NULL, NULL},
 };

@@ -6,9 +6,8 @@
  * only register the wait of the running coroutine; Lua then yields, and is
  * resumed with one of PL_WAKE_*.
  *
- * The functions are in bind_request.c, bind_response.c, bind_wait.c and
- * bind_shared.c; what
- * they need of sockets they reach through struct pl_vm_host (vm/host.h).
+ * The functions are in bind_request.c, bind_response.c, bind_wait.c,
+ * bind_log.c and bind_shared.c; what they need of sockets they reach through struct pl_vm_host (vm/host.h).
  * What is called from interpreted code (starting tasks, taking the next
  * request) are C functions of the module "perilune.core" (bind_core.c).
  */
@@ -23,7 +22,7 @@
 
 /* cdef: begin */
 enum {
-  PL_ABI_VERSION = 3, /* raised when a struct or a function below changes */
+  PL_ABI_VERSION = 4, /* raised when a struct or a function below changes */
 
   PL_WAKE_OK = 0,        /* what was waited for has happened */
   PL_WAKE_DEADLINE = 1,  /* the deadline of the request is over */
@@ -144,6 +143,18 @@ void pl_release(void);
 void pl_settle(void);
 /* The running coroutine, a timer's, begins with something new. */
 void pl_begin(void);
+
+/* A record for the log (bind_log.c): begin, its fields, end.  level: 0 debug, 1
+ * info, 2 warn, 3 error.  begin: 1; 0: it is not to be written, and nothing
+ * else is to be called.  From begin to end the coroutine is held, as by
+ * pl_hold; forget gives the record up. */
+int pl_log_begin(int level, const char *message, uint32_t bytes);
+void pl_log_str(const char *key, uint32_t key_bytes, const char *text,
+                uint32_t bytes);
+void pl_log_num(const char *key, uint32_t key_bytes, double number);
+void pl_log_bool(const char *key, uint32_t key_bytes, int truth);
+void pl_log_end(void);
+void pl_log_forget(void);
 
 /* What all workers share (bind_shared.c).  None of these waits, but for a lock
  * that a process of ours holds for a microsecond.  Of the kind and the outcome

@@ -23,6 +23,7 @@
 
 #include "base/heap.h"
 #include "base/list.h"
+#include "fabric/record.h"
 #include "http/request.h"
 #include "vm/ffi.h"
 #include "vm/host.h"
@@ -38,7 +39,6 @@ struct lua_State;
 struct pl_flights;
 struct pl_marks;
 struct pl_quarantine;
-struct pl_ring_writer;
 struct pl_shared;
 struct pl_coro;
 struct pl_vm_site;
@@ -162,7 +162,9 @@ struct pl_vm {
   uint64_t lock_self;       /* this process, as locks in there know it */
   bool starved; /* has met its limit since the last pl__vm_relieve */
   bool closing;
-  double interrupt_id; /* of the coroutine that Ctrl-C is for; tools */
+  double interrupt_id;          /* of the coroutine that Ctrl-C is for; tools */
+  struct pl_record_draft draft; /* of P.log's record in the making */
+  _Alignas(8) char draft_memory[PL_LIMIT_LOG_RECORD_BYTES];
 };
 
 /* Makes the VM and loads our own modules into it.

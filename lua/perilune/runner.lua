@@ -21,6 +21,7 @@ local compile = require("perilune.compile")
 local context = require("perilune.context")
 local core = require("perilune.core")
 local ffi = require("perilune.ffi")
+local log = require("perilune.log")
 local problem = require("perilune.problem")
 local respond = require("perilune.respond")
 local wait = require("perilune.wait")
@@ -146,7 +147,7 @@ function M.report(what, failure, site)
   if M.observe and site then
     M.observe(site, message, traceback)
   else
-    core.log("error", ("%s: %s"):format(what, message), { traceback = traceback })
+    log.error(("%s: %s"):format(what, message), "traceback", traceback)
   end
 end
 
@@ -230,8 +231,8 @@ local function fail(state, failure)
     if failure.kind == "problem" then
       plain(req, failure.status, failure.detail)
     elseif failure.kind == "deadline" then
-      core.log("warn", "a handler passed its deadline",
-        { pattern = route.pattern, at = core.stopped_at() })
+      log.warn("a handler passed its deadline",
+        "pattern", route.pattern, "at", core.stopped_at())
       plain(req, failure.status, failure.detail)
     elseif failure.kind == "memory" then -- the core has told why
       plain(req, failure.status, failure.detail)

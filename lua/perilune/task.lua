@@ -11,6 +11,7 @@
 local clock = require("perilune.clock")
 local core = require("perilune.core")
 local ffi = require("perilune.ffi")
+local log = require("perilune.log")
 local problem = require("perilune.problem")
 local runner = require("perilune.runner")
 local units = require("perilune.units")
@@ -405,7 +406,7 @@ function M.start(list, leader)
     if leader or not job.leader then
       local ok, err = start(job.task, false, job.fn, unpack(job, 1, job.n))
       if not ok then
-        core.log("error", ("the task %q could not start: %s"):format(job.task.name, err))
+        log.error(("the task %q could not start: %s"):format(job.task.name, err))
       end
     end
   end

@@ -177,6 +177,75 @@ describe("the log", function()
     end, 5))
   end)
 
+  it("takes fields as a table, or as names and values in turn", function()
+    local server = process.server({ app = { ["app.lua"] = [[
+      local P = require("perilune")
+      local app = P.app()
+      app:get("/", function()
+        for i = 1, 200 do -- compiled, from some time on
+          P.log.info("pairs", "i", i, "text", "t" .. i, "yes", true, "no", false,
+            "none", nil, "half", 0.5, "seven", 7, "eight", "8")
+          P.log.info("table", { i = i, text = "t" .. i, yes = true, no = false,
+            half = 0.5, seven = 7, eight = "8", [1] = "without a name" })
+        end
+        P.log.info("nothing else")
+        P.log.warn("odd", "f", print, "c", 1LL, "nil")
+        return "ok"
+      end)
+      return app
+    ]] } })
+    assert(sockets.ask(server.port, "GET", "/"))
+    assert.equal(0, server:stop())
+    local count = { pairs = 0, table = 0 }
+    for _, r in ipairs(records(server:log())) do
+      if count[r.msg] then
+        count[r.msg] = count[r.msg] + 1
+        assert.same({ r.i, "t" .. r.i, true, false, 0.5, 7, "8" },
+          { count[r.msg], r.text, r.yes, r.no, r.half, r.seven, r.eight })
+        assert.same({ "info", "GET /", 0, 1 }, { r.level, r.route, r.worker, r.generation })
+        assert.is_nil(r.none)
+      end
+    end
+    assert.same({ pairs = 200, table = 200 }, count)
+    local odd = find(records(server:log()), "msg", "odd")
+    assert.same({ "warn", "function", "cdata" }, { odd.level, odd.f, odd.c })
+    assert.is_table(find(records(server:log()), "msg", "nothing else"))
+  end)
+
+  it("does not mix the records of handlers that preempt each other", function()
+    local server = process.server({ args = { "--set", "vm.slice=1ms" }, app = { ["app.lua"] = [[
+      local P = require("perilune")
+      local app = P.app()
+      app:get("/:name", function(_, name)
+        for i = 1, 3000 do
+          P.log.info(name, "a", name, "b", i, "c", name)
+          P.log.info(name, { a = name, b = i, c = name })
+        end
+        return "ok"
+      end)
+      return app
+    ]] } })
+    local wires = {}
+    for i = 1, 4 do
+      wires[i] = assert(sockets.connect(server.port))
+      wires[i]:send(("GET /name%d HTTP/1.1\r\nHost: x\r\n\r\n"):format(i))
+    end
+    for i = 1, 4 do
+      assert.equal(200, assert(wires[i]:response()).status)
+    end
+    assert.equal(0, server:stop())
+    local count = 0
+    for _, r in ipairs(records(server:log())) do
+      if r.msg:find("^name") then
+        count = count + 1
+        assert.same({ r.msg, r.msg }, { r.a, r.c })
+      elseif r.msg:find("dropped", 1, true) then
+        count = count + r.info
+      end
+    end
+    assert.equal(24000, count)
+  end)
+
   it("name the same route in all workers, in whatever order an app registers", function()
     local server = process.server({ workers = 2, app = { ["app.lua"] = [[
       local P = require("perilune")

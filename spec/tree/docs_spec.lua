@@ -648,9 +648,9 @@ describe("the LuaLS library", function()
       .. "perilune.log: the library makes up warm (method)",
       (after("\nfunction log.warn", "\nfunction log.warm")))
     assert.equal("log.lua names perilune.log.Field, which is not there",
-      (after("@param fields%? perilune.log.Fields(\nfunction log.warn)",
+      (after("@param fields%? perilune.log.Fields(|string\n[^\n]*\nfunction log.warn)",
         "@param fields? perilune.log.Field%1")))
-    assert.equal("log.lua: warn(text, fields) has annotations for (message, fields)",
+    assert.equal("log.lua: warn(text, fields, ...) has annotations for (message, fields, ...)",
       select(2, after("log.warn%(message", "log.warn(text")))
     local P = { log = require("perilune.log"), later = { run = function() end } }
     local ok, err = pcall(function()
