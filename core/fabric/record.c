@@ -210,7 +210,12 @@ bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level) {
 int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w) {
   const struct pl_record *head = (const void *)d->at;
   void *at = pl__ring_reserve(w, d->bytes, fill_max(w, head->level));
-  if (!at) {
+  if (PL_UNLIKELY(!at) && head->level == PL_LEVEL_ERROR) {
+    at = pl__ring_reserve_patiently(w, d->bytes);
+    if (!at && w->overflow && !w->overflow(w->overflow_arg, d->at, d->bytes))
+      return 0;
+  }
+  if (PL_UNLIKELY(!at)) {
     pl__ring_drop(w, head->level);
     return PL_EFULL;
   }

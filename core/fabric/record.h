@@ -6,6 +6,10 @@
  *
  * A ring that fills up keeps its last part for what matters more: debug is
  * dropped past 1/2, info and access records past 3/4, warnings past 9/10.
+ * The last tenth is the reserve of errors, which outlives the process.  An
+ * error that finds not even there a place waits for the reader, as long as it
+ * reads, and then goes where the writer's `overflow` puts it: it is dropped
+ * only if that fails, or if there is none.
  * Drops are counted per level in the ring, and the log tells how many.
  *
  * Texts are bytes as they came: the log makes valid UTF-8 of them.
@@ -92,8 +96,9 @@ void pl__record_bool(struct pl_record_draft *d, struct pl_slice key, int value);
  * can be told before it is made. */
 bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level);
 
-/* Copies the record into the ring and publishes it; the reader is not woken.
- * Returns 0, or PL_EFULL: it is counted as dropped. */
+/* Copies the record into the ring and publishes it; the reader is not woken,
+ * but for an error that waits for room.  Returns 0, or PL_EFULL: it is counted
+ * as dropped. */
 int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w);
 
 /* A record without fields, in one call; a message past some 2000 bytes is cut.

@@ -1,10 +1,14 @@
 /* fabric/ring.c - the paths of the ring that are not taken for each record. */
 #include "fabric/ring.h"
 
+#include "base/clock.h"
 #include "base/err.h"
 
 #include <stddef.h>
+#include <time.h>
 #include <unistd.h>
+
+#define PAUSE_NS 100000
 
 _Static_assert(offsetof(struct pl_ring, data) % 128 == 0,
                "records are aligned");
@@ -74,6 +78,31 @@ void *pl__ring_reserve_slow(struct pl_ring_writer *w, uint32_t bytes,
     write_skip(w, at, skip);
   w->next = w->tail + skip;
   return w->ring->data + (w->next & w->mask) + sizeof(struct pl_ring_prefix);
+}
+
+void *pl__ring_reserve_patiently(struct pl_ring_writer *w, uint32_t bytes) {
+  const struct timespec pause = {.tv_nsec = PAUSE_NS};
+  int64_t patience = PL_RING_PATIENCE_MS * PL_NS_PER_MS, end = 0;
+  uint64_t head = w->head;
+  void *at;
+
+  while (!(at = pl__ring_reserve(w, bytes, w->mask + 1))) {
+    int64_t now = pl__clock_monotonic_ns();
+    if (w->is_stuck && w->head == w->stuck_head)
+      return NULL;
+    if (w->head != head || !end) {
+      head = w->head;
+      end = now + patience;
+    } else if (now > end) {
+      w->is_stuck = true;
+      w->stuck_head = head;
+      return NULL;
+    }
+    pl__ring_wake(w);
+    nanosleep(&pause, NULL);
+  }
+  w->is_stuck = false;
+  return at;
 }
 
 /* The sleep word: which sleep it is in the upper half, and in the lower one

@@ -15,7 +15,8 @@
  *      between any two instructions leaves what it had published, no more;
  *  (3) a reader that is killed goes on from the last release: records are
  *      seen at least once, and once only up to there;
- *  (4) neither side waits for the other.
+ *  (4) neither side waits for the other, but a writer that asks for it
+ *      (pl__ring_reserve_patiently), and then no longer than the reader reads.
  *
  * The struct lies in a fabric section and is followed by its bytes.  Each side
  * has a handle in its own memory.  A process that takes over a side makes a
@@ -41,6 +42,8 @@
 #define PL_RING_BYTES_MIN 4096u
 #define PL_RING_BYTES_MAX (1u << 30)
 
+#define PL_RING_PATIENCE_MS 60 /* with a reader that does not read */
+
 #define PL_RING_RECORD 0x52u /* prefix marks */
 #define PL_RING_SKIP 0x57u
 
@@ -65,14 +68,22 @@ struct pl_ring {
   _Alignas(128) char data[];
 };
 
+/* Takes what the ring had no room for; 0: it is written elsewhere. */
+typedef int (*pl__ring_overflow_fn)(void *arg, const void *record,
+                                    uint32_t bytes);
+
 struct pl_ring_writer {
   struct pl_ring *ring;
   uint64_t mask;
-  uint64_t tail;  /* pushed up to here, perhaps not published */
-  uint64_t head;  /* the reader's, as last seen */
-  uint64_t next;  /* where the reserved record's prefix lies */
-  uint64_t woken; /* the sleep that has been answered */
-  int wake_fd;    /* an eventfd, borrowed; -1: nobody is woken */
+  uint64_t tail;                 /* pushed up to here, perhaps not published */
+  uint64_t head;                 /* the reader's, as last seen */
+  uint64_t next;                 /* where the reserved record's prefix lies */
+  uint64_t woken;                /* the sleep that has been answered */
+  int wake_fd;                   /* an eventfd, borrowed; -1: nobody is woken */
+  bool is_stuck;                 /* the reader was waited for, in vain */
+  uint64_t stuck_head;           /* its position then */
+  pl__ring_overflow_fn overflow; /* NULL: there is no elsewhere */
+  void *overflow_arg;
 };
 
 struct pl_ring_reader {
@@ -119,6 +130,11 @@ static inline void *pl__ring_reserve(struct pl_ring_writer *w, uint32_t bytes,
   w->next = w->tail;
   return w->ring->data + at + sizeof(struct pl_ring_prefix);
 }
+
+/* As pl__ring_reserve up to the ring's size, but waits for the reader while it
+ * reads, and for PL_RING_PATIENCE_MS when it does not: only once, until it has
+ * read again.  NULL: no room. */
+void *pl__ring_reserve_patiently(struct pl_ring_writer *w, uint32_t bytes);
 
 /* Ends the reserved record, which may have become shorter.  The reader sees it
  * after the next publish. */

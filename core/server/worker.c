@@ -30,6 +30,7 @@
 #include "server/layout.h"
 #include "server/listeners.h"
 #include "server/loop.h"
+#include "server/overflow.h"
 #include "server/succession.h"
 
 #include <signal.h>
@@ -48,6 +49,7 @@
 struct worker {
   const struct pl_worker_args *args;
   struct pl_dispatch dispatch;
+  struct pl_overflow overflow;
   struct pl_loop loop;
   struct pl_listener listeners[PL_CONFIG_LISTEN_MAX];
   struct pl_adoption adoption;
@@ -236,6 +238,7 @@ static int open_dispatch(struct worker *w, char *err) {
       .log_wake_fd = args->log_wake_fd,
       .worker = args->index,
   };
+  struct pl_routes *routes;
   uint32_t number;
   int failed = find_generation(w, &number, err);
 
@@ -245,6 +248,7 @@ static int open_dispatch(struct worker *w, char *err) {
                             &options.slabs, &options.slab_count);
   failed = failed ? failed
                   : pl__layout_ring(args->fabric, args->index, &options.log);
+  failed = failed ? failed : pl__layout_routes(args->fabric, &routes);
   failed = failed ? failed
                   : pl__succession_options(args->fabric, args->index, number,
                                            &options.generation);
@@ -253,7 +257,11 @@ static int open_dispatch(struct worker *w, char *err) {
              args->index);
     return failed;
   }
-  return pl__dispatch_open(&w->dispatch, &options, err);
+  failed = pl__dispatch_open(&w->dispatch, &options, err);
+  if (!failed)
+    pl__overflow_attach(&w->overflow, &w->dispatch.log, STDERR_FILENO,
+                        &w->config, routes);
+  return failed;
 }
 
 static int load(struct worker *w, char *err) {
@@ -378,6 +386,7 @@ int pl__worker_main(const struct pl_worker_args *args) {
   if (failed)
     goto fail_listen;
   serve(w);
+  pl__overflow_detach(&w->overflow, &w->dispatch.log);
   pl__config_deinit(&w->config);
   pl__free(w);
   return 0;
@@ -388,6 +397,7 @@ fail_load:
   pl__dispatch_close(&w->dispatch);
 fail_dispatch:
   say_started(w, failed, err);
+  pl__overflow_detach(&w->overflow, &w->dispatch.log);
   pl__config_deinit(&w->config);
   pl__free(w);
   return 1;

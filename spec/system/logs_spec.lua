@@ -246,6 +246,51 @@ describe("the log", function()
     assert.equal(24000, count)
   end)
 
+  it("loses no error while nobody takes records: stderr has what no room is for", function()
+    local path = process.folder() .. "/log"
+    local server = process.server({ args = { "--set", "log.output=" .. path }, app = {
+      ["app.lua"] = [[
+        local P = require("perilune")
+        local app = P.app()
+        local i, text = 0, ("x"):rep(3000)
+        app:get("/", function()
+          for _ = 1, 10 do
+            i = i + 1
+            P.log.error("failed", "i", i, "text", text)
+            P.log.info("as well", "i", i)
+          end
+          return "ok"
+        end)
+        return app
+      ]] } })
+    local control = process.family(server.process.pid)
+    process.signal(control, "STOP")
+    for _ = 1, 200 do
+      assert.equal("ok", assert(sockets.ask(server.port, "GET", "/")).body)
+      server.process:err()
+    end
+    local count = select(2, server.process:err():gsub('"msg":"failed"', ""))
+    assert.is_true(count > 100, count)
+    process.signal(control, "CONT")
+    assert.equal(0, server:stop())
+    local seen, info, dropped = {}, 0, { info = 0 }
+    for line in (server.process:err() .. process.slurp(path)):gmatch("(%b{})\n") do
+      local r = json.decode(line)
+      if r.msg == "failed" then
+        assert.is_nil(seen[r.i])
+        seen[r.i] = true
+        assert.same({ "GET /", "error", 3000 }, { r.route, r.level, #r.text })
+      elseif r.msg == "as well" or r.target then
+        info = info + 1
+      elseif r.msg:find("dropped", 1, true) then
+        dropped = r
+      end
+    end
+    assert.equal(2000, #seen)
+    assert.equal(2000 + 200, info + dropped.info)
+    assert.is_nil(dropped.error)
+  end)
+
   it("name the same route in all workers, in whatever order an app registers", function()
     local server = process.server({ workers = 2, app = { ["app.lua"] = [[
       local P = require("perilune")

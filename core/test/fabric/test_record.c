@@ -12,7 +12,10 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #define RING_BYTES 262144u
 
@@ -260,6 +263,87 @@ static void what_matters_more_finds_room_when_others_do_not(void **state) {
   assert_int_equal(pl__ring_drops(&reader, PL_LEVEL_ERROR), 1);
 }
 
+/* So that the shortest record finds no room. */
+static void fill_up_with(enum pl_level level) {
+  struct pl_record h = {.level = (uint8_t)level};
+  while (pl__record_text(&writer, &h, PL_SLICE("")) == 0) {
+  }
+}
+
+static int taken_count;
+
+static int take(void *arg, const void *at, uint32_t bytes) {
+  struct pl_record h;
+  assert_ptr_equal(arg, &taken_count);
+  assert_int_equal(pl__record_read(at, bytes, &h), 0);
+  assert_int_equal(h.level, PL_LEVEL_ERROR);
+  return taken_count++ < 3 ? 0 : PL_EFULL;
+}
+
+static void an_error_without_room_goes_elsewhere(void **state) {
+  (void)state;
+  struct pl_record h = {.level = PL_LEVEL_ERROR};
+  fill_up_with(PL_LEVEL_ERROR);
+  taken_count = 0;
+  writer.overflow = take;
+  writer.overflow_arg = &taken_count;
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(pl__record_text(&writer, &h, PL_SLICE("m")), 0);
+  assert_int_equal(pl__record_text(&writer, &h, PL_SLICE("m")), PL_EFULL);
+  h.level = PL_LEVEL_WARN;
+  assert_int_equal(pl__record_text(&writer, &h, PL_SLICE("m")), PL_EFULL);
+  assert_int_equal(taken_count, 4);
+  assert_int_equal(pl__ring_drops(&reader, PL_LEVEL_ERROR), 2);
+  assert_int_equal(pl__ring_drops(&reader, PL_LEVEL_WARN), 1);
+}
+
+/* Reads all that there is, until it was told to end and found nothing. */
+static void *read_slowly(void *arg) {
+  const struct timespec pause = {.tv_nsec = 1000000};
+  atomic_bool *over = arg;
+  uint64_t count = 0;
+  bool last = false;
+  for (;;) {
+    uint32_t bytes;
+    if (pl__ring_peek(&reader, &bytes)) {
+      pl__ring_next(&reader);
+      if (++count % 512 == 0)
+        nanosleep(&pause, NULL);
+      pl__ring_release(&reader);
+    } else if (last) {
+      return (void *)(uintptr_t)count;
+    } else {
+      last = atomic_load(over);
+    }
+  }
+}
+
+static void errors_wait_for_a_reader_that_reads(void **state) {
+  (void)state;
+  struct pl_record h = {.level = PL_LEVEL_ERROR};
+  atomic_bool over = false;
+  pthread_t thread;
+  void *count;
+  assert_int_equal(pthread_create(&thread, NULL, read_slowly, &over), 0);
+  for (int i = 0; i < 20000; i++)
+    assert_int_equal(pl__record_text(&writer, &h, PL_SLICE("m")), 0);
+  atomic_store(&over, true);
+  pthread_join(thread, &count);
+  assert_int_equal((uintptr_t)count, 20000);
+  assert_int_equal(pl__ring_drops(&reader, PL_LEVEL_ERROR), 0);
+}
+
+static void a_short_record_is_said_to_find_room_while_it_does(void **state) {
+  (void)state;
+  for (int level = PL_LEVEL_DEBUG; level <= PL_LEVEL_WARN; level++) {
+    assert_true(pl__record_has_room(&writer, (enum pl_level)level));
+    fill_up_with((enum pl_level)level);
+    assert_false(pl__record_has_room(&writer, (enum pl_level)level));
+  }
+  fill_up_with(PL_LEVEL_ERROR);
+  assert_true(pl__record_has_room(&writer, PL_LEVEL_ERROR));
+}
+
 static void writing_allocates_nothing(void **state) {
   (void)state;
   struct pl_access a = {.status = 200, .target = PL_SLICE("/")};
@@ -315,6 +399,9 @@ int main(void) {
       FACT(fields_without_room_are_left_out_and_counted),
       FACT(no_more_fields_than_the_limit_are_kept),
       FACT(what_matters_more_finds_room_when_others_do_not),
+      FACT(an_error_without_room_goes_elsewhere),
+      FACT(errors_wait_for_a_reader_that_reads),
+      FACT(a_short_record_is_said_to_find_room_while_it_does),
       FACT(writing_allocates_nothing),
       FACT(reads_nothing_outside_a_damaged_record),
   };
