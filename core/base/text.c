@@ -39,7 +39,9 @@ static double unit_seconds(struct pl_slice unit) {
   return 0;
 }
 
-int pl__text_seconds(struct pl_slice text, double *seconds) {
+/* Reads digits with an optional fraction; *rest is what comes behind them.
+ * The digits are bounded, or their scale would become infinite. */
+static int decimal(struct pl_slice text, double *value, struct pl_slice *rest) {
   double whole = 0, fraction = 0, scale = 1;
   uint32_t i = 0, digits;
 
@@ -52,14 +54,35 @@ int pl__text_seconds(struct pl_slice text, double *seconds) {
       fraction = fraction * 10 + (text.at[i] - '0');
       scale *= 10;
     }
-  double unit = unit_seconds(pl__slice(text.at + i, text.bytes - i));
-  /* The digits are bounded, or their scale would become infinite. */
-  if (digits == 0 || text.bytes > 40 || unit == 0)
+  *value = whole + fraction / scale;
+  *rest = pl__slice(text.at + i, text.bytes - i);
+  return digits == 0 || text.bytes > 40 ? PL_EINVAL : 0;
+}
+
+int pl__text_seconds(struct pl_slice text, double *seconds) {
+  struct pl_slice rest;
+  double value, unit;
+
+  if (decimal(text, &value, &rest) || (unit = unit_seconds(rest)) == 0 ||
+      value * unit > SECONDS_MAX)
     return PL_EINVAL;
-  double value = (whole + fraction / scale) * unit;
-  if (value > SECONDS_MAX)
+  *seconds = value * unit;
+  return 0;
+}
+
+int pl__text_share(struct pl_slice text, double *share) {
+  struct pl_slice rest;
+  double value;
+
+  if (decimal(text, &value, &rest))
     return PL_EINVAL;
-  *seconds = value;
+  if (pl__slice_equal(rest, PL_SLICE("%")))
+    value /= 100;
+  else if (rest.bytes)
+    return PL_EINVAL;
+  if (value > 1)
+    return PL_EINVAL;
+  *share = value;
   return 0;
 }
 

@@ -1,4 +1,4 @@
-/* base/text.h - durations and sizes as people write them.
+/* base/text.h - durations, sizes and shares as people write them.
  *
  * Pure; independent of the locale.
  */
@@ -12,6 +12,10 @@
  * Sets *seconds and returns 0, or PL_EINVAL: not such a text, or more than
  * 100 years. */
 int pl__text_seconds(struct pl_slice text, double *seconds);
+
+/* "0.01" or "1%", from 0 to 1; no sign, no exponent, no white space.  Sets
+ * *share and returns 0, or PL_EINVAL: not such a text, or past 1. */
+int pl__text_share(struct pl_slice text, double *share);
 
 /* "64K", "10M", "1G" (powers of 1024, either case) or a bare number of bytes;
  * no sign, no fraction, no white space.  Sets *bytes and returns 0, or

@@ -107,9 +107,7 @@ int pl__record_access(struct pl_ring_writer *w, const struct pl_access *a) {
   return 0;
 }
 
-/* How much of `s` stays when there is room for `max` bytes: not half of a
- * UTF-8 character. */
-static uint32_t cut_at(struct pl_slice s, uint32_t max) {
+uint32_t pl__record_cut(struct pl_slice s, uint32_t max) {
   if (s.bytes <= max)
     return s.bytes;
   uint32_t n = max;
@@ -147,7 +145,8 @@ void pl__record_begin(struct pl_record_draft *d, void *memory, uint32_t bytes,
   r->kind = PL_RECORD_LOG;
   if (r->time_ns == 0)
     r->time_ns = pl__clock_realtime_ns();
-  uint32_t kept = cut_at(message, smaller(PL_LIMIT_LOG_MESSAGE_BYTES, room(d)));
+  uint32_t kept =
+      pl__record_cut(message, smaller(PL_LIMIT_LOG_MESSAGE_BYTES, room(d)));
   *body_of(d) = (struct log_body){.message_bytes = kept,
                                   .message_cut_bytes = message.bytes - kept};
   put(d, message.at, kept);
@@ -157,7 +156,7 @@ void pl__record_begin(struct pl_record_draft *d, void *memory, uint32_t bytes,
 static int begin_field(struct pl_record_draft *d, struct pl_slice *key,
                        uint32_t value_min) {
   struct log_body *body = body_of(d);
-  key->bytes = cut_at(*key, PL_LIMIT_LOG_KEY_BYTES);
+  key->bytes = pl__record_cut(*key, PL_LIMIT_LOG_KEY_BYTES);
   if (body->field_count < PL_LIMIT_LOG_FIELD_COUNT &&
       room(d) >= sizeof(struct field_head) + key->bytes + value_min) {
     body->field_count++;
@@ -185,7 +184,8 @@ void pl__record_str(struct pl_record_draft *d, struct pl_slice key,
   if (!begin_field(d, &key, smaller(value.bytes, 16)))
     return;
   uint32_t left = room(d) - (uint32_t)sizeof(struct field_head) - key.bytes;
-  uint32_t kept = cut_at(value, smaller(PL_LIMIT_LOG_VALUE_BYTES, left));
+  uint32_t kept =
+      pl__record_cut(value, smaller(PL_LIMIT_LOG_VALUE_BYTES, left));
   put_field(d, PL_FIELD_STRING, key, value.at, kept, value.bytes - kept);
 }
 
@@ -207,21 +207,40 @@ bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level) {
          pl__ring_reserve(w, (uint32_t)MESSAGE_AT, fill_max(w, level)) != NULL;
 }
 
-int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w) {
-  const struct pl_record *head = (const void *)d->at;
-  void *at = pl__ring_reserve(w, d->bytes, fill_max(w, head->level));
-  if (PL_UNLIKELY(!at) && head->level == PL_LEVEL_ERROR) {
-    at = pl__ring_reserve_patiently(w, d->bytes);
-    if (!at && w->overflow && !w->overflow(w->overflow_arg, d->at, d->bytes))
-      return 0;
-  }
-  if (PL_UNLIKELY(!at)) {
-    pl__ring_drop(w, head->level);
-    return PL_EFULL;
-  }
+static void *reserve(struct pl_ring_writer *w, const struct pl_record_draft *d,
+                     unsigned level) {
+  void *at = pl__ring_reserve(w, d->bytes, fill_max(w, level));
+  return at || level != PL_LEVEL_ERROR
+             ? at
+             : pl__ring_reserve_patiently(w, d->bytes);
+}
+
+static void finish(const struct pl_record_draft *d, struct pl_ring_writer *w,
+                   void *at) {
   memcpy(at, d->at, d->bytes);
   pl__ring_push(w, d->bytes);
   pl__ring_publish(w);
+}
+
+int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w) {
+  unsigned level = ((const struct pl_record *)(void *)d->at)->level;
+  void *at = reserve(w, d, level);
+  if (PL_LIKELY(at)) {
+    finish(d, w, at);
+    return 0;
+  }
+  if (level == PL_LEVEL_ERROR && w->overflow &&
+      !w->overflow(w->overflow_arg, d->at, d->bytes))
+    return 0;
+  pl__ring_drop(w, level);
+  return PL_EFULL;
+}
+
+int pl__record_try_end(struct pl_record_draft *d, struct pl_ring_writer *w) {
+  void *at = pl__ring_reserve(w, d->bytes, w->mask + 1);
+  if (!at)
+    return PL_EFULL;
+  finish(d, w, at);
   return 0;
 }
 

@@ -74,6 +74,10 @@ struct pl_record_draft {
   uint32_t cap;   /* its size, at most PL_LIMIT_LOG_RECORD_BYTES are used */
 };
 
+/* How much of `text` stays when there is room for `max` bytes: not half of a
+ * UTF-8 character. */
+uint32_t pl__record_cut(struct pl_slice text, uint32_t max);
+
 /* Begins a record.
  *
  *   memory   aligned to 8, 256 bytes or more, up to PL_LIMIT_LOG_RECORD_BYTES
@@ -100,6 +104,11 @@ bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level);
  * but for an error that waits for room.  Returns 0, or PL_EFULL: it is counted
  * as dropped. */
 int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w);
+
+/* The same, but the record may fill the ring to its last byte whatever its
+ * level, and one that finds no room is not counted: what counts others, and
+ * would be written again. */
+int pl__record_try_end(struct pl_record_draft *d, struct pl_ring_writer *w);
 
 /* A record without fields, in one call; a message past some 2000 bytes is cut.
  * Returns as pl__record_end. */

@@ -41,7 +41,8 @@ void pl__formatter_init(struct pl_formatter *f, enum pl_log_format format,
   *f = (struct pl_formatter){.routes = routes,
                              .second = INT64_MIN,
                              .format = format,
-                             .colour = colour};
+                             .colour = colour,
+                             .access_fields = UINT32_MAX};
 }
 
 /* --- pieces that both formats have -------------------------------------- */
@@ -154,13 +155,17 @@ static char *put_json_head(struct pl_formatter *f, char *at,
   return PUT(at, "\",\"msg\":\"");
 }
 
-static char *put_json_request(const struct pl_formatter *f, char *at,
-                              const struct pl_record *head) {
-  if (head->request_id) {
-    at = PUT(at, ",\"req_id\":\"");
-    at = pl__put_hex(at, head->request_id);
-    *at++ = '"';
-  }
+static char *put_json_req_id(char *at, const struct pl_record *head) {
+  if (!head->request_id)
+    return at;
+  at = PUT(at, ",\"req_id\":\"");
+  at = pl__put_hex(at, head->request_id);
+  *at++ = '"';
+  return at;
+}
+
+static char *put_json_route(const struct pl_formatter *f, char *at,
+                            const struct pl_record *head) {
   if (head->route == PL_RECORD_NO_ROUTE)
     return at;
   struct pl_slice route = route_of(f, head);
@@ -186,46 +191,92 @@ static char *put_json_process(char *at, unsigned worker) {
   return pl__put_u64(at, worker);
 }
 
-static char *put_json_worker(char *at, const struct pl_record *head) {
-  at = put_json_process(at, head->worker);
+static char *put_json_generation(char *at, const struct pl_record *head) {
   if (!head->generation)
     return at;
   at = PUT(at, ",\"generation\":");
   return pl__put_u64(at, head->generation);
 }
 
-static char *put_json_access(struct pl_formatter *f, char *at,
-                             const struct pl_record *head,
-                             const struct pl_record_access_view *view) {
-  const struct pl_access *a = &view->access;
-  struct pl_slice method = method_name(a->method);
-  at = put_json_head(f, at, head);
-  at = PUT(at, "request\"");
-  at = put_json_request(f, at, head);
-  at = PUT(at, ",\"method\":\"");
-  at = put_bytes(at, method.at, method.bytes);
-  at = PUT(at, "\",\"target\":\"");
-  at = pl__put_json(at, a->target);
-  at = put_cut(at, view->target_cut_bytes);
-  at = PUT(at, "\",\"status\":");
-  at = pl__put_u64(at, a->status);
-  at = PUT(at, ",\"duration_ms\":");
-  at = pl__put_ms(at, a->duration_ns);
-  at = PUT(at, ",\"bytes_in\":");
-  at = pl__put_u64(at, a->bytes_in);
-  at = PUT(at, ",\"bytes_out\":");
-  at = pl__put_u64(at, a->bytes_out);
-  if (a->peer.family != PL_PEER_NONE) {
+static bool shows(const struct pl_formatter *f, enum pl_access_field field) {
+  return f->access_fields >> field & 1;
+}
+
+/* What was asked. */
+static char *put_json_asked(struct pl_formatter *f, char *at,
+                            const struct pl_record *head,
+                            const struct pl_record_access_view *view) {
+  struct pl_slice method = method_name(view->access.method);
+  if (shows(f, PL_ACCESS_REQ_ID))
+    at = put_json_req_id(at, head);
+  if (shows(f, PL_ACCESS_ROUTE))
+    at = put_json_route(f, at, head);
+  if (shows(f, PL_ACCESS_METHOD)) {
+    at = PUT(at, ",\"method\":\"");
+    at = put_bytes(at, method.at, method.bytes);
+    *at++ = '"';
+  }
+  if (shows(f, PL_ACCESS_TARGET)) {
+    at = PUT(at, ",\"target\":\"");
+    at = pl__put_json(at, view->access.target);
+    at = put_cut(at, view->target_cut_bytes);
+    *at++ = '"';
+  }
+  return at;
+}
+
+/* What came of it. */
+static char *put_json_answered(struct pl_formatter *f, char *at,
+                               const struct pl_access *a) {
+  if (shows(f, PL_ACCESS_STATUS)) {
+    at = PUT(at, ",\"status\":");
+    at = pl__put_u64(at, a->status);
+  }
+  if (shows(f, PL_ACCESS_DURATION)) {
+    at = PUT(at, ",\"duration_ms\":");
+    at = pl__put_ms(at, a->duration_ns);
+  }
+  if (shows(f, PL_ACCESS_BYTES_IN)) {
+    at = PUT(at, ",\"bytes_in\":");
+    at = pl__put_u64(at, a->bytes_in);
+  }
+  if (shows(f, PL_ACCESS_BYTES_OUT)) {
+    at = PUT(at, ",\"bytes_out\":");
+    at = pl__put_u64(at, a->bytes_out);
+  }
+  return at;
+}
+
+/* Who has asked, and how. */
+static char *put_json_client(struct pl_formatter *f, char *at,
+                             const struct pl_access *a) {
+  if (shows(f, PL_ACCESS_REMOTE) && a->peer.family != PL_PEER_NONE) {
     at = PUT(at, ",\"remote\":\"");
     at += pl__peer_text(&a->peer, at);
     *at++ = '"';
   }
-  at = PUT(at, ",\"http\":\"1.");
-  at = pl__put_u64(at, a->http_minor);
-  *at++ = '"';
-  if (a->aborted)
+  if (shows(f, PL_ACCESS_HTTP)) {
+    at = PUT(at, ",\"http\":\"1.");
+    at = pl__put_u64(at, a->http_minor);
+    *at++ = '"';
+  }
+  if (shows(f, PL_ACCESS_ABORTED) && a->aborted)
     at = PUT(at, ",\"aborted\":true");
-  at = put_json_worker(at, head);
+  return at;
+}
+
+static char *put_json_access(struct pl_formatter *f, char *at,
+                             const struct pl_record *head,
+                             const struct pl_record_access_view *view) {
+  at = put_json_head(f, at, head);
+  at = PUT(at, "request\"");
+  at = put_json_asked(f, at, head, view);
+  at = put_json_answered(f, at, &view->access);
+  at = put_json_client(f, at, &view->access);
+  if (shows(f, PL_ACCESS_WORKER))
+    at = put_json_process(at, head->worker);
+  if (shows(f, PL_ACCESS_GENERATION))
+    at = put_json_generation(at, head);
   return PUT(at, "}\n");
 }
 
@@ -254,8 +305,10 @@ static char *put_json_log(struct pl_formatter *f, char *at,
   at = pl__put_json(at, view->message);
   at = put_cut(at, view->message_cut_bytes);
   *at++ = '"';
-  at = put_json_request(f, at, head);
-  at = put_json_worker(at, head);
+  at = put_json_req_id(at, head);
+  at = put_json_route(f, at, head);
+  at = put_json_process(at, head->worker);
+  at = put_json_generation(at, head);
   while (pl__record_field(view, &field) == 1)
     at = put_json_field(at, &field);
   if (view->fields_left_out) {

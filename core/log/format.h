@@ -21,17 +21,40 @@
 
 #include <stdbool.h>
 
+/* What a JSON line about a request has beside time, level and msg, if it is
+ * asked for: the names, and the index of each. */
+#define PL_ACCESS_FIELD_NAMES                                                  \
+  "req_id route method target status duration_ms bytes_in bytes_out remote "   \
+  "http aborted worker generation"
+enum pl_access_field {
+  PL_ACCESS_REQ_ID,
+  PL_ACCESS_ROUTE,
+  PL_ACCESS_METHOD,
+  PL_ACCESS_TARGET,
+  PL_ACCESS_STATUS,
+  PL_ACCESS_DURATION,
+  PL_ACCESS_BYTES_IN,
+  PL_ACCESS_BYTES_OUT,
+  PL_ACCESS_REMOTE,
+  PL_ACCESS_HTTP,
+  PL_ACCESS_ABORTED,
+  PL_ACCESS_WORKER,
+  PL_ACCESS_GENERATION
+};
+
 enum pl_log_format { PL_LOG_JSON, PL_LOG_CONSOLE };
 
 struct pl_formatter {
   const struct pl_routes *routes; /* all tables; NULL: ids are shown */
   int64_t second;                 /* that `stamp` was made for */
   enum pl_log_format format;
-  bool colour; /* console only */
+  bool colour;            /* console only */
+  uint32_t access_fields; /* bits by enum pl_access_field; JSON only */
   uint32_t stamp_bytes;
   char stamp[48]; /* "2025-03-09T12:00:00." */
 };
 
+/* All fields of requests are shown; set access_fields for other wishes. */
 void pl__formatter_init(struct pl_formatter *f, enum pl_log_format format,
                         bool colour, const struct pl_routes *routes);
 

@@ -303,13 +303,14 @@ static bool type_fits(const struct pl_key *key, enum pl_config_file_type type,
                       const char *text) {
   switch (type) {
   case PL_CONFIG_FILE_LIST:
-    return key->type == PL_KEY_ADDRESSES;
+    return key->type == PL_KEY_ADDRESSES || key->type == PL_KEY_NAMES;
   case PL_CONFIG_FILE_BOOL:
     return key->type == PL_KEY_BOOL ||
            (key->type == PL_KEY_ADDRESS && strcmp(text, "false") == 0);
   case PL_CONFIG_FILE_NUMBER:
     return key->type == PL_KEY_DURATION || key->type == PL_KEY_SIZE ||
-           key->type == PL_KEY_INTEGER || key->type == PL_KEY_WORKERS;
+           key->type == PL_KEY_INTEGER || key->type == PL_KEY_WORKERS ||
+           key->type == PL_KEY_SHARE;
   case PL_CONFIG_FILE_STRING:
     return key->type != PL_KEY_BOOL;
   }
@@ -648,6 +649,14 @@ void pl__config_value(const struct pl_config *c, const struct pl_key *key,
   case PL_KEY_DURATION:
     memcpy(&seconds, field, sizeof(seconds));
     pl__key_format_duration(seconds, out, bytes);
+    return;
+  case PL_KEY_SHARE:
+    memcpy(&seconds, field, sizeof(seconds));
+    pl__key_format_share(seconds, out, bytes);
+    return;
+  case PL_KEY_NAMES:
+    memcpy(&index, field, sizeof(index));
+    pl__key_format_names(key->choices, index, out, bytes);
     return;
   case PL_KEY_SIZE:
     memcpy(&number, field, sizeof(number));

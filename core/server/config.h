@@ -102,6 +102,10 @@ struct pl_config {
   uint32_t log_level;  /* enum pl_config_level */
   uint32_t log_format; /* enum pl_config_log */
   bool log_access;
+  double log_access_sample;   /* share of requests, 0 to 1 */
+  uint32_t log_access_fields; /* bits of enum pl_access_field */
+  uint64_t log_sample_first;  /* records of a site and second; 0: all */
+  uint64_t log_sample_then;   /* every so-manieth behind them; 0: none */
   char log_output[PL_CONFIG_PATH_BYTES]; /* "stdout", "stderr" or a path */
 
   /* generation_header */

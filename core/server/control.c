@@ -193,6 +193,8 @@ static void control_loop(struct control *c) {
   while (!end) {
     c->drain.level =
         atomic_load_explicit(&c->state->log_level, memory_order_relaxed);
+    c->drain.formatter.access_fields = atomic_load_explicit(
+        &c->state->log_access_fields, memory_order_relaxed);
     do
       pl__drain_run(&c->drain, &outcome);
     while (outcome == PL_DRAIN_MORE);

@@ -61,6 +61,16 @@ static void on_gone(void *arg, struct pl_conn *c, struct pl_req *req) {
   pl__vm_on_gone(&g->vm, req, pl__conn_is_lost(c));
 }
 
+static bool is_aborted(const struct pl_req *req) {
+  return (req->flags & PL_REQ_ABORTED) && !(req->flags & PL_REQ_DONE);
+}
+
+/* By the request's id, so that all who know it choose the same requests. */
+static bool is_sampled(const struct pl_dispatch *d, const struct pl_req *req) {
+  return req->id * 0x9e3779b97f4a7c15u <= d->access_below ||
+         req->status >= 500 || is_aborted(req);
+}
+
 static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
                        struct pl_conn *c, const struct pl_req *req) {
   double seconds = pl__clock_monotonic_s() + d->time_offset - req->received;
@@ -75,7 +85,7 @@ static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
       .status = req->status,
       .method = req->method,
       .http_minor = req->http_minor,
-      .aborted = (req->flags & PL_REQ_ABORTED) && !(req->flags & PL_REQ_DONE),
+      .aborted = is_aborted(req),
       .peer = *pl__conn_peer(c),
       .target = req->target,
   };
@@ -88,7 +98,7 @@ static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_generation *g = owner_of(d, req);
 
   d->request_count++;
-  if (d->log_access)
+  if (d->log_access && is_sampled(d, req))
     log_access(d, g, c, req);
   d->entries[req->slot] = (struct pl_dispatch_entry){0};
   if (g)
@@ -153,6 +163,11 @@ uint32_t pl__dispatch_slab_bytes(const struct pl_config *config) {
   return pl__net_slab_bytes(&limits);
 }
 
+/* The greatest id of those that make up that share of all; 0: hardly any. */
+static uint64_t id_below(double share) {
+  return share >= 1 ? UINT64_MAX : (uint64_t)(share * 0x1p64);
+}
+
 /* What of the configuration can change while connections are open. */
 static void use_config(struct pl_dispatch *d, const struct pl_config *config) {
   struct pl_net_limits limits;
@@ -160,6 +175,10 @@ static void use_config(struct pl_dispatch *d, const struct pl_config *config) {
   d->config = config;
   d->log_access =
       d->has_log && config->log_access && config->log_level <= PL_CONFIG_INFO;
+  d->access_below = id_below(config->log_access_sample);
+  if (d->has_log) /* without memory nothing is left out */
+    pl__sampler_set(&d->sampler, config->log_sample_first,
+                    config->log_sample_then);
   net_limits(config, &limits);
   pl__net_set_limits(&d->net, &limits);
 }
@@ -194,6 +213,7 @@ int pl__dispatch_open(struct pl_dispatch *d,
   d->has_log = options->log != NULL;
   if (d->has_log)
     pl__ring_writer_init(&d->log, options->log, options->log_wake_fd);
+  pl__sampler_init(&d->sampler, random_seed(d));
   pl__buf_pool_init(&d->buffers);
   snprintf(err, PL_VM_ERROR_BYTES, "out of memory");
   failed = pl__slabs_init(&d->slabs, options->slabs, options->slab_bytes,
@@ -234,6 +254,7 @@ void pl__dispatch_close(struct pl_dispatch *d) {
   pl__net_deinit(&d->net);
   pl__free(d->entries);
   pl__slabs_deinit(&d->slabs);
+  pl__sampler_deinit(&d->sampler);
   pl__buf_pool_deinit(&d->buffers);
 }
 
@@ -304,6 +325,18 @@ static void log_turn(struct pl_dispatch *d) {
   d->log_stalled = fill > half;
 }
 
+/* What the sampler has left out: at the end, or once a second. */
+static void tell_sampled(struct pl_dispatch *d, bool now) {
+  struct pl_record head = {.worker = (uint16_t)d->worker,
+                           .route = PL_RECORD_NO_ROUTE};
+
+  if (d->has_log)
+    pl__sampler_tell(&d->sampler, &d->log, &head,
+                     pl__clock_monotonic_coarse_ns(), now);
+}
+
+void pl__dispatch_tell(struct pl_dispatch *d) { tell_sampled(d, true); }
+
 /* Of the generation that was replaced. True: there is more to do. */
 static bool turn_old(struct pl_dispatch *d, struct pl_generation *g) {
   bool more = pl__vm_dispatch(&g->vm);
@@ -323,6 +356,7 @@ bool pl__dispatch_turn(struct pl_dispatch *d, bool idle) {
   pl__net_flush(&d->net);
   more = more || pl__vm_is_ready(&d->now->vm) || d->now->queue_count > 0;
   pl__vm_collect(&d->now->vm, idle && !more);
+  tell_sampled(d, false);
   if (d->has_log)
     log_turn(d);
   return more;

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "fabric/ring.h"
+#include "fabric/sampler.h"
 #include "fabric/slabs.h"
 #include "net/conn.h"
 #include "server/generation.h"
@@ -56,6 +57,8 @@ struct pl_dispatch {
   struct pl_buf_pool buffers;
   const struct pl_config *config; /* of `now` */
   struct pl_ring_writer log;
+  struct pl_sampler sampler; /* of what apps log */
+  uint64_t access_below; /* requests whose mixed id is below it are logged */
   bool has_log;
   bool log_access;
   bool log_stalled; /* the log's reader takes nothing */
@@ -100,6 +103,8 @@ void pl__dispatch_tick(struct pl_dispatch *d);
 /* One turn. idle: the loop had nothing to do. True: there is more to do, come
  * back without blocking. */
 bool pl__dispatch_turn(struct pl_dispatch *d, bool idle);
+/* Writes what is told once a second, at once: the end. */
+void pl__dispatch_tell(struct pl_dispatch *d);
 /* Seconds until something is due; HUGE_VAL: nothing. */
 double pl__dispatch_wait(const struct pl_dispatch *d);
 

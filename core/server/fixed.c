@@ -30,6 +30,7 @@ static const char *const FIXED[] = {
 static size_t field_bytes(const struct pl_key *key) {
   switch (key->type) {
   case PL_KEY_DURATION:
+  case PL_KEY_SHARE:
     return sizeof(double);
   case PL_KEY_SIZE:
   case PL_KEY_INTEGER:
@@ -40,6 +41,7 @@ static size_t field_bytes(const struct pl_key *key) {
   case PL_KEY_BOOL:
     return sizeof(bool);
   case PL_KEY_ENUM:
+  case PL_KEY_NAMES:
     return sizeof(uint32_t);
   default: /* of more than one field */
     return 0;

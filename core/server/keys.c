@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/text.h"
+#include "log/format.h"
 #include "server/config.h"
 
 #define KEY_SECONDS_MAX 86400.0          /* a day */
@@ -46,6 +47,11 @@
 #define WORDS(name, env, field, fallback, choices, doc)                        \
   {                                                                            \
     name, PL_KEY_ENV_PREFIX env, PL_KEY_ENUM, AT(field), 0, fallback, 0, 0,    \
+        choices, doc                                                           \
+  }
+#define NAMES(name, env, field, fallback, choices, doc)                        \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_NAMES, AT(field), 0, fallback, 0, 0,   \
         choices, doc                                                           \
   }
 #define OTHER(name, env, type, field, fallback, min, max, doc)                 \
@@ -129,6 +135,18 @@ const struct pl_key pl__keys[] = {
           "auto is console on a terminal, else json"),
     OTHER("log.access", "LOG_ACCESS", PL_KEY_BOOL, log_access, "true", 0, 0,
           "whether each request is logged"),
+    OTHER("log.access_sample", "LOG_ACCESS_SAMPLE", PL_KEY_SHARE,
+          log_access_sample, "1", 0, 1,
+          "share of requests that are logged; failed ones always are"),
+    NAMES("log.access_fields", "LOG_ACCESS_FIELDS", log_access_fields, "all",
+          PL_ACCESS_FIELD_NAMES,
+          "what a JSON line about a request has beside time, level and msg"),
+    INTEGER("log.sample_first", "LOG_SAMPLE_FIRST", log_sample_first, "0", 0,
+            4294967295.0,
+            "records of one message that are written in a second; 0 for all"),
+    INTEGER("log.sample_then", "LOG_SAMPLE_THEN", log_sample_then, "100", 0,
+            4294967295.0,
+            "behind these every so-manieth is written; 0 for none"),
     STRING("log.output", "LOG_OUTPUT", log_output, "stdout", 1,
            "stdout, stderr or the path of a file"),
 
@@ -283,6 +301,40 @@ static int choice_index(const char *choices, const char *text) {
   return -1;
 }
 
+/* Bits by the index of each name, of names with commas between. */
+static int names_parse(const char *choices, const char *text, uint32_t *out) {
+  char name[PL_KEY_NAME_BYTES];
+  uint32_t bits = 0;
+
+  if (strcmp(text, "all") == 0) {
+    *out = PL_KEY_NAMES_ALL;
+    return 0;
+  }
+  for (;;) {
+    size_t bytes;
+    int index;
+
+    text += strspn(text, " ");
+    bytes = strcspn(text, ", ");
+    if (bytes == 0 || bytes >= sizeof(name))
+      return PL_EINVAL;
+    memcpy(name, text, bytes);
+    name[bytes] = '\0';
+    index = choice_index(choices, name);
+    if (index < 0)
+      return PL_EINVAL;
+    bits |= 1u << index;
+    text += bytes;
+    text += strspn(text, " ");
+    if (*text == '\0')
+      break;
+    if (*text++ != ',')
+      return PL_EINVAL;
+  }
+  *out = bits;
+  return 0;
+}
+
 static int addresses_set(const char *text, struct pl_config *c) {
   struct pl_address list[PL_CONFIG_LISTEN_MAX];
   char one[PL_ADDRESS_TEXT_BYTES];
@@ -342,8 +394,9 @@ static int address_set(const char *text, struct pl_config *c) {
 int pl__key_set(const struct pl_key *key, const char *text,
                 struct pl_config *c) {
   void *field = (char *)c + key->offset;
-  double seconds;
+  double seconds, share;
   uint64_t number;
+  uint32_t bits;
   size_t bytes;
   int index;
 
@@ -353,6 +406,16 @@ int pl__key_set(const struct pl_key *key, const char *text,
         !in_range(key, seconds))
       return PL_EINVAL;
     memcpy(field, &seconds, sizeof(seconds));
+    return 0;
+  case PL_KEY_SHARE:
+    if (pl__text_share(pl__slice(text, strlen(text)), &share))
+      return PL_EINVAL;
+    memcpy(field, &share, sizeof(share));
+    return 0;
+  case PL_KEY_NAMES:
+    if (names_parse(key->choices, text, &bits))
+      return PL_EINVAL;
+    memcpy(field, &bits, sizeof(bits));
     return 0;
   case PL_KEY_SIZE:
     if (pl__text_bytes(pl__slice(text, strlen(text)), &number) ||
@@ -397,6 +460,34 @@ void pl__key_format_duration(double seconds, char *out, size_t bytes) {
     snprintf(out, bytes, "%.0fm", seconds / 60);
   else
     snprintf(out, bytes, "%.10gs", seconds);
+}
+
+void pl__key_format_share(double share, char *out, size_t bytes) {
+  size_t used = (size_t)snprintf(out, bytes, "%.10f", share);
+
+  while (used > 0 && used < bytes && out[used - 1] == '0')
+    out[--used] = '\0';
+  if (used > 0 && used < bytes &&
+      (out[used - 1] == '.' || out[used - 1] == ','))
+    out[--used] = '\0';
+}
+
+void pl__key_format_names(const char *choices, uint32_t bits, char *out,
+                          size_t bytes) {
+  size_t used = 0;
+
+  out[0] = '\0';
+  if (bits == PL_KEY_NAMES_ALL) {
+    snprintf(out, bytes, "all");
+    return;
+  }
+  for (; *choices && used < bytes; bits >>= 1) {
+    size_t word = strcspn(choices, " ");
+    if (bits & 1)
+      used += (size_t)snprintf(out + used, bytes - used, "%s%.*s",
+                               used ? "," : "", (int)word, choices);
+    choices += word + (choices[word] == ' ');
+  }
 }
 
 void pl__key_format_size(uint64_t size, char *out, size_t bytes) {
@@ -451,6 +542,12 @@ void pl__key_expected(const struct pl_key *key, char *out, size_t bytes) {
     snprintf(out, bytes, "a whole number from %.0f to %.0f", key->min,
              key->max);
     return;
+  case PL_KEY_SHARE:
+    snprintf(out, bytes, "a share from 0 to 1, such as 0.01 or 1%%");
+    return;
+  case PL_KEY_NAMES:
+    snprintf(out, bytes, "all, or some of %s", key->choices);
+    return;
   case PL_KEY_WORKERS:
     snprintf(out, bytes, "auto or a whole number from %.0f to %.0f", key->min,
              key->max);
@@ -484,6 +581,10 @@ const char *pl__key_type_name(const struct pl_key *key) {
     return "size";
   case PL_KEY_INTEGER:
     return "number";
+  case PL_KEY_SHARE:
+    return "share";
+  case PL_KEY_NAMES:
+    return "names";
   case PL_KEY_WORKERS:
     return "number or auto";
   case PL_KEY_STRING:

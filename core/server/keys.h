@@ -18,12 +18,15 @@ struct pl_config;
 #define PL_KEY_ENV_PREFIX "PERILUNE_"
 #define PL_KEY_VALUE_BYTES 4096 /* longest value as text, NUL included */
 #define PL_KEY_NAME_BYTES 64    /* longest name of a key, NUL included */
-#define PL_KEY_EXPECTED_BYTES 128
+#define PL_KEY_EXPECTED_BYTES 256
+#define PL_KEY_NAMES_ALL UINT32_MAX /* a field of PL_KEY_NAMES: all of them */
 
 enum pl_key_type {
   PL_KEY_DURATION,  /* double, seconds */
   PL_KEY_SIZE,      /* uint64_t, bytes */
   PL_KEY_INTEGER,   /* uint64_t */
+  PL_KEY_SHARE,     /* double, 0 to 1 */
+  PL_KEY_NAMES,     /* uint32_t: a bit for each name in `choices` */
   PL_KEY_WORKERS,   /* `auto` or an integer: workers, workers_auto */
   PL_KEY_STRING,    /* char array */
   PL_KEY_SECRET,    /* likewise; never shown */
@@ -41,7 +44,7 @@ struct pl_key {
   size_t field_bytes;   /* PL_KEY_STRING: room, NUL included */
   const char *fallback; /* default, as text */
   double min, max;      /* numbers: both allowed; strings: length in bytes */
-  const char *choices;  /* PL_KEY_ENUM: words with one space between */
+  const char *choices;  /* PL_KEY_ENUM, PL_KEY_NAMES: words, a space between */
   const char *doc;      /* one sentence, no full stop at the end */
 };
 
@@ -66,8 +69,8 @@ const char *pl__key_near(const char *name);
 const char *pl__word_near(const char *word, const char *const *words,
                           size_t count);
 
-/* Reads `text` as the value of a key. PL_KEY_ADDRESSES takes several with
- * commas between; each call replaces what was there.
+/* Reads `text` as the value of a key. PL_KEY_ADDRESSES and PL_KEY_NAMES
+ * take several with commas between; each call replaces what was there.
  * Returns 0, or PL_EINVAL with *c unchanged. */
 int pl__key_set(const struct pl_key *key, const char *text,
                 struct pl_config *c);
@@ -83,5 +86,9 @@ const char *pl__key_type_name(const struct pl_key *key);
  * bytes: "1.5s", "250ms", "64K". Always NUL-terminated. */
 void pl__key_format_duration(double seconds, char *out, size_t bytes);
 void pl__key_format_size(uint64_t size, char *out, size_t bytes);
+/* The same for a share, "0.01", and for names: "all", "status,route". */
+void pl__key_format_share(double share, char *out, size_t bytes);
+void pl__key_format_names(const char *choices, uint32_t bits, char *out,
+                          size_t bytes);
 
 #endif /* PL_SERVER_KEYS_H */

@@ -61,6 +61,7 @@ struct pl_beat {
 struct pl_server_state {
   _Alignas(64) _Atomic uint32_t generation; /* committed last; 0: none yet */
   _Atomic uint32_t log_level;               /* least that is written */
+  _Atomic uint32_t log_access_fields;       /* as in the configuration */
   _Atomic uint32_t reload_failed; /* what was loaded last was rejected */
   /* Control's: the generation whose app it loads; 0: none.  That is what it has
    * died of, should it be so when another one starts. */

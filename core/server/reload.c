@@ -66,6 +66,15 @@ static void log_end(struct pl_reload *r) {
   pl__ring_wake(r->options.log);
 }
 
+/* What control makes of records from now on. */
+static void publish_log(struct pl_server_state *state,
+                        const struct pl_config *config) {
+  atomic_store_explicit(&state->log_level, config->log_level,
+                        memory_order_relaxed);
+  atomic_store_explicit(&state->log_access_fields, config->log_access_fields,
+                        memory_order_relaxed);
+}
+
 static void say(struct pl_child *c, enum pl_message_kind kind,
                 uint32_t generation) {
   if (c->channel_fd >= 0)
@@ -221,8 +230,7 @@ static void commit(struct pl_reload *r) {
   r->result.hash = bundle->hash;
   r->committed = r->wanted;
   r->load_s = config.vm_load_timeout_s;
-  atomic_store_explicit(&r->server->log_level, config.log_level,
-                        memory_order_relaxed);
+  publish_log(r->server, &config);
   atomic_store_explicit(&r->server->generation, r->committed,
                         memory_order_release);
   r->options.on_commit(r->options.arg, &config);
@@ -405,8 +413,7 @@ int pl__reload_init(struct pl_reload *r,
   r->load_s = config->vm_load_timeout_s;
   pl__child_init(&r->trial);
   if (!status)
-    atomic_store_explicit(&r->server->log_level, config->log_level,
-                          memory_order_relaxed);
+    publish_log(r->server, config);
   return status;
 }
 

@@ -354,6 +354,7 @@ static void serve(struct worker *w) {
   say_started(w, 0, NULL);
   pl__loop_run(&w->loop);
   pl__vm_tell_counts(&w->dispatch.now->vm);
+  pl__dispatch_tell(&w->dispatch);
   /* Cut, and handlers still hold some; or a helper thread is at work. */
   if (w->dispatch.net.conn_count || pl__succession_is_busy(&w->succession))
     _exit(0);

@@ -7,7 +7,9 @@
  * An error that ends the coroutine may be raised all the same: the next begin
  * overwrites what was there.
  */
+#include "base/clock.h"
 #include "base/err.h"
+#include "fabric/sampler.h"
 #include "vm/coro.h"
 #include "vm/report.h"
 
@@ -26,6 +28,11 @@ int pl_log_begin(int level, const char *message, uint32_t bytes) {
   struct pl_ring_writer *log = vm->options.log;
 
   if (level < vm->options.log_level_min || vm->options.is_muted)
+    return 0;
+  if (vm->options.sampler &&
+      !pl__sampler_admit(vm->options.sampler, (enum pl_level)level,
+                         pl__slice(message, bytes),
+                         pl__clock_monotonic_coarse_ns()))
     return 0;
   if (log && !pl__record_has_room(log, (enum pl_level)level)) {
     pl__ring_drop(log, (unsigned)level);

@@ -39,6 +39,7 @@ struct lua_State;
 struct pl_flights;
 struct pl_marks;
 struct pl_quarantine;
+struct pl_sampler;
 struct pl_shared;
 struct pl_coro;
 struct pl_vm_site;
@@ -64,6 +65,7 @@ struct pl_vm_options {
   const char *page_script;          /* HTML behind pages; NULL: none */
   bool is_muted; /* records are dropped: the ring is another thread's */
   struct pl_ring_writer *log; /* NULL: records go to stderr as text */
+  struct pl_sampler *sampler; /* of P.log's records; NULL: all are written */
   uint32_t worker;            /* index; UINT32_MAX in tools */
   uint32_t slot_count;        /* requests at once: slots are 0 .. count - 1 */
   uint32_t tasks_max;         /* per worker */

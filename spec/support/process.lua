@@ -406,6 +406,7 @@ end
 ---@field process spec.Process of the master
 ---@field port integer
 ---@field folder string runtime folder, for `perilune stop`
+---@field app string path of the app
 ---@field ready string the line that said it was ready
 local Server = {}
 Server.__index = Server
@@ -437,6 +438,7 @@ function M.server(opts)
     process = process,
     port = tonumber(port),
     folder = runtime,
+    app = app,
     ready = process:err():match("[^\n]*serving[^\n]*"),
   }, Server)
 end

@@ -291,6 +291,88 @@ describe("the log", function()
     assert.is_nil(dropped.error)
   end)
 
+  it("samples what is logged too often, and tells how much was left out", function()
+    local server = process.server({
+      args = { "--set", "log.sample_first=5", "--set", "log.sample_then=100" },
+      app = { ["app.lua"] = [[
+        local P = require("perilune")
+        local app = P.app()
+        app:get("/", function()
+          for i = 1, 1000 do
+            P.log.info("often", "i", i)
+            P.log.error("never", "i", i)
+          end
+          P.log.info("once")
+          return "ok"
+        end)
+        return app
+      ]] } })
+    for _ = 1, 3 do
+      assert(sockets.ask(server.port, "GET", "/"))
+    end
+    assert.equal(0, server:stop())
+    local count, away = { often = 0, never = 0, once = 0 }, {}
+    for _, r in ipairs(records(server:log())) do
+      if count[r.msg] then
+        count[r.msg] = count[r.msg] + 1
+      elseif r.msg == "log records sampled away" then
+        assert.equal("info", r.level)
+        away[r.of] = (away[r.of] or 0) + r.count
+      end
+    end
+    assert.same({ 3000, 3 }, { count.never, count.once })
+    assert.is_true(count.often < 150, count.often)
+    assert.same({ often = 3000 - count.often }, away)
+  end)
+
+  it("has that share of requests that log.access_sample says, and all that failed", function()
+    local server = process.server({ args = { "--set", "log.access_sample=25%" }, app = {
+      ["app.lua"] = [[
+        local P = require("perilune")
+        local app = P.app()
+        app:get("/fine", function() return "ok" end)
+        app:get("/failed", function(c) return c:problem(503) end)
+        return app
+      ]] } })
+    local wire = assert(sockets.connect(server.port))
+    for _, name in ipairs({ "fine", "failed" }) do
+      wire:send(("GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"):format(name):rep(2000))
+      for _ = 1, 2000 do
+        assert(wire:response())
+      end
+    end
+    assert.equal(0, server:stop())
+    local count = { ["/fine"] = 0, ["/failed"] = 0 }
+    for _, r in ipairs(records(server:log())) do
+      if r.target then
+        count[r.target] = count[r.target] + 1
+      end
+    end
+    assert.equal(2000, count["/failed"])
+    assert.is_true(count["/fine"] > 300 and count["/fine"] < 700, count["/fine"])
+  end)
+
+  it("shows those fields of a request that log.access_fields names, also after a reload", function()
+    local server = process.server({ app = {
+      ["config.lua"] = 'return { log = { access_fields = { "status", "target" } } }',
+      ["app.lua"] = [[
+        local app = require("perilune").app()
+        app:get("/a", function() return "ok" end)
+        return app
+      ]] } })
+    assert(sockets.ask(server.port, "GET", "/a"))
+    assert.matches('"msg":"request","target":"/a","status":200}',
+      server:wait_log('("msg":"request"[^\n]*)\n'), 1, true)
+    local config = assert(io.open(server.app .. "/config.lua", "w"))
+    config:write('return { log = { access_fields = "method" } }')
+    config:close()
+    server.process:kill("HUP")
+    assert(server:wait_log('(a generation is served)[^\n]*"generation":2'))
+    assert(sockets.ask(server.port, "GET", "/a"))
+    assert.equal(0, server:stop())
+    assert.matches('"msg":"request","method":"GET"}', server:log(), 1, true)
+  end)
+
   it("name the same route in all workers, in whatever order an app registers", function()
     local server = process.server({ workers = 2, app = { ["app.lua"] = [[
       local P = require("perilune")

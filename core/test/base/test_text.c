@@ -31,6 +31,24 @@ static void reads_durations(void **state) {
   }
 }
 
+static void reads_shares(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    double share;
+  } cases[] = {{"0", 0},       {"1", 1},         {"0.01", 0.01}, {"1%", 0.01},
+               {"0.5%", 5e-3}, {"100.0%", 1.00}, {"1.0", 1}};
+  static const char *const bad[] = {"",   "%",    "1.1", "101%", "-0.1",
+                                    ".5", "1e-3", "1 %", "1%%",  "half"};
+  double share = -1;
+  for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+    assert_int_equal(pl__text_share(slice(cases[i].text), &share), 0);
+    assert_true(fabs(share - cases[i].share) < 1e-12);
+  }
+  for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++)
+    assert_int_equal(pl__text_share(slice(bad[i]), &share), PL_EINVAL);
+}
+
 static void refuses_what_is_no_duration(void **state) {
   (void)state;
   static const char *const cases[] = {
@@ -125,6 +143,7 @@ static void a_number_ends_at_its_maximum(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(reads_durations),
+      cmocka_unit_test(reads_shares),
       cmocka_unit_test(refuses_what_is_no_duration),
       cmocka_unit_test(reads_sizes),
       cmocka_unit_test(refuses_what_is_no_size),

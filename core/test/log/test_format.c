@@ -12,6 +12,7 @@
 #include "base/err.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -97,6 +98,31 @@ static void an_access_record_is_one_json_line(void **state) {
               "\"target\":\"/notes/7?a=\\\"b\\\"\",\"status\":200,"
               "\"duration_ms\":1.234,\"bytes_in\":100,\"bytes_out\":250,"
               "\"remote\":\"192.0.2.7\",\"http\":\"1.1\",\"worker\":2}\n");
+}
+
+static void each_field_of_a_request_is_shown_when_asked_for(void **state) {
+  (void)state;
+  const char *name = PL_ACCESS_FIELD_NAMES;
+  for (unsigned i = 0; *name; i++) {
+    struct pl_access a = typical();
+    char key[32];
+    size_t bytes = strcspn(name, " ");
+    snprintf(key, sizeof key, ",\"%.*s\":", (int)bytes, name);
+    a.aborted = 1;
+    a.generation = 1;
+    formatter.access_fields = 1u << i;
+    pl__record_access(&writer, &a);
+    const char *found = strstr(line(), key);
+    assert_non_null(found);
+    assert_ptr_equal(found, strstr(out.at, ",\"msg\":\"request\"") + 16);
+    assert_null(strstr(found + 1, ",\""));
+    name += bytes + (name[bytes] == ' ');
+  }
+  formatter.access_fields = 0;
+  struct pl_access a = typical();
+  pl__record_access(&writer, &a);
+  assert_string_equal(line(), "{\"time\":\"2025-03-09T12:34:56.789Z\","
+                              "\"level\":\"info\",\"msg\":\"request\"}\n");
 }
 
 static void what_an_access_record_lacks_is_left_out(void **state) {
@@ -317,6 +343,7 @@ static void levels_have_names(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       FACT(an_access_record_is_one_json_line),
+      FACT(each_field_of_a_request_is_shown_when_asked_for),
       FACT(what_an_access_record_lacks_is_left_out),
       FACT(a_route_without_a_known_pattern_shows_its_id),
       FACT(a_cut_target_says_how_much_is_missing),

@@ -1,4 +1,5 @@
 /* test/server/test_config.c - how the four sources become one configuration. */
+#include "log/format.h"
 #include "server/config.h"
 
 #include <setjmp.h>
@@ -96,6 +97,9 @@ static void has_the_defaults_of_the_table(void **state) {
   assert_true(config.vm_slice_s == 0.01);
   assert_int_equal(PL_CONFIG_INFO, config.log_level);
   assert_true(config.log_access);
+  assert_true(config.log_access_sample == 1);
+  assert_int_equal(UINT32_MAX, config.log_access_fields);
+  assert_int_equal(0, config.log_sample_first);
   assert_false(config.admin_on);
   assert_string_equal("{}", config.settings_json);
   assert_string_equal("default", origin("listen"));
@@ -109,14 +113,16 @@ static void takes_the_name_of_the_folder(void **state) {
 
 static void reads_nested_tables_of_the_file(void **state) {
   (void)state;
-  file_write("config.lua", "return {\n"
-                           "  workers = 3,\n"
-                           "  listen = { '127.0.0.1:1', '[::1]:2' },\n"
-                           "  timeouts = { idle = '1m', header = 2.5 },\n"
-                           "  limits = { body = '10M' },\n"
-                           "  vm = { preempt = 'off' },\n"
-                           "  log = { access = false },\n"
-                           "}\n");
+  file_write("config.lua",
+             "return {\n"
+             "  workers = 3,\n"
+             "  listen = { '127.0.0.1:1', '[::1]:2' },\n"
+             "  timeouts = { idle = '1m', header = 2.5 },\n"
+             "  limits = { body = '10M' },\n"
+             "  vm = { preempt = 'off' },\n"
+             "  log = { access = false, access_sample = 0.25,\n"
+             "          access_fields = { 'status', 'req_id' } },\n"
+             "}\n");
   assert_int_equal(0, resolve(NULL, NULL));
   assert_int_equal(3, config.workers);
   assert_int_equal(2, config.listen_count);
@@ -125,6 +131,9 @@ static void reads_nested_tables_of_the_file(void **state) {
   assert_int_equal(10 << 20, config.limit_body_bytes);
   assert_int_equal(PL_VM_PREEMPT_OFF, config.vm_preempt);
   assert_false(config.log_access);
+  assert_true(config.log_access_sample == 0.25);
+  assert_int_equal(1 << PL_ACCESS_STATUS | 1 << PL_ACCESS_REQ_ID,
+                   config.log_access_fields);
 }
 
 static void prefers_flags_to_environment_to_file(void **state) {
@@ -232,6 +241,15 @@ static void refuses_values_out_of_range(void **state) {
       "log.level=loud",
       "log.access=maybe",
       "log.level=",
+      "log.access_sample=1.1",
+      "log.access_sample=101%",
+      "log.access_sample=-1",
+      "log.access_sample=often",
+      "log.access_fields=",
+      "log.access_fields=status,",
+      "log.access_fields=status route",
+      "log.access_fields=state",
+      "log.sample_first=-1",
       "log.output=",
       "listen=nowhere",
       "listen=1.2.3.4:x",

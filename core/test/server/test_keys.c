@@ -1,4 +1,5 @@
 /* test/server/test_keys.c - the table of keys, and what is near a word. */
+#include "server/config.h"
 #include "server/keys.h"
 
 #include <setjmp.h>
@@ -86,6 +87,29 @@ static void writes_durations_and_sizes_shortly(void **state) {
   assert_string_equal("0", text);
 }
 
+static void writes_shares_and_names_as_they_are_read(void **state) {
+  static const char *const shares[] = {"0", "1", "0.5", "0.01", "0.00001"};
+  static const char *const names[] = {"all", "req_id", "status",
+                                      "route,aborted,generation"};
+  static struct pl_config config;
+  char text[PL_KEY_VALUE_BYTES];
+
+  (void)state;
+  for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++) {
+    const struct pl_key *key = pl__key_find("log.access_sample", 17);
+    assert_int_equal(0, pl__key_set(key, shares[i], &config));
+    pl__key_format_share(config.log_access_sample, text, sizeof(text));
+    assert_string_equal(shares[i], text);
+  }
+  for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    const struct pl_key *key = pl__key_find("log.access_fields", 17);
+    assert_int_equal(0, pl__key_set(key, names[i], &config));
+    pl__key_format_names(key->choices, config.log_access_fields, text,
+                         sizeof(text));
+    assert_string_equal(names[i], text);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names_every_variable_after_its_key),
@@ -94,6 +118,7 @@ int main(void) {
       cmocka_unit_test(does_not_guess_wildly),
       cmocka_unit_test(says_what_is_expected_of_every_key),
       cmocka_unit_test(writes_durations_and_sizes_shortly),
+      cmocka_unit_test(writes_shares_and_names_as_they_are_read),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
