@@ -204,7 +204,7 @@ void pl__record_bool(struct pl_record_draft *d, struct pl_slice key,
 
 bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level) {
   return level == PL_LEVEL_ERROR ||
-         pl__ring_reserve(w, (uint32_t)MESSAGE_AT, fill_max(w, level)) != NULL;
+         pl__ring_reserve(w, PL_RECORD_USUAL_BYTES, fill_max(w, level)) != NULL;
 }
 
 static void *reserve(struct pl_ring_writer *w, const struct pl_record_draft *d,

@@ -28,6 +28,8 @@ enum pl_level { PL_LEVEL_DEBUG, PL_LEVEL_INFO, PL_LEVEL_WARN, PL_LEVEL_ERROR };
 
 enum pl_field_type { PL_FIELD_STRING = 1, PL_FIELD_NUMBER, PL_FIELD_BOOL };
 
+#define PL_RECORD_USUAL_BYTES 1024u
+
 #define PL_RECORD_NO_ROUTE UINT32_MAX
 #define PL_RECORD_MASTER 0xffffu  /* `worker` of the master's records */
 #define PL_RECORD_CONTROL 0xfffeu /* and of control's */
@@ -96,8 +98,8 @@ void pl__record_num(struct pl_record_draft *d, struct pl_slice key,
                     double value);
 void pl__record_bool(struct pl_record_draft *d, struct pl_slice key, int value);
 
-/* Whether a record of that level would find room now: a short one, as far as
- * can be told before it is made. */
+/* Whether a record of that level is worth making: there is room for one of
+ * PL_RECORD_USUAL_BYTES.  Errors always are. */
 bool pl__record_has_room(struct pl_ring_writer *w, enum pl_level level);
 
 /* Copies the record into the ring and publishes it; the reader is not woken,

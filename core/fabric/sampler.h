@@ -49,6 +49,10 @@ void pl__sampler_deinit(struct pl_sampler *s);
  * records are written. */
 int pl__sampler_set(struct pl_sampler *s, uint64_t first, uint64_t then);
 
+static inline bool pl__sampler_is_on(const struct pl_sampler *s) {
+  return s && s->first > 0;
+}
+
 /* Whether this record is to be written.  now_ns: of any clock that is always
  * the same. */
 bool pl__sampler_admit(struct pl_sampler *s, enum pl_level level,

@@ -29,7 +29,7 @@ int pl_log_begin(int level, const char *message, uint32_t bytes) {
 
   if (level < vm->options.log_level_min || vm->options.is_muted)
     return 0;
-  if (vm->options.sampler &&
+  if (pl__sampler_is_on(vm->options.sampler) &&
       !pl__sampler_admit(vm->options.sampler, (enum pl_level)level,
                          pl__slice(message, bytes),
                          pl__clock_monotonic_coarse_ns()))
