@@ -136,7 +136,8 @@ local function finish(side)
       sums.requests = sums.requests + 1
     elseif line:find('"msg":"log records dropped', 1, true) then
       for _, each in ipairs(LEVELS) do
-        sums.dropped[each] = sums.dropped[each] + (tonumber(line:match('"' .. each .. '":(%d+)')) or 0)
+        local count = tonumber(line:match('"' .. each .. '":(%d+)')) or 0
+        sums.dropped[each] = sums.dropped[each] + count
       end
     end
   end
@@ -195,7 +196,8 @@ local function calls(place, opts)
 end
 
 local function print_sums(side, sums)
-  print(("\n%s: %d requests, %d of them in the log\n"):format(side.label, side.asked, sums.requests))
+  print(("\n%s: %d requests, %d of them in the log\n"):format(side.label, side.asked,
+    sums.requests))
   print("| level | issued | written | dropped | missing |")
   print("|---|---:|---:|---:|---:|")
   for _, level in ipairs(LEVELS) do
