@@ -36,6 +36,9 @@
 #define PL_LIMIT_SECTION_COUNT 2048u      /* named sections */
 #define PL_LIMIT_ROUTES_BYTES 262144u     /* section "routes" */
 
+/* Metrics. */
+#define PL_LIMIT_METRIC_SERIES 1000u /* metrics.series_max, of one metric */
+
 /* What apps share. */
 #define PL_LIMIT_SHARED_BYTES 67108864u    /* shared.memory: dictionaries */
 #define PL_LIMIT_DICT_BYTES 8388608u       /* one that is asked for without */

@@ -97,6 +97,7 @@ struct pl_config {
 
   /* shared.* */
   uint64_t shared_memory_bytes; /* of all dictionaries */
+  uint64_t metrics_series_max;  /* of one metric */
 
   /* log.* */
   uint32_t log_level;  /* enum pl_config_level */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "server/figures.h"
 
 #define JSON "application/json"
 #define TEXT "text/plain; charset=utf-8"
@@ -74,6 +75,21 @@ static void on_status(struct pl_desk *d, const struct pl_ops_request *r) {
   say_buffer(d, r->client, 200, as_text, &body, failed);
 }
 
+static void on_metrics(struct pl_desk *d, const struct pl_ops_request *r) {
+  enum pl_exposition_format format = asks(r->query, "format=openmetrics")
+                                         ? PL_EXPOSITION_OPENMETRICS
+                                         : PL_EXPOSITION_PROMETHEUS;
+  struct pl_buf body;
+
+  pl__buf_init(&body, NULL, PL_FIGURES_BYTES_MAX);
+  if (pl__figures_expose(d->host.fabric, format, &body))
+    say_failed(d, r->client, 500, "there are too many, or no memory");
+  else
+    pl__ops_answer(&d->ops, r->client, 200, pl__exposition_type(format),
+                   pl__slice(body.at, body.bytes));
+  pl__buf_release(&body);
+}
+
 static void wait_for(struct pl_desk_waiter *list, uint32_t *count,
                      const struct pl_ops_request *r) {
   if (*count < PL_OPS_CLIENTS_MAX)
@@ -123,9 +139,8 @@ static const struct {
   const char *path;
   void (*run)(struct pl_desk *d, const struct pl_ops_request *r);
 } routes[] = {
-    {"GET", "/status", on_status},
-    {"POST", "/reload", on_reload},
-    {"POST", "/drain", on_drain},
+    {"GET", "/status", on_status},  {"GET", "/metrics", on_metrics},
+    {"POST", "/reload", on_reload}, {"POST", "/drain", on_drain},
     {"POST", "/stop", on_stop},
 };
 
@@ -142,8 +157,9 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
       return;
     }
   }
-  say_failed(d, r->client, found ? 405 : 404,
-             "there are GET /status, POST /reload, POST /drain and POST /stop");
+  say_failed(
+      d, r->client, found ? 405 : 404,
+      "there are GET /status and /metrics, POST /reload, /drain and /stop");
 }
 
 /* --- news -------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* server/desk.h - what a server does when it is asked by its control socket.
  *
  *   GET  /status[?format=text]                 the server at a glance
+ *   GET  /metrics[?format=openmetrics]         all of them, as text
  *   POST /reload[?wait=false][&format=text]    200 committed, 422 rejected for
  *                                              the app, 400 for the
  *                                              configuration
@@ -19,9 +20,12 @@
 
 #include <stdbool.h>
 
+struct pl_fabric;
+
 /* What the master lets it do. */
 struct pl_desk_host {
   void *arg;
+  const struct pl_fabric *fabric; /* borrowed */
   void (*look)(void *arg, struct pl_overview *out);
   bool (*is_reloading)(void *arg); /* and its result is still open */
   /* False: not now, since the server starts or ends. */

@@ -284,6 +284,7 @@ void pl__duty_open_desk(struct master *m) {
   struct pl_desk_host host = {.arg = m,
                               .look = look,
                               .is_reloading = is_reloading,
+                              .fabric = &m->fabric,
                               .reload = reload,
                               .drain = drain,
                               .stop = stop};

@@ -25,6 +25,7 @@ static const char *const FIXED[] = {
     "user",
     "group",
     "shared.memory",
+    "metrics.series_max",
 };
 
 static size_t field_bytes(const struct pl_key *key) {

@@ -246,6 +246,8 @@ static int open_vm(struct pl_generation *g,
       .quarantine = wanted->quarantine,
       .long_runs = wanted->long_runs,
       .shared = wanted->shared,
+      .metrics = wanted->metrics,
+      .shard = wanted->shard,
       .log_level_min = (int)config->log_level,
       .page_script = g->script[0] ? g->script : NULL,
   };

@@ -22,6 +22,8 @@
 
 struct pl_bundle;
 struct pl_dispatch;
+struct pl_metrics_table;
+struct pl_shard;
 
 #define PL_GENERATION_VALUES_MAX 80 /* configuration keys that Lua can read */
 
@@ -36,6 +38,8 @@ struct pl_generation_options {
   struct pl_quarantine *quarantine; /* likewise */
   struct pl_marks *long_runs;       /* likewise */
   struct pl_shared *shared;         /* likewise */
+  struct pl_metrics_table *metrics; /* likewise */
+  struct pl_shard *shard;           /* likewise */
 };
 
 struct pl_generation {

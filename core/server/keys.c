@@ -129,6 +129,9 @@ const struct pl_key pl__keys[] = {
     SIZE("shared.memory", "SHARED_MEMORY", shared_memory_bytes, "64M", 1 << 20,
          KEY_BYTES_MAX, "memory of all dictionaries that workers share"),
 
+    INTEGER("metrics.series_max", "METRICS_SERIES_MAX", metrics_series_max,
+            "1000", 1, 10000, "series of one metric; past it they are one"),
+
     WORDS("log.level", "LOG_LEVEL", log_level, "info", "debug info warn error",
           "least level that is written"),
     WORDS("log.format", "LOG_FORMAT", log_format, "auto", "auto console json",

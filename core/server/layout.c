@@ -12,6 +12,7 @@
 #include "fabric/flights.h"
 #include "fabric/map.h"
 #include "fabric/marks.h"
+#include "fabric/metrics.h"
 #include "fabric/quarantine.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
@@ -113,6 +114,14 @@ static uint32_t sections_describe(const struct pl_config *config,
   s[n].version = PL_SHARED_VERSION;
   s[n].element_bytes = 1;
   s[n++].element_count = pl__shared_bytes(config->shared_memory_bytes);
+  section_name(&s[n], "metrics");
+  s[n].version = PL_METRICS_VERSION;
+  s[n].element_bytes = sizeof(struct pl_metrics_table);
+  s[n++].element_count = 1;
+  section_name(&s[n], "shards");
+  s[n].version = PL_SHARD_VERSION;
+  s[n].element_bytes = sizeof(struct pl_shard);
+  s[n++].element_count = workers + PL_METRICS_OTHERS;
   for (int i = 0; i < 2; i++) {
     pl__fabric_name(&s[n], "bundle", i);
     s[n].version = PL_BUNDLE_VERSION;
@@ -147,6 +156,16 @@ static int shared_init(const struct pl_fabric *f,
   return status;
 }
 
+static int metrics_init(const struct pl_fabric *f,
+                        const struct pl_config *config) {
+  struct pl_metrics metrics;
+  int status = pl__layout_metrics(f, &metrics);
+
+  if (!status)
+    pl__metrics_init(metrics.table, (uint32_t)config->metrics_series_max);
+  return status;
+}
+
 int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
                     uint32_t workers, char *error) {
   struct pl_fabric_section *sections =
@@ -164,6 +183,7 @@ int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
     return status;
   status = rings_init(f, workers);
   status = status ? status : shared_init(f, config);
+  status = status ? status : metrics_init(f, config);
   for (uint32_t i = 0; i < workers && !status; i++)
     status = pl__layout_renew(f, i);
   if (status)
@@ -218,6 +238,40 @@ int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
   if (worker >= count)
     return PL_EINVAL;
   *out = (struct pl_beat *)at + worker;
+  return 0;
+}
+
+int pl__layout_metrics(const struct pl_fabric *f, struct pl_metrics *out) {
+  void *table, *shards;
+  uint64_t count;
+  int status = pl__fabric_find(f, "metrics", PL_METRICS_VERSION,
+                               sizeof(struct pl_metrics_table), &table, NULL);
+
+  status = status ? status
+                  : pl__fabric_find(f, "shards", PL_SHARD_VERSION,
+                                    sizeof(struct pl_shard), &shards, &count);
+  if (!status)
+    *out = (struct pl_metrics){.table = table,
+                               .shards = shards,
+                               .worker_count =
+                                   (uint32_t)count - PL_METRICS_OTHERS};
+  return status;
+}
+
+int pl__layout_shard(const struct pl_fabric *f, uint32_t who,
+                     struct pl_shard **out) {
+  struct pl_metrics m;
+  int status = pl__layout_metrics(f, &m);
+
+  if (status)
+    return status;
+  if (who == PL_RECORD_CONTROL)
+    who = m.worker_count + PL_METRICS_CONTROL;
+  else if (who == PL_RECORD_MASTER)
+    who = m.worker_count + PL_METRICS_MASTER;
+  else if (who >= m.worker_count)
+    return PL_EINVAL;
+  *out = &m.shards[who];
   return 0;
 }
 

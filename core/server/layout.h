@@ -12,6 +12,9 @@
  *   routes                           struct pl_routes: patterns by route id, of
  *                                    the last generations
  *   shared                           struct pl_shared: what apps share
+ *   metrics                          struct pl_metrics_table: what is counted
+ *   shards                           struct pl_shard: the numbers, of workers,
+ *                                    control and the master
  *   quarantine                       struct pl_quarantine: routes refused
  *   long_runs                        struct pl_marks: routes told to be slow
  *   bundle.0, bundle.1               struct pl_bundle: what a generation is
@@ -35,9 +38,11 @@ struct pl_crash;
 struct pl_fabric;
 struct pl_flights;
 struct pl_marks;
+struct pl_metrics;
 struct pl_quarantine;
 struct pl_ring;
 struct pl_routes;
+struct pl_shard;
 struct pl_shared;
 struct pl_standing;
 
@@ -106,8 +111,13 @@ int pl__layout_long_runs(const struct pl_fabric *f, uint32_t generation,
 int pl__layout_state(const struct pl_fabric *f, struct pl_server_state **out);
 int pl__layout_standing(const struct pl_fabric *f, struct pl_standing **out);
 int pl__layout_shared(const struct pl_fabric *f, struct pl_shared **out);
+int pl__layout_metrics(const struct pl_fabric *f, struct pl_metrics *out);
 int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
                       struct pl_bundle **out);
+
+/* The shard of a worker, or of control or the master (PL_RECORD_*). */
+int pl__layout_shard(const struct pl_fabric *f, uint32_t who,
+                     struct pl_shard **out);
 
 /* In a worker: what only the master and trials write cannot be written from
  * here on, so that a wild pointer spoils no other worker's next start.  Returns

@@ -51,6 +51,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "fabric/metrics.h"
 #include "perilune.h"
 #include "server/control.h"
 #include "server/error.h"
@@ -460,6 +461,15 @@ static void death_tell(struct master *m, struct pl_child *c, int status,
     pl__master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
 }
 
+/* What it has counted stays; its gauges are over. */
+static void shard_leave(struct master *m, const struct pl_child *c) {
+  struct pl_shard *shard;
+
+  if (c != pl__control_of(m) &&
+      !pl__layout_shard(&m->fabric, (uint32_t)pl__child_index(m, c), &shard))
+    pl__shard_leave(shard);
+}
+
 static void on_child_death(struct master *m, struct pl_child *c, int status) {
   char text[256];
 
@@ -469,6 +479,7 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
                     (m->state == SERVING || m->state == PRE_DRAIN);
   death_describe(m, c, status, text, sizeof(text));
   death_tell(m, c, status, text);
+  shard_leave(m, c);
   pl__child_bury(c);
   switch (m->state) {
   case STARTING:

@@ -21,8 +21,8 @@
 
 #define PL_OPS_CLIENTS_MAX 32u
 #define PL_OPS_FDS_MAX (PL_OPS_CLIENTS_MAX + 1u)
-#define PL_OPS_REQUEST_BYTES 8192u /* of a request, a body included */
-#define PL_OPS_ANSWER_BYTES_MAX (1u << 20)
+#define PL_OPS_REQUEST_BYTES 8192u          /* of a request, a body included */
+#define PL_OPS_ANSWER_BYTES_MAX (33u << 20) /* metrics may be many */
 #define PL_OPS_CLIENT_S 10 /* to send a request, or to take an answer */
 #define PL_OPS_PATH_BYTES 108
 #define PL_OPS_ERROR_BYTES 256

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "fabric/bundle.h"
+#include "fabric/metrics.h"
 #include "fabric/quarantine.h"
 #include "fabric/record.h"
 #include "fabric/routes.h"
@@ -68,6 +69,7 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
                            uint32_t generation,
                            struct pl_generation_options *out) {
   struct pl_quarantine *quarantines = NULL;
+  struct pl_metrics metrics;
   int failed = pl__layout_quarantines(fabric, &quarantines);
 
   *out = (struct pl_generation_options){.number = generation};
@@ -77,8 +79,12 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
   failed =
       failed ? failed : pl__layout_bundle(fabric, generation, &out->bundle);
   failed = failed ? failed : pl__layout_shared(fabric, &out->shared);
-  if (!failed)
-    out->quarantine = pl__quarantine_of(quarantines, generation);
+  failed = failed ? failed : pl__layout_metrics(fabric, &metrics);
+  if (failed)
+    return failed;
+  out->quarantine = pl__quarantine_of(quarantines, generation);
+  out->metrics = metrics.table;
+  out->shard = &metrics.shards[worker];
   return failed;
 }
 

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "fabric/bundle.h"
 #include "fabric/map.h"
+#include "fabric/metrics.h"
 #include "fabric/record.h"
 #include "server/channel.h"
 #include "server/config.h"
@@ -73,6 +74,7 @@ static int open_dispatch(struct trial *t) {
       .worker = PL_RECORD_TRIAL,
       .generation = {.number = args->generation, .records = true},
   };
+  struct pl_metrics metrics;
   int failed = make_slabs(t, &options);
 
   failed = failed
@@ -83,6 +85,8 @@ static int open_dispatch(struct trial *t) {
                : pl__layout_bundle(args->fabric, args->generation, &t->bundle);
   failed = failed ? failed
                   : pl__layout_shared(args->fabric, &options.generation.shared);
+  failed = failed ? failed : pl__layout_metrics(args->fabric, &metrics);
+  options.generation.metrics = failed ? NULL : metrics.table;
   options.generation.bundle = t->bundle;
   return failed ? failed : pl__dispatch_open(&t->dispatch, &options, t->err);
 }

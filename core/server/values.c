@@ -33,6 +33,7 @@ void pl__values_fill(const struct pl_config *c, struct pl_vm_value *out,
       {"vm.stuck_timeout", NULL, c->vm_stuck_timeout_s},
       {"vm.quarantine", NULL, c->vm_quarantine_s},
       {"shared.memory", NULL, (double)c->shared_memory_bytes},
+      {"metrics.series_max", NULL, (double)c->metrics_series_max},
       {"log.level", levels[c->log_level & 3], 0},
   };
   uint32_t n = sizeof all / sizeof *all;

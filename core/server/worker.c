@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "fabric/bundle.h"
 #include "fabric/map.h"
+#include "fabric/metrics.h"
 #include "fabric/record.h"
 #include "net/listener.h"
 #include "server/adoption.h"
@@ -193,6 +194,16 @@ static size_t write_traceback(void *arg, char *out, size_t bytes) {
   return g ? pl__vm_traceback_unsafe(&g->vm, out, bytes) : 0;
 }
 
+/* Counting goes on where the worker before us has left. */
+static int begin_shard(const struct pl_worker_args *args) {
+  struct pl_metrics metrics;
+  int failed = pl__layout_metrics(args->fabric, &metrics);
+
+  if (!failed)
+    pl__metrics_begin(metrics.table, &metrics.shards[args->index]);
+  return failed;
+}
+
 /* From here on it is seen that we live, and told how we die. */
 static int open_records(struct worker *w, char *err) {
   const struct pl_worker_args *args = w->args;
@@ -201,6 +212,8 @@ static int open_records(struct worker *w, char *err) {
 
   if (!failed)
     failed = pl__layout_protect(args->fabric);
+  if (!failed)
+    failed = begin_shard(args);
   if (!failed)
     failed = pl__layout_crash(args->fabric, args->index, &crash);
   if (!failed)

@@ -14,4 +14,10 @@ void pl__bind_inject(struct lua_State *L);
 /* Gives back what bind_shared.c has made for the VM. */
 void pl__bind_shared_close(struct pl_vm *vm);
 
+/* What bind_metric.c counts for the VM: it begins to serve, on the thread that
+ * counts in the process's shard; it is about to be closed; it was. */
+void pl__bind_metric_start(struct pl_vm *vm);
+void pl__bind_metric_leave(struct pl_vm *vm);
+void pl__bind_metric_close(struct pl_vm *vm);
+
 #endif /* PL_VM_BIND_H */

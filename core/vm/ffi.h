@@ -7,7 +7,8 @@
  * resumed with one of PL_WAKE_*.
  *
  * The functions are in bind_request.c, bind_response.c, bind_wait.c,
- * bind_log.c and bind_shared.c; what they need of sockets they reach through struct pl_vm_host (vm/host.h).
+ * bind_log.c, bind_shared.c and bind_metric.c; what they need of sockets they
+ * reach through struct pl_vm_host (vm/host.h).
  * What is called from interpreted code (starting tasks, taking the next
  * request) are C functions of the module "perilune.core" (bind_core.c).
  */
@@ -232,6 +233,30 @@ const uint32_t *pl_published_version(void);
 double pl_publish(const char *text, uint32_t bytes);
 /* `out` has room for PL_LIMIT_PUBLISHED_BYTES, 262144.  Returns bytes. */
 uint32_t pl_published_get(char *out, uint32_t *version);
+
+/* P.metric. */
+struct pl_meter;
+/* Of the VM that runs; once.  NULL: no memory. */
+struct pl_meter *pl_meter(void);
+/* The family of that name, made if there is none.  kind: enum pl_metric_kind,
+ * merge: enum pl_metric_merge.  0, or as pl__metrics_family. */
+int pl_metric_open(struct pl_meter *m, const struct pl_slice *name,
+                   const struct pl_slice *help, int kind, int merge,
+                   uint32_t *family);
+int pl_metric_is_label(const struct pl_slice *name);
+/* The cell of a series; *is_own is 0 when it is counted with others. */
+uint32_t pl_metric_series(struct pl_meter *m, uint32_t family,
+                          const struct pl_slice *names,
+                          const struct pl_slice *values, uint32_t count,
+                          int *is_own);
+/* Of a counter or a gauge. */
+void pl_metric_add(struct pl_meter *m, uint32_t cell, double number);
+/* Of a gauge. */
+void pl_metric_set(struct pl_meter *m, uint32_t cell, double number);
+/* What this process has counted. */
+double pl_metric_get(const struct pl_meter *m, uint32_t cell);
+/* Of a histogram; not NaN. */
+void pl_metric_record(struct pl_meter *m, uint32_t cell, double number);
 /* cdef: end */
 
 #pragma GCC visibility pop

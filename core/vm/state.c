@@ -144,6 +144,7 @@ fail_reserve:
 
 void pl__vm_close(struct pl_vm *vm) {
   pl__preempt_stop(vm);
+  pl__bind_metric_leave(vm);
   vm->closing = true;
   pl__vm_running = vm; /* finalizers */
   if (vm->L)
@@ -152,6 +153,7 @@ void pl__vm_close(struct pl_vm *vm) {
   pl__coros_deinit(vm);
   pl__sites_deinit(vm);
   pl__bind_shared_close(vm);
+  pl__bind_metric_close(vm);
   pl__reserve_close(&vm->reserve);
   pl__free(vm->slots);
   vm->L = NULL;
@@ -319,8 +321,10 @@ int pl__vm_warm(struct pl_vm *vm, double seconds, char *err) {
 
 int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
   struct boot_call call = {.name = "start", .site = site};
-  int failed = call_boot(vm, &call, 60, err);
+  int failed;
 
+  pl__bind_metric_start(vm);
+  failed = call_boot(vm, &call, 60, err);
   if (!failed)
     start_preemption(vm);
   return failed;

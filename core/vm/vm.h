@@ -38,8 +38,11 @@
 struct lua_State;
 struct pl_flights;
 struct pl_marks;
+struct pl_metrics_table;
 struct pl_quarantine;
+struct pl_ring_writer;
 struct pl_sampler;
+struct pl_shard;
 struct pl_shared;
 struct pl_coro;
 struct pl_vm_site;
@@ -81,6 +84,8 @@ struct pl_vm_options {
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
   struct pl_shared *shared;         /* of all workers; NULL: one of its own */
+  struct pl_metrics_table *metrics; /* likewise; without a shard: looked at */
+  struct pl_shard *shard; /* where the process counts; NULL: one of its own */
 };
 
 struct pl_vm_slot {
@@ -98,6 +103,17 @@ struct pl_vm_counts {
   uint64_t condemned; /* failed for memory's sake */
   uint64_t abandoned; /* would not end */
   uint64_t long_runs; /* requests and tasks that computed for a second */
+};
+
+/* What P.metric counts with; see bind_metric.c. */
+struct pl_meter {
+  struct pl_shard *shard; /* the process's, or own_shard */
+  struct pl_metrics_table *table;
+  struct pl_vm *vm;
+  uint64_t self;                      /* this process, as locks know it */
+  struct pl_shard *own_shard;         /* NULL: nothing is counted */
+  struct pl_metrics_table *own_table; /* NULL: it is options.metrics */
+  bool is_serving;
 };
 
 #define PL_VM_PLACE_BYTES 80
@@ -162,6 +178,7 @@ struct pl_vm {
   /* what apps share; asked for by pl_dict_open and the like first */
   struct pl_shared *shared; /* options.shared, or its own; NULL: not yet */
   uint64_t lock_self;       /* this process, as locks in there know it */
+  struct pl_meter meter;
   bool starved; /* has met its limit since the last pl__vm_relieve */
   bool closing;
   double interrupt_id;          /* of the coroutine that Ctrl-C is for; tools */

@@ -9,6 +9,7 @@ local task = require("perilune.task")
 ---@field app fun(opts?: table): perilune.App
 ---@field json perilune.json
 ---@field log perilune.log
+---@field metric perilune.metric
 ---@field shared perilune.shared
 ---@field config perilune.config
 ---@field settings table the app's own settings, `settings` of the configuration
@@ -28,6 +29,7 @@ local P = {
   every = task.every,
   all = task.all,
   keep = require("perilune.keep").keep,
+  metric = require("perilune.metric"),
   shared = require("perilune.shared"),
   config = require("perilune.config"),
 }

@@ -458,6 +458,11 @@ local EXAMPLES = {
     return P.shared.dict("docs", { capacity = "64K" }):stats()
   end,
   ["perilune.Counter"] = function(P) return P.shared.counter("docs") end,
+  ["perilune.metric.Counter"] = function(P) return P.metric.counter("docs_total", "Docs.") end,
+  ["perilune.metric.Gauge"] = function(P) return P.metric.gauge("docs_size", "Docs.") end,
+  ["perilune.metric.Histogram"] = function(P)
+    return P.metric.histogram("docs_seconds", "Docs.")
+  end,
   ["perilune.Task"] = function(P) return P.detach("none", function() end) end,
   ["perilune.Out"] = function()
     local out

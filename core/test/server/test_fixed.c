@@ -49,6 +49,7 @@ static const struct {
     {"vm.stuck_timeout", "10s", "5s", false},
     {"vm.quarantine", "30s", "5s", false},
     {"shared.memory", "64M", "32M", true},
+    {"metrics.series_max", "1000", "2000", true},
     {"log.level", "info", "debug", false},
     {"log.format", "auto", "json", true},
     {"log.access", "true", "false", false},
@@ -150,7 +151,8 @@ static void sorts_out_all_keys_at_once(void **state) {
   assert_string_equal(named, "listen, workers, name, pid_file, limits.target, "
                              "limits.headers, limits.header_count, "
                              "limits.connections, log.format, log.output, "
-                             "admin.listen, user, group, shared.memory");
+                             "admin.listen, user, group, shared.memory, "
+                             "metrics.series_max");
 }
 
 static void keeps_every_address(void **state) {

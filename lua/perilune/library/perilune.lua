@@ -8,6 +8,7 @@
 ---@field settings table the app's own settings: `settings` of the configuration
 ---@field json perilune.json
 ---@field log perilune.log
+---@field metric perilune.metric
 ---@field shared perilune.shared
 ---@field config perilune.config
 local P = {}

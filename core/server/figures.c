@@ -1,0 +1,135 @@
+/* server/figures.c - see figures.h. */
+#include "server/figures.h"
+
+#include <stdio.h>
+
+#include "base/err.h"
+#include "fabric/map.h"
+#include "fabric/record.h"
+#include "fabric/ring.h"
+#include "perilune.h"
+#include "server/layout.h"
+
+#define LABELS_BYTES 128
+
+struct figures {
+  const struct pl_fabric *fabric;
+  struct pl_exposition exposition;
+  uint32_t worker_count;
+};
+
+/* --- workers ---------------------------------------------------------------- */
+
+enum of_beat { CONNECTIONS, IN_FLIGHT };
+
+static double of_beat(const struct pl_beat *b, enum of_beat what) {
+  return what == CONNECTIONS
+             ? atomic_load_explicit(&b->connection_count, memory_order_relaxed)
+             : atomic_load_explicit(&b->request_count, memory_order_relaxed);
+}
+
+static bool is_alive(const struct pl_beat *b) {
+  return atomic_load_explicit(&b->at_ns, memory_order_relaxed) != 0;
+}
+
+static void put_beats(struct figures *f, const char *name, const char *help,
+                      enum of_beat what) {
+  char labels[LABELS_BYTES];
+  struct pl_beat *b;
+
+  pl__exposition_head(&f->exposition, name, help, PL_METRIC_GAUGE);
+  for (uint32_t i = 0; i < f->worker_count; i++) {
+    if (pl__layout_beat(f->fabric, i, &b) || !is_alive(b))
+      continue;
+    snprintf(labels, sizeof labels, "worker=\"%u\"", i);
+    pl__exposition_sample(&f->exposition, labels, of_beat(b, what));
+  }
+}
+
+static void put_workers(struct figures *f) {
+  uint32_t count = 0;
+  struct pl_beat *b;
+
+  for (uint32_t i = 0; i < f->worker_count; i++)
+    count += !pl__layout_beat(f->fabric, i, &b) && is_alive(b);
+  pl__exposition_head(&f->exposition, "perilune_workers",
+                      "Workers that are running.", PL_METRIC_GAUGE);
+  pl__exposition_sample(&f->exposition, "", count);
+}
+
+/* --- the log ------------------------------------------------------------------ */
+
+static const char *const levels[PL_RING_LANES] = {"debug", "info", "warn",
+                                                  "error"};
+
+/* What found no room in the rings of all processes, by level. */
+static void put_drops(struct figures *f) {
+  uint64_t drops[PL_RING_LANES] = {0};
+  char labels[LABELS_BYTES];
+  struct pl_ring *ring;
+
+  for (uint32_t i = 0; i < f->worker_count + PL_LAYOUT_OTHERS; i++) {
+    uint32_t who =
+        i < f->worker_count ? i : pl__layout_others[i - f->worker_count];
+    if (pl__layout_ring(f->fabric, who, &ring))
+      continue;
+    for (unsigned lane = 0; lane < PL_RING_LANES; lane++)
+      drops[lane] +=
+          atomic_load_explicit(&ring->drops[lane], memory_order_relaxed);
+  }
+  pl__exposition_head(&f->exposition, "perilune_log_records_dropped_total",
+                      "Records that found no room in a log ring.",
+                      PL_METRIC_COUNTER);
+  for (unsigned lane = 0; lane < PL_RING_LANES; lane++) {
+    snprintf(labels, sizeof labels, "level=\"%s\"", levels[lane]);
+    pl__exposition_sample(&f->exposition, labels, (double)drops[lane]);
+  }
+}
+
+/* --- the server ---------------------------------------------------------------- */
+
+static void put_server(struct figures *f) {
+  struct pl_exposition *e = &f->exposition;
+  char labels[LABELS_BYTES];
+  struct pl_server_state *state;
+  uint64_t bytes;
+
+  snprintf(labels, sizeof labels, "version=\"%s\"", pl_version());
+  pl__exposition_head(e, "perilune_build", "Always 1; which version serves.",
+                      PL_METRIC_GAUGE);
+  pl__exposition_sample(e, labels, 1);
+  if (!pl__layout_state(f->fabric, &state)) {
+    pl__exposition_head(e, "perilune_generation",
+                        "Number of the app's generation that serves.",
+                        PL_METRIC_GAUGE);
+    pl__exposition_sample(
+        e, "", atomic_load_explicit(&state->generation, memory_order_relaxed));
+  }
+  if (!pl__fabric_resident(f->fabric, &bytes)) {
+    pl__exposition_head(e, "perilune_shared_memory_bytes",
+                        "Memory that all processes of the server share.",
+                        PL_METRIC_GAUGE);
+    pl__exposition_sample(e, "", (double)bytes);
+  }
+}
+
+int pl__figures_expose(const struct pl_fabric *fabric,
+                       enum pl_exposition_format format, struct pl_buf *out) {
+  struct figures f = {.fabric = fabric};
+  struct pl_metrics metrics;
+  int failed = pl__layout_metrics(fabric, &metrics);
+
+  if (failed)
+    return failed;
+  f.worker_count = metrics.worker_count;
+  pl__exposition_begin(&f.exposition, format, out);
+  put_server(&f);
+  put_workers(&f);
+  put_beats(&f, "perilune_connections", "Connections that are open.",
+            CONNECTIONS);
+  put_beats(&f, "perilune_http_requests_in_flight",
+            "Requests whose handlers have begun and not ended.", IN_FLIGHT);
+  put_drops(&f);
+  pl__exposition_metrics(&f.exposition, &metrics);
+  return pl__exposition_end(&f.exposition);
+}

@@ -1,0 +1,22 @@
+/* server/figures.h - all metrics of a server as text: those that processes
+ * count in their shards, and what else lies in the fabric.
+ *
+ * Reads the fabric only, so any process of the server can do it, and workers
+ * that stand still or are dead are shown as well.  Believes nothing there that
+ * could lead it astray: workers can write over it.
+ */
+#ifndef PL_SERVER_FIGURES_H
+#define PL_SERVER_FIGURES_H
+
+#include "log/exposition.h"
+
+struct pl_fabric;
+
+#define PL_FIGURES_BYTES_MAX (32u << 20)
+
+/* Appends to `out`.  Returns 0, or what pl__layout_* or pl__buf_append return.
+ */
+int pl__figures_expose(const struct pl_fabric *f,
+                       enum pl_exposition_format format, struct pl_buf *out);
+
+#endif /* PL_SERVER_FIGURES_H */
