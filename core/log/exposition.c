@@ -365,16 +365,26 @@ static void write_histogram(struct scrape *s, struct pl_slice labels,
   pl__histogram_clear(&s->sum);
 }
 
+/* Whether a process has a part in a series: workers have in all. */
+static bool has_part(const struct scrape *s, uint32_t kind, uint32_t cell,
+                     uint32_t shard) {
+  const struct pl_shard *of = &s->m->shards[shard];
+  enum pl_shard_life life = pl__shard_life(of);
+
+  if (life == PL_SHARD_UNUSED ||
+      (kind == PL_METRIC_GAUGE && life != PL_SHARD_LIVE))
+    return false;
+  return shard < s->m->worker_count || pl__shard_load(&of->cells[cell]) != 0;
+}
+
 /* A series for each process that has, or had, a part in it. */
 static void write_each(struct scrape *s, uint32_t kind, struct pl_slice labels,
                        uint32_t cell) {
   char text[PL_METRICS_LABELS_BYTES + 32];
 
   for (uint32_t i = 0; i < s->shard_count; i++) {
-    enum pl_shard_life life = pl__shard_life(&s->m->shards[i]);
     char *at = put(text, labels.at, labels.bytes);
-    if (life == PL_SHARD_UNUSED ||
-        (kind == PL_METRIC_GAUGE && life != PL_SHARD_LIVE))
+    if (!has_part(s, kind, cell, i))
       continue;
     if (labels.bytes)
       *at++ = ',';

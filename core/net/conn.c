@@ -49,6 +49,7 @@
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "http/problem.h"
@@ -792,6 +793,7 @@ static void conn_receive(struct pl_conn *c) {
   bool fresh = c->slot == NULL;
 
   if (fresh && !conn_take_slot(c)) {
+    c->net->refused_count++;
     conn_close(c);
     return;
   }
@@ -819,10 +821,19 @@ static void conn_receive(struct pl_conn *c) {
     conn_on_lost(c);
 }
 
+/* When work began after the loop had nothing to do. */
+static void net_wake(struct pl_net *net) {
+  if (!net->is_quiet)
+    return;
+  net->is_quiet = false;
+  net->woken_at = pl__clock_monotonic_s();
+}
+
 static void on_transport_ready(struct pl_transport *t, bool readable,
                                bool writable) {
   struct pl_conn *c = t->conn;
 
+  net_wake(c->net);
   if (writable && c->want_write) {
     conn_flush(c);
     if (c->state != CLOSING && !c->lost)
@@ -950,6 +961,7 @@ int pl__conn_accept(struct pl_net *net, uv_loop_t *loop, int fd,
   struct pl_conn *c = conn_new(net, sizeof *c);
   int status;
 
+  net->refused_count++; /* until it is open */
   if (!c) {
     close(fd);
     return PL_ENOMEM;
@@ -963,6 +975,8 @@ int pl__conn_accept(struct pl_net *net, uv_loop_t *loop, int fd,
     pl__free(c);
     return status;
   }
+  net->refused_count--;
+  net->accepted_count++;
   c->listener = listener;
   pl__peer_set(&c->peer, peer);
   conn_start(c);

@@ -74,7 +74,11 @@ struct pl_net {
   struct pl_conn *dirty; /* those with output to be sent this tick */
   double now;            /* monotonic seconds, set once per tick */
   double serial;         /* of the last request */
-  uint64_t id_seed;      /* request ids are mixed from it and serial */
+  double woken_at;       /* when the present poll had something; if !is_quiet */
+  bool is_quiet;         /* the loop polls, and nothing has come yet */
+  uint64_t accepted_count; /* connections from sockets, so far */
+  uint64_t refused_count;  /* closed, since there was no memory for them */
+  uint64_t id_seed;        /* request ids are mixed from it and serial */
   bool draining;
   char *discard; /* where unwanted bytes are received to */
 };

@@ -126,8 +126,10 @@ int pl__birth(struct master *m, struct pl_child *c) {
   struct birth birth = {
       .m = m, .index = (uint32_t)pl__child_index(m, c), .master = getpid()};
 
-  if (c != pl__control_of(m))
+  if (c != pl__control_of(m)) {
     pl__layout_renew(&m->fabric, birth.index);
+    pl__tally_add(&m->tally, PL_TALLY_STARTS, 1);
+  }
   return pl__child_start(c, child_run, &birth);
 }
 

@@ -33,7 +33,7 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_generation *g = d->now;
   void *owner = pl__conn_owner(c);
 
-  d->entries[req->slot] = (struct pl_dispatch_entry){g, req};
+  d->entries[req->slot] = (struct pl_dispatch_entry){g, req, 0};
   g->request_count++;
   req->env = &g->env;
   req->site = owner ? pl__inject_site(owner) : g->site;
@@ -41,8 +41,17 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
 }
 
 static void on_request(void *arg, struct pl_conn *c, struct pl_req *req) {
+  struct pl_dispatch *d = dispatch_of(arg);
+
   (void)c;
-  pl__generation_queue(owner_of(dispatch_of(arg), req), req);
+  d->entries[req->slot].queued_at = d->net.now;
+  pl__generation_queue(owner_of(d, req), req);
+}
+
+/* The clock was read when the request before it ended, or for this turn. */
+void pl__dispatch_on_begin(struct pl_dispatch *d, const struct pl_req *req) {
+  pl__tally_record(&d->tally, PL_TALLY_QUEUE,
+                   d->tally.now - d->entries[req->slot].queued_at);
 }
 
 static void on_body(void *arg, struct pl_conn *c, struct pl_req *req) {
@@ -72,11 +81,11 @@ static bool is_sampled(const struct pl_dispatch *d, const struct pl_req *req) {
 }
 
 static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
-                       struct pl_conn *c, const struct pl_req *req) {
-  double seconds = pl__clock_monotonic_s() + d->time_offset - req->received;
+                       struct pl_conn *c, const struct pl_req *req,
+                       double seconds) {
   struct pl_access a = {
       .request_id = req->id,
-      .duration_ns = seconds > 0 ? (uint64_t)(seconds * PL_NS_PER_S) : 0,
+      .duration_ns = (uint64_t)(seconds * PL_NS_PER_S),
       .bytes_in = (uint64_t)req->body_received,
       .bytes_out = (uint64_t)req->sent_bytes,
       .route = g ? pl__vm_route_in_log(&g->vm, req) : PL_RECORD_NO_ROUTE,
@@ -93,13 +102,28 @@ static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
   pl__record_access(&d->log, &a);
 }
 
+static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
+                     struct pl_conn *c, const struct pl_req *req) {
+  double seconds;
+
+  d->tally.now = pl__clock_monotonic_s() + d->time_offset;
+  seconds = d->tally.now - req->received;
+  seconds = seconds > 0 ? seconds : 0;
+  if (d->log_access && is_sampled(d, req))
+    log_access(d, g, c, req, seconds);
+  if (d->tally.shard)
+    pl__tally_request(&d->tally, g ? g : d->now, req,
+                      g ? pl__vm_route_in_log(&g->vm, req) : PL_RECORD_NO_ROUTE,
+                      seconds);
+}
+
 static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_dispatch *d = dispatch_of(arg);
   struct pl_generation *g = owner_of(d, req);
 
   d->request_count++;
-  if (d->log_access && is_sampled(d, req))
-    log_access(d, g, c, req);
+  if (d->log_access || d->tally.shard)
+    tell_end(d, g, c, req);
   d->entries[req->slot] = (struct pl_dispatch_entry){0};
   if (g)
     g->request_count--;
@@ -273,6 +297,16 @@ void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g) {
   pl__dispatch_tick(d);
 }
 
+void pl__dispatch_tally(struct pl_dispatch *d) {
+  if (!d->tally.shard)
+    return;
+  pl__tally_net(&d->tally, &d->net);
+  pl__tally_vm(&d->tally, d->now);
+  if (d->old)
+    pl__tally_vm(&d->tally, d->old);
+  pl__tally_gauges(&d->tally, d->now, d->old);
+}
+
 void pl__dispatch_drop(struct pl_dispatch *d, const struct pl_generation *g) {
   for (uint32_t i = 0; i < d->slabs.count; i++)
     if (d->entries[i].owner == g)
@@ -284,6 +318,7 @@ struct pl_generation *pl__dispatch_take_old(struct pl_dispatch *d) {
 
   if (!g || !pl__generation_is_over(g))
     return NULL;
+  pl__dispatch_tally(d);
   d->old = NULL;
   return g;
 }
@@ -300,7 +335,7 @@ void pl__dispatch_tick(struct pl_dispatch *d) {
   double now = (double)pl__clock_realtime_coarse_ns() / PL_NS_PER_S;
 
   now += d->time_offset;
-  d->net.now = pl__clock_monotonic_s() + d->time_offset;
+  d->net.now = d->tally.now = pl__clock_monotonic_s() + d->time_offset;
   pl__http_env_tick(&d->net.env, (int64_t)now);
   tick_generation(d, d->now, now);
   if (d->old)

@@ -17,6 +17,7 @@
 #include "fabric/slabs.h"
 #include "net/conn.h"
 #include "server/generation.h"
+#include "server/tally.h"
 
 struct pl_config;
 struct pl_inject;
@@ -46,6 +47,7 @@ struct pl_dispatch_options {
 struct pl_dispatch_entry {
   struct pl_generation *owner; /* NULL: none, or it was refused before that */
   struct pl_req *req;
+  double queued_at; /* monotonic seconds, when it could be handled */
 };
 
 struct pl_dispatch {
@@ -65,7 +67,8 @@ struct pl_dispatch {
   uint32_t worker;
   uint32_t running;       /* requests that a runner has */
   uint64_t request_count; /* handled or refused so far */
-  double time_offset;     /* seconds that a spec has moved the clocks by */
+  struct pl_tally tally;
+  double time_offset; /* seconds that a spec has moved the clocks by */
   struct pl_inject *inject;
   void (*on_conn_closed)(void *arg); /* NULL: nobody wants to know */
   void *arg;
@@ -88,6 +91,11 @@ int pl__dispatch_open(struct pl_dispatch *d,
                       const struct pl_dispatch_options *options, char *err);
 /* All connections must be closed. */
 void pl__dispatch_close(struct pl_dispatch *d);
+
+/* A runner takes the request from the queue. */
+void pl__dispatch_on_begin(struct pl_dispatch *d, const struct pl_req *req);
+/* Ten times a second: counts what is counted elsewhere. */
+void pl__dispatch_tally(struct pl_dispatch *d);
 
 /* New requests go to `g`, which is loaded, from now on; the one before it is
  * retired.  There must be no `old` one. */

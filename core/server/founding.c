@@ -135,6 +135,8 @@ static int fabric_make(struct master *m) {
                          text[0] ? text : pl_strerror(status));
   status = pl__layout_ring(&m->fabric, PL_RECORD_MASTER, &ring);
   status = status ? status : pl__layout_standing(&m->fabric, &m->standing);
+  status =
+      status ? status : pl__tally_open(&m->tally, &m->fabric, PL_RECORD_MASTER);
   status = status ? status
                   : pl__watch_init(&m->watch, m->config, &m->fabric,
                                    m->children, m->capacity, &m->log);

@@ -51,6 +51,7 @@ static struct pl_req *host_next(void *arg) {
       continue;
     }
     g->dispatch->running++;
+    pl__dispatch_on_begin(g->dispatch, req);
     return req;
   }
   return NULL;
@@ -318,6 +319,7 @@ int pl__generation_warm(struct pl_generation *g, char *err) {
 }
 
 void pl__generation_close(struct pl_generation *g) {
+  pl__tally_forget(&g->tally);
   pl__vm_close(&g->vm);
   pl__free(g->queue);
   pl__config_deinit(&g->config);

@@ -15,6 +15,7 @@
 
 #include "http/encode.h"
 #include "server/config.h"
+#include "server/tally.h"
 #include "vm/vm.h"
 
 #include <stdbool.h>
@@ -55,10 +56,11 @@ struct pl_generation {
   uint32_t queue_head;
   uint32_t queue_count;
   uint32_t request_count; /* that it has to end */
-  char script[128];       /* HTML that its pages get, under `perilune dev` */
-  double cut_at;          /* retired: when it is cut, monotonic seconds */
-  bool is_expired;        /* retired, and its requests were told to end */
-  bool is_hurried;        /* retired, and another one waits for its end */
+  struct pl_tally_generation tally;
+  char script[128]; /* HTML that its pages get, under `perilune dev` */
+  double cut_at;    /* retired: when it is cut, monotonic seconds */
+  bool is_expired;  /* retired, and its requests were told to end */
+  bool is_hurried;  /* retired, and another one waits for its end */
   struct pl_vm_value values[PL_GENERATION_VALUES_MAX];
 };
 

@@ -50,8 +50,12 @@ static void loop_turn(struct pl_loop *l) {
 
 static void on_check(uv_check_t *handle) {
   struct pl_loop *l = handle->data;
+  struct pl_net *net = &l->dispatch->net;
+  double now = pl__clock_monotonic_s();
 
-  l->was_idle = pl__clock_monotonic_s() - l->polled_at > LOOP_IDLE_S;
+  l->was_idle = now - l->polled_at > LOOP_IDLE_S;
+  l->began_at = net->is_quiet ? now : net->woken_at;
+  net->is_quiet = false;
   loop_turn(l);
 }
 
@@ -61,6 +65,13 @@ static void on_prepare(uv_prepare_t *handle) {
   struct pl_loop *l = handle->data;
 
   l->polled_at = pl__clock_monotonic_s();
+  if (l->began_at > 0) {
+    pl__tally_record(&l->dispatch->tally, PL_TALLY_LAG,
+                     l->polled_at - l->began_at);
+    pl__tally_add(&l->dispatch->tally, PL_TALLY_BUSY,
+                  l->polled_at - l->began_at);
+  }
+  l->dispatch->net.is_quiet = true;
 }
 
 int pl__loop_open(struct pl_loop *l, struct pl_dispatch *d) {

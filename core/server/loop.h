@@ -19,6 +19,7 @@ struct pl_loop {
   uv_idle_t idle;   /* running: the loop must not block */
   uv_timer_t timer; /* for what is due next */
   double polled_at; /* monotonic seconds, when the last poll began */
+  double began_at;  /* likewise, when the present turn began to work; 0: not */
   bool was_idle;    /* the last poll had to wait */
   /* Before each turn; NULL: nothing. True: something happened. */
   bool (*before_turn)(void *arg);

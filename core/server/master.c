@@ -421,6 +421,8 @@ static void on_reload_end(void *arg, const struct pl_reload_result *result) {
 
   m->rejected_count += result->code != 0;
   pl__desk_on_reload(&m->desk, result);
+  if (m->state != STARTING)
+    pl__tally_reload(&m->tally, result);
   pl__duty_notify_state(m);
   if (m->dev.is_on && on_dev_end(m, result))
     return;
@@ -461,6 +463,22 @@ static void death_tell(struct master *m, struct pl_child *c, int status,
     pl__master_log(m, PL_LEVEL_ERROR, "a process died", "reason", text);
 }
 
+/* Deaths that nobody wanted. */
+static void death_count(struct master *m, const struct pl_child *c,
+                        int status) {
+  unsigned what = PL_TALLY_EXITED;
+
+  if ((m->state != SERVING && m->state != PRE_DRAIN) || c->unwanted)
+    return;
+  if (c == pl__control_of(m))
+    what = PL_TALLY_CONTROL_DEATHS;
+  else if (c->stuck)
+    what = PL_TALLY_STUCK;
+  else if (WIFSIGNALED(status))
+    what = WTERMSIG(status) == SIGKILL ? PL_TALLY_KILLED : PL_TALLY_CRASHED;
+  pl__tally_add(&m->tally, what, 1);
+}
+
 /* What it has counted stays; its gauges are over. */
 static void shard_leave(struct master *m, const struct pl_child *c) {
   struct pl_shard *shard;
@@ -479,6 +497,7 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
                     (m->state == SERVING || m->state == PRE_DRAIN);
   death_describe(m, c, status, text, sizeof(text));
   death_tell(m, c, status, text);
+  death_count(m, c, status);
   shard_leave(m, c);
   pl__child_bury(c);
   switch (m->state) {

@@ -23,6 +23,7 @@
 #include "server/notify.h"
 #include "server/reload.h"
 #include "server/standing.h"
+#include "server/tally.h"
 #include "server/upgrade.h"
 #include "server/watch.h"
 
@@ -63,6 +64,7 @@ struct master {
   uint32_t crash_count;    /* workers that have died unasked */
   struct pl_lockfile lock;
   struct pl_ring_writer log;
+  struct pl_tally tally;
   struct pl_desk desk;
   struct pl_dev dev;
   bool is_placeholder; /* dev: what is tried is no app, but why it fails */

@@ -20,7 +20,6 @@
 #include "base/err.h"
 #include "fabric/bundle.h"
 #include "fabric/map.h"
-#include "fabric/metrics.h"
 #include "fabric/record.h"
 #include "net/listener.h"
 #include "server/adoption.h"
@@ -168,6 +167,7 @@ static void on_beat(uv_timer_t *timer) {
                         memory_order_relaxed);
   atomic_store_explicit(&w->beat->at_ns, pl__clock_monotonic_ns(),
                         memory_order_relaxed);
+  pl__dispatch_tally(&w->dispatch);
   if (++w->beats % WORKER_BEATS_PER_TRIM == 0) {
     pl__slabs_tick(&w->dispatch.slabs);
     pl__alloc_trim();
@@ -194,16 +194,6 @@ static size_t write_traceback(void *arg, char *out, size_t bytes) {
   return g ? pl__vm_traceback_unsafe(&g->vm, out, bytes) : 0;
 }
 
-/* Counting goes on where the worker before us has left. */
-static int begin_shard(const struct pl_worker_args *args) {
-  struct pl_metrics metrics;
-  int failed = pl__layout_metrics(args->fabric, &metrics);
-
-  if (!failed)
-    pl__metrics_begin(metrics.table, &metrics.shards[args->index]);
-  return failed;
-}
-
 /* From here on it is seen that we live, and told how we die. */
 static int open_records(struct worker *w, char *err) {
   const struct pl_worker_args *args = w->args;
@@ -212,8 +202,6 @@ static int open_records(struct worker *w, char *err) {
 
   if (!failed)
     failed = pl__layout_protect(args->fabric);
-  if (!failed)
-    failed = begin_shard(args);
   if (!failed)
     failed = pl__layout_crash(args->fabric, args->index, &crash);
   if (!failed)
@@ -271,9 +259,13 @@ static int open_dispatch(struct worker *w, char *err) {
     return failed;
   }
   failed = pl__dispatch_open(&w->dispatch, &options, err);
-  if (!failed)
-    pl__overflow_attach(&w->overflow, &w->dispatch.log, STDERR_FILENO,
-                        &w->config, routes);
+  if (failed)
+    return failed;
+  pl__overflow_attach(&w->overflow, &w->dispatch.log, STDERR_FILENO, &w->config,
+                      routes);
+  failed = pl__tally_open(&w->dispatch.tally, args->fabric, args->index);
+  if (failed)
+    pl__dispatch_close(&w->dispatch);
   return failed;
 }
 
@@ -368,6 +360,7 @@ static void serve(struct worker *w) {
   pl__loop_run(&w->loop);
   pl__vm_tell_counts(&w->dispatch.now->vm);
   pl__dispatch_tell(&w->dispatch);
+  pl__dispatch_tally(&w->dispatch);
   /* Cut, and handlers still hold some; or a helper thread is at work. */
   if (w->dispatch.net.conn_count || pl__succession_is_busy(&w->succession))
     _exit(0);

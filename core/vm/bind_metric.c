@@ -81,6 +81,10 @@ void pl__bind_metric_close(struct pl_vm *vm) {
   *m = (struct pl_meter){0};
 }
 
+struct pl_jit_counts *pl_jit_counts(void) {
+  return &pl__vm_running->counts.jit;
+}
+
 /* --- names ------------------------------------------------------------------ */
 
 int pl_metric_open(struct pl_meter *m, const struct pl_slice *name,

@@ -64,6 +64,7 @@ int pl__collector_slice(lua_State *L) {
   do {
     if (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
       vm->collecting = false;
+      vm->counts.cycles++;
       pl__vm_collect_begin(vm);
       break;
     }
@@ -107,6 +108,15 @@ static void run_slice(struct pl_vm *vm) {
   }
 }
 
+static void run_phase(struct pl_vm *vm, unsigned phase, int64_t begin_ns) {
+  note_phase(vm, PL_PHASE_COLLECT);
+  run_slice(vm);
+  note_phase(vm, PL_PHASE_CORE);
+  vm->counts.collect_slices[phase]++;
+  vm->counts.collect_ns[phase] +=
+      (uint64_t)(pl__clock_monotonic_ns() - begin_ns);
+}
+
 /* A cycle is complete: what it has left decides whether somebody is failed. */
 static void shed_cycle_done(struct pl_vm *vm) {
   if (!vm->is_shedding)
@@ -128,9 +138,8 @@ void pl__vm_relieve(struct pl_vm *vm) {
     return;
   pl__vm_running = vm; /* finalizers are Lua as well */
   vm->collect_end_ns = COLLECT_WHOLE;
-  note_phase(vm, PL_PHASE_COLLECT);
-  run_slice(vm);
-  note_phase(vm, PL_PHASE_CORE);
+  run_phase(vm, PL_COLLECT_WHOLE, pl__clock_monotonic_ns());
+  vm->counts.cycles++;
   lua_gc(vm->L, LUA_GCSTOP, 0);
   vm->collecting = vm->emergency = false;
   pl__vm_collect_begin(vm);
@@ -149,6 +158,7 @@ static int64_t slice_ns(const struct pl_vm *vm, uint64_t floor, bool idle) {
 void pl__vm_collect(struct pl_vm *vm, bool idle) {
   uint64_t floor =
       vm->live_bytes > COLLECT_BYTES_MIN ? vm->live_bytes : COLLECT_BYTES_MIN;
+  int64_t begin_ns;
 
   if (vm->starved)
     pl__vm_relieve(vm);
@@ -165,14 +175,13 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
   }
   vm->collecting = true;
   pl__vm_running = vm; /* finalizers are Lua as well */
-  vm->collect_end_ns = pl__clock_monotonic_ns() + slice_ns(vm, floor, idle);
+  begin_ns = pl__clock_monotonic_ns();
+  vm->collect_end_ns = begin_ns + slice_ns(vm, floor, idle);
   vm->collect_owed_bytes =
       vm->heap_bytes > vm->sliced_bytes
           ? (vm->heap_bytes - vm->sliced_bytes) * COLLECT_OWED_SHARE
           : 0;
-  note_phase(vm, PL_PHASE_COLLECT);
-  run_slice(vm);
-  note_phase(vm, PL_PHASE_CORE);
+  run_phase(vm, idle ? PL_COLLECT_IDLE : PL_COLLECT_BUSY, begin_ns);
   lua_gc(vm->L, LUA_GCSTOP, 0);
   vm->sliced_bytes = vm->heap_bytes;
   if (!vm->collecting)

@@ -118,6 +118,7 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
   }
   c->is_task = is_task;
   c->in_use = true;
+  vm->live_count++;
   c->cancelled = c->has_event = false;
   c->is_parked = c->is_abandoned = false;
   c->inherited = PL_WAKE_OK;
@@ -141,6 +142,7 @@ void pl__coro_drop(struct pl_coro *c) {
   pl__list_remove(&c->link);
   free_thread(state_of(vm), c);
   c->co = NULL;
+  vm->live_count -= c->in_use;
   c->in_use = false;
   c->generation++;
   pl__list_push_back(&vm->free_coros, &c->link);
@@ -154,6 +156,7 @@ void pl__coro_give(struct pl_coro *c) {
     return;
   }
   c->in_use = false;
+  vm->live_count--;
   c->generation++;
   vm->idle_count++;
   pl__list_push_front(c->is_task ? &vm->idle_tasks : &vm->idle_runners,

@@ -234,6 +234,15 @@ double pl_publish(const char *text, uint32_t bytes);
 /* `out` has room for PL_LIMIT_PUBLISHED_BYTES, 262144.  Returns bytes. */
 uint32_t pl_published_get(char *out, uint32_t *version);
 
+/* What the compiler has done; written by perilune/traces.lua. */
+struct pl_jit_counts {
+  double traces;     /* compiled */
+  double aborts;     /* given up while they were recorded */
+  double flushes;    /* of all traces */
+  double code_bytes; /* of those that there are */
+};
+struct pl_jit_counts *pl_jit_counts(void);
+
 /* P.metric. */
 struct pl_meter;
 /* Of the VM that runs; once.  NULL: no memory. */

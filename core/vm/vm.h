@@ -96,13 +96,21 @@ struct pl_vm_slot {
   bool is_ending;         /* its tasks were cancelled, and are not all gone */
 };
 
-/* What has happened to coroutines since the VM was opened. */
+/* Why the collector ran: after requests, as the loop would block, or whole,
+ * since a handler had met the limit. */
+enum { PL_COLLECT_BUSY, PL_COLLECT_IDLE, PL_COLLECT_WHOLE, PL_COLLECT_PHASES };
+
+/* What has happened since the VM was opened: to coroutines first. */
 struct pl_vm_counts {
   uint64_t preempted; /* slices that were used up */
   uint64_t overdue;   /* stopped at their deadline while they computed */
   uint64_t condemned; /* failed for memory's sake */
   uint64_t abandoned; /* would not end */
   uint64_t long_runs; /* requests and tasks that computed for a second */
+  uint64_t collect_ns[PL_COLLECT_PHASES];
+  uint64_t collect_slices[PL_COLLECT_PHASES];
+  uint64_t cycles; /* of the collector, that were completed */
+  struct pl_jit_counts jit;
 };
 
 /* What P.metric counts with; see bind_metric.c. */
@@ -129,6 +137,7 @@ struct pl_vm {
   struct pl_coro **coros;  /* by index; NULL: free */
   uint32_t coro_count;     /* entries used so far, free ones included */
   uint32_t coro_cap;
+  uint32_t live_count; /* coroutines that are in use */
   uint32_t task_count; /* live tasks */
   struct pl_list ready;
   struct pl_list parked; /* preempted; the first had its slice longest ago */

@@ -14,6 +14,7 @@ local core = require("perilune.core")
 local keep = require("perilune.keep")
 local runner = require("perilune.runner")
 local task = require("perilune.task")
+local traces = require("perilune.traces")
 
 ---@class perilune.boot
 local M = {}
@@ -153,6 +154,7 @@ function M.start(site)
   local list = jobs[site]
   jobs[site] = nil
   if core.worker() >= 0 then
+    traces.watch()
     os.exit = function() -- luacheck: ignore 122
       error("os.exit would end a worker with all requests it has: raise an error instead", 2)
     end

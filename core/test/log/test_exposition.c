@@ -109,6 +109,7 @@ keeps_what_a_dead_worker_has_counted_but_not_its_gauges(void **state) {
 }
 
 static void takes_the_largest_or_shows_each(void **state) {
+  struct pl_shard *master = &metrics.shards[WORKERS + PL_METRICS_MASTER];
   uint32_t most = series("most", "M.", PL_METRIC_GAUGE, PL_MERGE_MAX, NULL);
   uint32_t each = series("each", "E.", PL_METRIC_GAUGE, PL_MERGE_EACH, "v");
   uint32_t all =
@@ -125,10 +126,11 @@ static void takes_the_largest_or_shows_each(void **state) {
                      "each{a=\"v\",worker=\"1\"} 1\n");
   assert_has(out.at, "\nall_total{worker=\"0\"} 0\n"
                      "all_total{worker=\"1\"} 1\n");
-  pl__metrics_begin(metrics.table,
-                    &metrics.shards[WORKERS + PL_METRICS_MASTER]);
+  pl__metrics_begin(metrics.table, master);
+  assert_null(strstr(expose(PL_EXPOSITION_PROMETHEUS), "master"));
+  pl__shard_add(master, all, 5);
   assert_has(expose(PL_EXPOSITION_PROMETHEUS),
-             "\nall_total{worker=\"master\"} 0\n");
+             "\nall_total{worker=\"master\"} 5\n");
 }
 
 static void brings_the_series_of_a_family_together(void **state) {
