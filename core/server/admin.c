@@ -27,11 +27,13 @@
 #include "perilune.h"
 #include "server/config.h"
 #include "server/edition.h"
+#include "server/figures.h"
 #include "server/layout.h"
 #include "server/loop.h"
 #include "server/modules.h"
 #include "server/overview.h"
 #include "server/standing.h"
+#include "server/trends.h"
 
 #define LOOK_MS 50 /* at what the master says */
 #define APP_FILE "perilune/admin/app.lua"
@@ -50,7 +52,7 @@ struct pl_admin {
   double end_at; /* monotonic seconds, the latest; 0: it is not to end */
   uv_timer_t look_timer;
   pthread_t thread;
-  const struct pl_beat *beats;
+  struct pl_trends trends;
   const struct pl_standing *standing;
   struct pl_standing_facts facts; /* as read last */
   struct pl_server_state *state;
@@ -84,11 +86,10 @@ static void warn(struct pl_admin *a, const char *message, const char *why) {
 
 static int report_status(struct pl_admin *a, struct pl_slice argument,
                          struct pl_buf *out) {
-  struct pl_overview o = {.facts = &a->facts,
-                          .beats = a->beats,
-                          .now_ns = pl__clock_monotonic_ns()};
+  struct pl_overview o;
 
   pl__standing_read(a->standing, &a->facts);
+  pl__overview_take(&o, &a->facts, a->args.fabric, &a->trends);
   return argument.bytes ? pl__overview_text(&o, out)
                         : pl__overview_json(&o, out);
 }
@@ -114,6 +115,14 @@ static int report_watching(struct pl_admin *a, struct pl_slice argument,
   return pl__buf_append(out, a->failure, (uint32_t)strlen(a->failure));
 }
 
+static int report_metrics(struct pl_admin *a, struct pl_slice argument,
+                          struct pl_buf *out) {
+  return pl__figures_expose(a->args.fabric,
+                            argument.bytes ? PL_EXPOSITION_OPENMETRICS
+                                           : PL_EXPOSITION_PROMETHEUS,
+                            out);
+}
+
 static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
                      struct pl_buf *out) {
   static const struct {
@@ -121,9 +130,8 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
     int (*run)(struct pl_admin *a, struct pl_slice argument,
                struct pl_buf *out);
   } topics[] = {
-      {"status", report_status},
-      {"state", report_state},
-      {"token", report_token},
+      {"status", report_status},     {"state", report_state},
+      {"token", report_token},       {"metrics", report_metrics},
       {"watching", report_watching},
   };
 
@@ -166,8 +174,11 @@ static int open_one(struct pl_admin *a, const struct pl_config *config,
   struct pl_vm_arg arg = {.text = path, .text_bytes = path ? strlen(path) : 0};
   struct pl_buf none;
   uint32_t lines;
+  const struct pl_vm_options *now = &a->dispatch.now->vm.options;
   int failed = pl__layout_shared(a->args.fabric, &options.shared);
 
+  options.metrics = now->metrics;
+  options.shard = now->shard;
   if (!failed && number)
     failed = pl__layout_bundle(a->args.fabric, number, &options.bundle);
   failed = failed ? failed : pl__generation_open(out, &options, a->err);
@@ -370,18 +381,22 @@ static void *thread_main(void *arg) {
 static int find_all(struct pl_admin *a, struct pl_dispatch_options *options) {
   const struct pl_fabric *f = a->args.fabric;
   struct pl_standing *standing;
-  struct pl_beat *beats;
+  struct pl_metrics metrics;
   int failed = pl__layout_admin_slabs(f, a->args.config, &options->slabs);
 
   failed =
       failed ? failed : pl__layout_ring(f, PL_RECORD_CONTROL, &options->log);
-  failed = failed ? failed : pl__layout_beat(f, 0, &beats);
   failed = failed ? failed : pl__layout_standing(f, &standing);
   failed = failed ? failed : pl__layout_state(f, &a->state);
   failed = failed ? failed : pl__layout_shared(f, &options->generation.shared);
+  failed = failed ? failed : pl__layout_metrics(f, &metrics);
+  failed = failed ? failed
+                  : pl__layout_shard(f, PL_RECORD_CONTROL,
+                                     &options->generation.shard);
   if (failed)
     return failed;
-  a->beats = beats;
+  options->generation.metrics = metrics.table;
+  pl__metrics_begin(metrics.table, options->generation.shard);
   a->standing = standing;
   return 0;
 }
@@ -498,5 +513,6 @@ void pl__admin_stop(struct pl_admin *a) {
     return;
   close_loop(a);
   pl__dispatch_close(&a->dispatch);
+  pl__trends_deinit(&a->trends);
   pl__free(a);
 }

@@ -11,6 +11,7 @@
  *
  *   status [text]    as GET /status of the control socket
  *   state            of it: the server's
+ *   metrics [open]   all of them, as Prometheus or OpenMetrics has it
  *   token            what clients have to show; empty: nothing
  *   watching         why the app's checks are not run; empty: they are
  *   health LINES     takes in the states of services, a line each: "+name" or

@@ -269,9 +269,7 @@ static void look(void *arg, struct pl_overview *out) {
   struct master *m = arg;
 
   pl__duty_stand(m);
-  *out = (struct pl_overview){.facts = &m->facts,
-                              .beats = pl__watch_beat(&m->watch, 0),
-                              .now_ns = pl__clock_monotonic_ns()};
+  pl__overview_take(out, &m->facts, &m->fabric, &m->trends);
 }
 
 static bool is_reloading(void *arg) {

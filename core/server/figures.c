@@ -2,6 +2,7 @@
 #include "server/figures.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "fabric/map.h"
@@ -62,21 +63,26 @@ static void put_workers(struct figures *f) {
 static const char *const levels[PL_RING_LANES] = {"debug", "info", "warn",
                                                   "error"};
 
-/* What found no room in the rings of all processes, by level. */
-static void put_drops(struct figures *f) {
-  uint64_t drops[PL_RING_LANES] = {0};
-  char labels[LABELS_BYTES];
+void pl__figures_drops(const struct pl_fabric *f, uint32_t worker_count,
+                       uint64_t drops[PL_RING_LANES]) {
   struct pl_ring *ring;
 
-  for (uint32_t i = 0; i < f->worker_count + PL_LAYOUT_OTHERS; i++) {
-    uint32_t who =
-        i < f->worker_count ? i : pl__layout_others[i - f->worker_count];
-    if (pl__layout_ring(f->fabric, who, &ring))
+  memset(drops, 0, PL_RING_LANES * sizeof *drops);
+  for (uint32_t i = 0; i < worker_count + PL_LAYOUT_OTHERS; i++) {
+    uint32_t who = i < worker_count ? i : pl__layout_others[i - worker_count];
+    if (pl__layout_ring(f, who, &ring))
       continue;
     for (unsigned lane = 0; lane < PL_RING_LANES; lane++)
       drops[lane] +=
           atomic_load_explicit(&ring->drops[lane], memory_order_relaxed);
   }
+}
+
+static void put_drops(struct figures *f) {
+  uint64_t drops[PL_RING_LANES];
+  char labels[LABELS_BYTES];
+
+  pl__figures_drops(f->fabric, f->worker_count, drops);
   pl__exposition_head(&f->exposition, "perilune_log_records_dropped_total",
                       "Records that found no room in a log ring.",
                       PL_METRIC_COUNTER);

@@ -8,6 +8,7 @@
 #ifndef PL_SERVER_FIGURES_H
 #define PL_SERVER_FIGURES_H
 
+#include "fabric/ring.h"
 #include "log/exposition.h"
 
 struct pl_fabric;
@@ -18,5 +19,9 @@ struct pl_fabric;
  */
 int pl__figures_expose(const struct pl_fabric *f,
                        enum pl_exposition_format format, struct pl_buf *out);
+
+/* Records that found no room in the log rings of all processes, by level. */
+void pl__figures_drops(const struct pl_fabric *f, uint32_t worker_count,
+                       uint64_t drops[PL_RING_LANES]);
 
 #endif /* PL_SERVER_FIGURES_H */

@@ -297,6 +297,7 @@ fail_lock:
 }
 
 void pl__unfound(struct master *m) {
+  pl__trends_deinit(&m->trends);
   pl__dev_close(&m->dev);
   pl__config_deinit(&m->owned);
   pl__watch_deinit(&m->watch);

@@ -1,4 +1,5 @@
 /* server/overview.c - see overview.h. */
+#define _GNU_SOURCE /* memmem */
 #include "server/overview.h"
 
 #include <stdarg.h>
@@ -9,10 +10,12 @@
 #include "base/err.h"
 #include "log/digits.h"
 #include "perilune.h"
+#include "server/figures.h"
 #include "server/layout.h"
 #include "server/standing.h"
+#include "server/trends.h"
 
-#define LINE_BYTES 1024
+#define LINE_BYTES 2048
 
 /* --- writing; what fails once stays failed ------------------------------- */
 
@@ -68,6 +71,8 @@ struct signs {
 static struct signs signs_of(const struct pl_overview *o, uint32_t index) {
   const struct pl_beat *b = &o->beats[index];
 
+  if (!o->beats)
+    return (struct signs){0};
   return (struct signs){
       .requests = atomic_load_explicit(&b->request_count, memory_order_relaxed),
       .connections =
@@ -89,6 +94,24 @@ static void hash_text(uint64_t hash, char out[17]) {
 
 static double uptime_s(const struct pl_overview *o) {
   return (double)(pl__clock_realtime_ns() - o->facts->started_ns) / PL_NS_PER_S;
+}
+
+/* --- taking ---------------------------------------------------------------- */
+
+void pl__overview_take(struct pl_overview *o,
+                       const struct pl_standing_facts *facts,
+                       const struct pl_fabric *f, struct pl_trends *trends) {
+  struct pl_metrics metrics;
+  struct pl_beat *beats;
+  int64_t up_ns = pl__clock_realtime_ns() - facts->started_ns;
+
+  *o = (struct pl_overview){.facts = facts, .now_ns = pl__clock_monotonic_ns()};
+  if (pl__layout_beat(f, 0, &beats) == 0)
+    o->beats = beats;
+  if (pl__layout_metrics(f, &metrics) == 0 &&
+      pl__trends_look(trends, &metrics, o->now_ns - up_ns, o->now_ns) == 0)
+    o->trends = trends;
+  pl__figures_drops(f, facts->worker_count, o->drops);
 }
 
 /* --- JSON ------------------------------------------------------------------ */
@@ -118,6 +141,72 @@ static void put_reload(struct writer *w, const struct pl_reload_result *r) {
   put(w, "]}");
 }
 
+static void put_number(struct writer *w, const char *key, double n) {
+  put(w, ",\"%s\":%.6g", key, n);
+}
+
+static void put_trend(struct writer *w, const struct pl_trend *t) {
+  put_number(w, "requests_per_s", t->requests_per_s);
+  put_number(w, "errors_per_s", t->errors_per_s);
+  put_number(w, "p50_ms", t->p50_s * 1000);
+  put_number(w, "p99_ms", t->p99_s * 1000);
+}
+
+/* Of route="/x",method="GET" the text between the quotes behind `key`, as it
+ * stands there: escaped as in JSON. */
+static struct pl_slice label_of(struct pl_slice labels, const char *key) {
+  const char *at = memmem(labels.at, labels.bytes, key, strlen(key)), *end;
+  const char *stop = labels.at + labels.bytes;
+
+  if (!at)
+    return pl__slice("", 0);
+  at += strlen(key);
+  for (end = at; end < stop && *end != '"'; end++)
+    end += *end == '\\' && end + 1 < stop;
+  return pl__slice(at, (size_t)(end - at));
+}
+
+static void put_route(struct writer *w, const struct pl_trends_route_now *r,
+                      bool first) {
+  struct pl_slice route = label_of(r->labels, "route=\"");
+  struct pl_slice method = label_of(r->labels, "method=\"");
+
+  put(w, "%s{\"route\":\"%.*s\",\"method\":\"%.*s\",\"requests\":%llu",
+      first ? "" : ",", (int)route.bytes, route.at, (int)method.bytes,
+      method.at, (unsigned long long)r->requests);
+  put_trend(w, &r->trend);
+  put(w, "}");
+}
+
+static void put_routes(struct writer *w, const struct pl_trends *t) {
+  put_number(w, "window_s", t->window_s);
+  put_trend(w, &t->all);
+  put(w, ",\"routes\":[");
+  for (uint32_t i = 0; i < t->route_count; i++)
+    put_route(w, &t->routes[i], i == 0);
+  put(w, "]");
+}
+
+static void put_log(struct writer *w, const struct pl_overview *o) {
+  static const char *const levels[PL_RING_LANES] = {"debug", "info", "warn",
+                                                    "error"};
+
+  put(w, ",\"log\":{\"dropped\":{");
+  for (unsigned i = 0; i < PL_RING_LANES; i++)
+    put(w, "%s\"%s\":%llu", i ? "," : "", levels[i],
+        (unsigned long long)o->drops[i]);
+  put(w, "}}");
+}
+
+static void put_worker_trend(struct writer *w,
+                             const struct pl_trends_worker_now *t) {
+  put_number(w, "requests_per_s", t->requests_per_s);
+  put_number(w, "busy", t->busy);
+  put_number(w, "lag_ms", t->lag_p99_s * 1000);
+  if (t->memory_bytes > 0)
+    put(w, ",\"memory_bytes\":%.0f", t->memory_bytes);
+}
+
 static void put_worker(struct writer *w, const struct pl_overview *o,
                        uint32_t index, bool first) {
   const struct pl_standing_worker *c = &o->facts->workers[index];
@@ -126,10 +215,13 @@ static void put_worker(struct writer *w, const struct pl_overview *o,
   put(w,
       "%s{\"index\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%u,"
       "\"connections\":%u,\"requests\":%u,\"heartbeat_ms\":%.0f,"
-      "\"restarts\":%u,\"uptime_s\":%.1f}",
+      "\"restarts\":%u,\"uptime_s\":%.1f",
       first ? "" : ",", index, c->pid, c->state, c->generation, now.connections,
       now.requests, now.beat_ms, c->restarts,
       since_ms(c->ready_ns, o->now_ns) / 1000);
+  if (o->trends && index < o->trends->worker_count)
+    put_worker_trend(w, &o->trends->workers[index]);
+  put(w, "}");
 }
 
 static void put_workers(struct writer *w, const struct pl_overview *o) {
@@ -173,6 +265,9 @@ int pl__overview_json(const struct pl_overview *o, struct pl_buf *out) {
   put(&w, ",\"reloads\":{\"committed\":%u,\"rejected\":%u},\"crashes\":%u",
       f->committed, f->rejected, f->crashes);
   put_workers(&w, o);
+  if (o->trends)
+    put_routes(&w, o->trends);
+  put_log(&w, o);
   if (f->last.ended_ns) {
     put(&w, ",\"last_reload\":");
     put_reload(&w, &f->last);

@@ -24,6 +24,7 @@
 #include "server/reload.h"
 #include "server/standing.h"
 #include "server/tally.h"
+#include "server/trends.h"
 #include "server/upgrade.h"
 #include "server/watch.h"
 
@@ -60,6 +61,7 @@ struct master {
   struct pl_listeners admin;    /* of the admin plane; none, or one address */
   struct pl_standing *standing; /* in the fabric */
   struct pl_standing_facts facts;
+  struct pl_trends trends;
   uint32_t rejected_count; /* reloads */
   uint32_t crash_count;    /* workers that have died unasked */
   struct pl_lockfile lock;

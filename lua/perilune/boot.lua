@@ -271,12 +271,12 @@ end
 
 --- A page about a running server; see top.lua.
 ---@param status string JSON
----@param columns string
----@param rows string
+---@param width string in columns
+---@param height string in rows
 ---@param colour string
 ---@return string
-function M.top(status, columns, rows, colour)
-  return require("perilune.top").page(status, columns, rows, colour)
+function M.top(status, width, height, colour)
+  return require("perilune.top").page(status, width, height, colour)
 end
 
 --- Evaluates what the user types against an app, in a task, until the input ends.

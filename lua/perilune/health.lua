@@ -14,6 +14,7 @@ local app_module = require("perilune.app")
 local core = require("perilune.core")
 local json = require("perilune.json")
 local log = require("perilune.log")
+local metric = require("perilune.metric")
 local task = require("perilune.task")
 
 ---@class perilune.health
@@ -42,6 +43,10 @@ local by_name = {} ---@type table<string, perilune.HealthCheck>
 local told -- the states that gRPC was told last
 local watches = false -- an app
 local is_first = true -- no VM before this one has: later a check that is new holds nothing up
+
+local GAUGE = metric.gauge("perilune_health",
+  "What health checks say: 1 healthy, 0.5 degraded, 0 unhealthy or not known yet.", { "check" })
+local GAUGE_VALUES = { healthy = 1, degraded = 0.5, unhealthy = 0, pending = 0 }
 
 -- States --------------------------------------------------------------------------------
 
@@ -79,6 +84,7 @@ local function tell()
   for _, check in ipairs(checks) do
     local serves = check.state == "healthy" or check.state == "degraded"
     lines[#lines + 1] = (serves and "+" or "-") .. check.name
+    GAUGE:with(check.name):set(GAUGE_VALUES[check.state])
   end
   local text = table.concat(lines, "\n")
   if text ~= told then
@@ -195,7 +201,7 @@ end
 -- Rules of our own -------------------------------------------------------------------------
 
 local SILENT_MS = 2000 -- a worker beats ten times a second
-local RULE = { every = 0.5, timeout = 1, failure_threshold = 3, success_threshold = 20 }
+local RULE = { every = 0.5, timeout = 1, failure_threshold = 2, success_threshold = 20 }
 
 local function rule(critical)
   local opts = { critical = critical }
@@ -205,10 +211,20 @@ local function rule(critical)
   return opts
 end
 
+local read = { at = -1 } -- the status that was read last
+
+--- The server's status, not older than a rule's interval.
+local function status_now()
+  if task.monotonic() - read.at >= RULE.every / 2 then
+    read = { at = task.monotonic(), status = assert(json.decode(core.report("status"))) }
+  end
+  return read.status
+end
+
 --- Workers that do not answer. The server still serves while one does.
 local function workers_rule()
   local wanted, well, names = 0, 0, {}
-  local status = assert(json.decode(core.report("status")))
+  local status = status_now()
   for _, worker in ipairs(status.workers) do
     wanted = wanted + 1
     if worker.state == "serving" and worker.heartbeat_ms < SILENT_MS then
@@ -229,7 +245,54 @@ local function workers_rule()
   return "degraded", reason
 end
 
+--- Degraded when `is_bad` says why for one worker or more.
+local function each_worker(is_bad)
+  return function()
+    local reasons = {}
+    for _, worker in ipairs(status_now().workers) do
+      local reason = worker.state == "serving" and is_bad(worker)
+      if reason then
+        reasons[#reasons + 1] = ("worker %d: %s"):format(worker.index, reason)
+      end
+    end
+    if #reasons > 0 then
+      return "degraded", table.concat(reasons, ", ")
+    end
+    return true
+  end
+end
+
+local LAG_MS = 200 -- P99 of the loop's turns
+local MEMORY_SHARE = 0.9 -- of vm.memory_soft, past which handlers are failed
+local ERROR_SHARE = 0.05
+local ERRORS_PER_S = 1 -- fewer are not a trend
+
+local function lag_of(worker)
+  return worker.lag_ms and worker.lag_ms > LAG_MS
+    and ("turns of the loop take %.0f ms (P99)"):format(worker.lag_ms)
+end
+
+local function memory_of(worker)
+  local limit = core.config("vm.memory_soft") or 0
+  local bytes = worker.memory_bytes or 0
+  return limit > 0 and bytes > MEMORY_SHARE * limit
+    and ("Lua holds %.0f MiB, the limit is %.0f"):format(bytes / 2 ^ 20, limit / 2 ^ 20)
+end
+
+local function errors_rule()
+  local status = status_now()
+  local rate, errors = status.requests_per_s or 0, status.errors_per_s or 0
+  if errors >= ERRORS_PER_S and errors > ERROR_SHARE * rate then
+    return "degraded", ("%.0f %% of %.0f requests a second fail"):format(100 * errors / rate, rate)
+  end
+  return true
+end
+
 add("workers", rule(true), workers_rule)
+add("loop", rule(false), each_worker(lag_of))
+add("memory", rule(false), each_worker(memory_of))
+add("errors", rule(false), errors_rule)
+
 
 -- A life -----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 --- one call by FFI and allocate nothing. Objects for label values are kept, so
 --- that `with` finds them again; there are as many as metrics.series_max lets be.
 
+local core = require("perilune.core")
 local ffi = require("perilune.ffi")
 local raw_ffi = require("ffi")
 
@@ -262,7 +263,7 @@ end
 local function check(kind, name, help, labels, merge)
   if type(name) ~= "string" then
     fail(kind, name, "the name is a text")
-  elseif name:find("^perilune_") then
+  elseif name:find("^perilune_") and not core.report("state") then -- the admin plane has some
     fail(kind, name, "names that begin with perilune_ are the server's own")
   elseif type(help) ~= "string" or help == "" then
     fail(kind, name, "the second argument is a text that explains it")

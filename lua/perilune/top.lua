@@ -42,7 +42,7 @@ local function count(n)
 end
 
 local function milliseconds(ms)
-  if not ms then
+  if not ms or ms == 0 then -- nothing was measured
     return "-"
   elseif ms >= 10000 then
     return ("%.1f s"):format(ms / 1000)
@@ -197,7 +197,8 @@ local function route_rows(s)
   for i, r in ipairs(s.routes or {}) do
     local errors = r.requests_per_s > 0 and r.errors_per_s / r.requests_per_s or 0
     rows[i] = {
-      r.route, count(r.requests_per_s), ("%.1f %%"):format(errors * 100), milliseconds(r.p50_ms),
+      r.method .. " " .. r.route, count(r.requests_per_s), ("%.1f %%"):format(errors * 100),
+      milliseconds(r.p50_ms),
       milliseconds(r.p99_ms), count(r.requests), style = errors > 0.01 and "red",
     }
   end

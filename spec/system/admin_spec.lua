@@ -195,6 +195,49 @@ describe("the admin plane", function()
     assert(becomes(s, "a", "healthy"))
   end)
 
+  it("has metrics in two formats, and trends in the status", function()
+    local s = ready(start())
+    for _ = 1, 20 do
+      wire.ask(s.port, "GET", "/")
+    end
+    wire.ask(s.port, "GET", "/fails")
+    assert(process.eventually(function()
+      local text = get(s, "/metrics").body
+      local sent = '\nperilune_http_requests_total{route="/",method="GET",status="2xx"} 20\n'
+      return text:find(sent, 1, true)
+        and text:find('\nperilune_health{check="workers"} 1\n', 1, true)
+    end, 10))
+    local r = get(s, "/metrics")
+    assert.equal("text/plain; version=0.0.4; charset=utf-8", r.headers["content-type"])
+    r = get(s, "/metrics", "Accept: application/openmetrics-text;version=1.0.0\r\n")
+    assert.equal("application/openmetrics-text; version=1.0.0; charset=utf-8",
+      r.headers["content-type"])
+    assert.equal("# EOF\n", r.body:sub(-6))
+    local status = assert(json.decode(get(s, "/status").body))
+    assert.equal("/", status.routes[1].route)
+    assert.equal("GET", status.routes[1].method)
+    assert.equal(20, status.routes[1].requests)
+    assert.is_true(status.p99_ms >= status.p50_ms and status.p50_ms > 0)
+    assert.is_true(status.window_s > 0)
+    assert.same({ debug = 0, info = 0, warn = 0, error = 0 }, status.log.dropped)
+    assert.is_true(status.workers[1].memory_bytes > 100000)
+    assert.is_true(status.workers[1].lag_ms < 10000)
+  end)
+
+  it("says that many requests fail", function()
+    local s = ready(start('app:get("/fails", function() return "no", 500 end)\n'))
+    local due = process.now() + 20
+    local state
+    repeat
+      for _ = 1, 10 do
+        wire.ask(s.port, "GET", "/fails")
+      end
+      state = check(s, "errors")
+    until state.state == "degraded" or process.now() > due
+    assert.matches("%% of %d+ requests a second fail", state.reason)
+    assert.equal(200, get(s, "/readyz").status)
+  end)
+
   it("takes a token, which probes do not need", function()
     local s = start(nil, { token = "a-secret-of-16-and-more" })
     assert.equal(200, get(s, "/livez").status)

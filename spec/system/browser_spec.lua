@@ -23,7 +23,7 @@ local function start(files, opts)
   opts = opts or {}
   local folder = opts.folder or process.folder(files)
   local p = process.start({ "dev", folder, "--listen", "127.0.0.1:" .. (opts.port or 0),
-    "--set", "admin.listen=127.0.0.1:" .. (opts.events and opts.events - 1 or 0) },
+    "--set", "admin.listen=127.0.0.1:" .. (opts.admin or 0) },
     { env = { XDG_RUNTIME_DIR = process.folder() } })
   local port = assert(p:wait_for("err", "serving [^\n]-http://127%.0%.0%.1:(%d+)"), p:err())
   return { process = p, port = tonumber(port), app = folder }
@@ -69,12 +69,12 @@ describe("perilune dev in Chromium", function()
   end)
 
   it("finds the next server, and loads the page again", function()
-    local s = start({ ["app.lua"] = EMPTY })
+    local admin = wire.free_port()
+    local s = start({ ["app.lua"] = EMPTY }, { admin = admin })
     local browser = browse(s, "restart")
     assert.is_truthy(browser:wait_for("out", "ok the script"), browser:err())
-    local page = wire.ask(s.port, "GET", "/").body
     s.process:stop()
-    start(nil, { folder = s.app, port = s.port, events = page:match("127.0.0.1:(%d+)/dev") })
+    start(nil, { folder = s.app, port = s.port, admin = admin })
     ends_well(browser, 3)
   end)
 

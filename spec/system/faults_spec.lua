@@ -321,7 +321,7 @@ describe("clients that never read", function()
     for _, wire in ipairs(wires) do
       assert.is_true(posix.eventually(function()
         return not wire:send("x") -- reset by the server
-      end, 8))
+      end, 30))
       wire:close()
     end
     assert.is_true(posix.eventually(function() -- freed pages go back within seconds

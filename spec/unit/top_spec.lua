@@ -15,10 +15,10 @@ local function status(more)
         restarts = 0 },
     },
     routes = {
-      { route = "GET /hello/:name", requests = 1000000, requests_per_s = 12000, errors_per_s = 0,
-        p50_ms = 0.2, p99_ms = 4.1 },
-      { route = "POST /orders", requests = 345, requests_per_s = 0.5, errors_per_s = 0.25,
-        p50_ms = 120, p99_ms = 12345 },
+      { method = "GET", route = "/hello/:name", requests = 1000000, requests_per_s = 12000,
+        errors_per_s = 0, p50_ms = 0.2, p99_ms = 4.1 },
+      { method = "POST", route = "/orders", requests = 345, requests_per_s = 0.5,
+        errors_per_s = 0.25, p50_ms = 120, p99_ms = 12345 },
     },
   }
   for key, value in pairs(more or {}) do
@@ -56,8 +56,8 @@ describe("the page of perilune top", function()
   it("keeps tables within the columns, and the page within the rows", function()
     local routes = {}
     for i = 1, 40 do
-      routes[i] = { route = "GET /" .. ("é"):rep(60) .. i, requests = 1, requests_per_s = 1,
-        errors_per_s = 0, p50_ms = 1, p99_ms = 1 }
+      routes[i] = { method = "GET", route = "/" .. ("é"):rep(60) .. i, requests = 1,
+        requests_per_s = 1, errors_per_s = 0, p50_ms = 1, p99_ms = 1 }
     end
     local lines = lines_of(top.page(status({ routes = routes }), "70", "20", ""))
     assert.equal(20, #lines)
