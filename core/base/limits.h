@@ -31,6 +31,14 @@
 #define PL_LIMIT_QUERY_FIELDS 256u    /* fields of a query or a form */
 #define PL_LIMIT_COOKIES 256u         /* cookies of a request */
 
+/* What is known of a request beside its fields: http/trace_context.h. */
+#define PL_LIMIT_TENANT_BYTES 64u      /* c.tenant */
+#define PL_LIMIT_REQUEST_ID_BYTES 64u  /* of one that a trusted peer gives */
+#define PL_LIMIT_TRACESTATE_BYTES 512u /* that is passed on; more is cut */
+#define PL_LIMIT_TRACESTATE_MEMBERS 32u
+#define PL_LIMIT_BAGGAGE_BYTES 8192u /* likewise */
+#define PL_LIMIT_BAGGAGE_MEMBERS 64u
+
 /* The fabric. */
 #define PL_LIMIT_BUNDLE_BYTES (16u << 20) /* files of one generation */
 #define PL_LIMIT_SECTION_COUNT 2048u      /* named sections */

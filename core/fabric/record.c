@@ -1,7 +1,8 @@
 /* fabric/record.c - laying records out, and reading them back with care.
  *
- *     struct pl_record | struct access_body | target
- *     struct pl_record | struct log_body | message | fields
+ *     struct pl_record | labels | struct access_body | target
+ *     struct pl_record | labels | struct log_body | message | fields
+ *     labels: tenant | caller's id | filled up to a multiple of 8
  *     field: struct field_head | key | text, or 8 bytes of a double
  *
  * Readers check every length: what lies in a ring was written by a process
@@ -44,15 +45,40 @@ struct field_head {
   uint32_t cut_bytes;
 };
 
-#define ACCESS_AT sizeof(struct pl_record)
-#define TARGET_AT (ACCESS_AT + sizeof(struct access_body))
-#define LOG_AT sizeof(struct pl_record)
-#define MESSAGE_AT (LOG_AT + sizeof(struct log_body))
-
-_Static_assert(sizeof(struct pl_record) == 32, "the head has no holes");
+_Static_assert(sizeof(struct pl_record) == 56, "the head has no holes");
 _Static_assert(sizeof(struct access_body) == 56, "nor has this");
 _Static_assert(sizeof(struct log_body) == 16, "nor this");
 _Static_assert(sizeof(struct field_head) == 12, "nor this");
+
+/* Where the body of a record begins, behind its head and labels. */
+static uint32_t body_at(const struct pl_record *head) {
+  uint32_t labels = (uint32_t)head->tenant_bytes + head->caller_id_bytes;
+
+  return (uint32_t)sizeof *head + ((labels + 7) & ~7u);
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Says in the head how long the labels are. */
+static void measure_labels(struct pl_record *head,
+                           const struct pl_record_labels *labels) {
+  head->tenant_bytes =
+      (uint8_t)smaller(labels->tenant.bytes, PL_LIMIT_TENANT_BYTES);
+  head->caller_id_bytes =
+      (uint8_t)smaller(labels->caller_id.bytes, PL_LIMIT_REQUEST_ID_BYTES);
+}
+
+/* Lays head and labels down at `at`. */
+static void put_head(char *at, const struct pl_record *head,
+                     const struct pl_record_labels *labels) {
+  memcpy(at, head, sizeof *head);
+  at += sizeof *head;
+  if (head->tenant_bytes)
+    memcpy(at, labels->tenant.at, head->tenant_bytes);
+  if (head->caller_id_bytes)
+    memcpy(at + head->tenant_bytes, labels->caller_id.at,
+           head->caller_id_bytes);
+}
 
 /* How far a record of each level may fill the ring. */
 static uint64_t fill_max(const struct pl_ring_writer *w, unsigned level) {
@@ -73,22 +99,28 @@ int pl__record_access(struct pl_ring_writer *w, const struct pl_access *a) {
   uint32_t kept = a->target.bytes;
   if (PL_UNLIKELY(kept > PL_LIMIT_LOG_TARGET_BYTES))
     kept = PL_LIMIT_LOG_TARGET_BYTES;
-  uint32_t bytes = (uint32_t)TARGET_AT + kept;
-  char *at = pl__ring_reserve(w, bytes, fill_max(w, PL_LEVEL_INFO));
-  if (PL_UNLIKELY(!at)) {
-    pl__ring_drop(w, PL_LEVEL_INFO);
-    return PL_EFULL;
-  }
-  *(struct pl_record *)(void *)at = (struct pl_record){
+  struct pl_record head = {
       .kind = PL_RECORD_ACCESS,
       .level = PL_LEVEL_INFO,
       .worker = a->worker,
       .route = a->route,
       .time_ns = a->time_ns ? a->time_ns : pl__clock_realtime_coarse_ns(),
       .request_id = a->request_id,
+      .trace_id = {a->trace_id[0], a->trace_id[1]},
+      .span_id = a->span_id,
       .generation = a->generation,
   };
-  *(struct access_body *)(void *)(at + ACCESS_AT) = (struct access_body){
+  measure_labels(&head, &a->labels);
+  uint32_t body = body_at(&head);
+  uint32_t target = body + (uint32_t)sizeof(struct access_body);
+  uint32_t bytes = target + kept;
+  char *at = pl__ring_reserve(w, bytes, fill_max(w, PL_LEVEL_INFO));
+  if (PL_UNLIKELY(!at)) {
+    pl__ring_drop(w, PL_LEVEL_INFO);
+    return PL_EFULL;
+  }
+  put_head(at, &head, &a->labels);
+  *(struct access_body *)(void *)(at + body) = (struct access_body){
       .duration_ns = a->duration_ns,
       .bytes_in = a->bytes_in,
       .bytes_out = a->bytes_out,
@@ -101,7 +133,7 @@ int pl__record_access(struct pl_ring_writer *w, const struct pl_access *a) {
       .peer = a->peer,
   };
   if (kept)
-    memcpy(at + TARGET_AT, a->target.at, kept);
+    memcpy(at + target, a->target.at, kept);
   pl__ring_push(w, bytes);
   pl__ring_publish(w);
   return 0;
@@ -127,24 +159,33 @@ static void put(struct pl_record_draft *d, const void *at, uint32_t bytes) {
 }
 
 static struct log_body *body_of(struct pl_record_draft *d) {
-  return (void *)(d->at + LOG_AT);
+  return (void *)(d->at + d->body);
 }
-
-static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 void pl__record_begin(struct pl_record_draft *d, void *memory, uint32_t bytes,
                       const struct pl_record *head, struct pl_slice message) {
+  const struct pl_record_labels none = {0};
+
+  pl__record_begin_for(d, memory, bytes, head, &none, message);
+}
+
+void pl__record_begin_for(struct pl_record_draft *d, void *memory,
+                          uint32_t bytes, const struct pl_record *head,
+                          const struct pl_record_labels *labels,
+                          struct pl_slice message) {
   PL_ASSERT(bytes >= 256 && (uintptr_t)memory % 8 == 0);
+  struct pl_record r = *head;
+  r.kind = PL_RECORD_LOG;
+  if (r.time_ns == 0)
+    r.time_ns = pl__clock_realtime_ns();
+  measure_labels(&r, labels);
+  put_head(memory, &r, labels);
   *d = (struct pl_record_draft){
       .at = memory,
-      .bytes = (uint32_t)MESSAGE_AT,
+      .bytes = body_at(&r) + (uint32_t)sizeof(struct log_body),
       .cap = smaller(bytes, PL_LIMIT_LOG_RECORD_BYTES),
+      .body = body_at(&r),
   };
-  struct pl_record *r = memory;
-  *r = *head;
-  r->kind = PL_RECORD_LOG;
-  if (r->time_ns == 0)
-    r->time_ns = pl__clock_realtime_ns();
   uint32_t kept =
       pl__record_cut(message, smaller(PL_LIMIT_LOG_MESSAGE_BYTES, room(d)));
   *body_of(d) = (struct log_body){.message_bytes = kept,
@@ -256,26 +297,43 @@ int pl__record_read(const void *at, uint32_t bytes, struct pl_record *head) {
   if (bytes < sizeof *head)
     return PL_EBAD;
   memcpy(head, at, sizeof *head);
-  if (head->level > PL_LEVEL_ERROR)
+  if (head->level > PL_LEVEL_ERROR ||
+      head->tenant_bytes > PL_LIMIT_TENANT_BYTES ||
+      head->caller_id_bytes > PL_LIMIT_REQUEST_ID_BYTES ||
+      body_at(head) > bytes)
     return PL_EBAD;
   return head->kind == PL_RECORD_LOG || head->kind == PL_RECORD_ACCESS
              ? 0
              : PL_EBAD;
 }
 
+struct pl_record_labels pl__record_labels(const void *at,
+                                          const struct pl_record *head) {
+  const char *labels = (const char *)at + sizeof *head;
+
+  return (struct pl_record_labels){
+      .tenant = pl__slice(labels, head->tenant_bytes),
+      .caller_id =
+          pl__slice(labels + head->tenant_bytes, head->caller_id_bytes)};
+}
+
 int pl__record_read_access(const void *at, uint32_t bytes,
                            struct pl_record_access_view *view) {
   struct pl_record head;
   struct access_body body;
-  if (bytes < TARGET_AT)
+  if (pl__record_read(at, bytes, &head) || bytes < body_at(&head) + sizeof body)
     return PL_EBAD;
-  memcpy(&head, at, sizeof head);
-  memcpy(&body, (const char *)at + ACCESS_AT, sizeof body);
-  if (body.target_bytes > bytes - TARGET_AT)
+  const char *body_bytes = (const char *)at + body_at(&head);
+  const char *target = body_bytes + sizeof body;
+  memcpy(&body, body_bytes, sizeof body);
+  if (body.target_bytes > (const char *)at + bytes - target)
     return PL_EBAD;
   view->access = (struct pl_access){
       .time_ns = head.time_ns,
       .request_id = head.request_id,
+      .trace_id = {head.trace_id[0], head.trace_id[1]},
+      .span_id = head.span_id,
+      .labels = pl__record_labels(at, &head),
       .duration_ns = body.duration_ns,
       .bytes_in = body.bytes_in,
       .bytes_out = body.bytes_out,
@@ -287,7 +345,7 @@ int pl__record_read_access(const void *at, uint32_t bytes,
       .http_minor = body.http_minor,
       .aborted = body.aborted,
       .peer = body.peer,
-      .target = pl__slice((const char *)at + TARGET_AT, body.target_bytes),
+      .target = pl__slice(target, body.target_bytes),
   };
   view->target_cut_bytes = body.target_cut_bytes;
   return 0;
@@ -295,13 +353,14 @@ int pl__record_read_access(const void *at, uint32_t bytes,
 
 int pl__record_read_log(const void *at, uint32_t bytes,
                         struct pl_record_log_view *view) {
+  struct pl_record head;
   struct log_body body;
-  if (bytes < MESSAGE_AT)
+  if (pl__record_read(at, bytes, &head) || bytes < body_at(&head) + sizeof body)
     return PL_EBAD;
-  memcpy(&body, (const char *)at + LOG_AT, sizeof body);
-  if (body.message_bytes > bytes - MESSAGE_AT)
+  const char *message = (const char *)at + body_at(&head) + sizeof body;
+  memcpy(&body, message - sizeof body, sizeof body);
+  if (body.message_bytes > (const char *)at + bytes - message)
     return PL_EBAD;
-  const char *message = (const char *)at + MESSAGE_AT;
   *view = (struct pl_record_log_view){
       .message = pl__slice(message, body.message_bytes),
       .message_cut_bytes = body.message_cut_bytes,

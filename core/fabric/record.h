@@ -13,6 +13,9 @@
  * Drops are counted per level in the ring, and the log tells how many.
  *
  * Texts are bytes as they came: the log makes valid UTF-8 of them.
+ *
+ * Whose request a record belongs to stands in its head: numbers there, texts
+ * (the labels) right behind it.
  */
 #ifndef PL_FABRIC_RECORD_H
 #define PL_FABRIC_RECORD_H
@@ -37,20 +40,35 @@ enum pl_field_type { PL_FIELD_STRING = 1, PL_FIELD_NUMBER, PL_FIELD_BOOL };
 
 /* The head of every record. */
 struct pl_record {
-  uint8_t kind;        /* enum pl_record_kind */
-  uint8_t level;       /* enum pl_level */
-  uint16_t worker;     /* number of the worker, or PL_RECORD_MASTER, ... */
-  uint32_t route;      /* route id, or PL_RECORD_NO_ROUTE */
-  int64_t time_ns;     /* realtime */
-  uint64_t request_id; /* 0: belongs to no request */
-  uint32_t generation; /* of the app, which the route's id is of; 0: none */
-  uint32_t reserved;
+  uint8_t kind;            /* enum pl_record_kind */
+  uint8_t level;           /* enum pl_level */
+  uint16_t worker;         /* number of the worker, or PL_RECORD_MASTER, ... */
+  uint32_t route;          /* route id, or PL_RECORD_NO_ROUTE */
+  int64_t time_ns;         /* realtime */
+  uint64_t request_id;     /* 0: belongs to no request */
+  uint64_t trace_id[2];    /* high, low; both 0: none */
+  uint64_t span_id;        /* 0: none */
+  uint32_t generation;     /* of the app, which the route's id is of; 0: none */
+  uint8_t tenant_bytes;    /* of the labels, set by pl__record_begin_for */
+  uint8_t caller_id_bytes; /* likewise */
+  uint16_t zero;
+};
+
+/* Texts of whose request it is; empty: none. */
+struct pl_record_labels {
+  struct pl_slice tenant;    /* at most PL_LIMIT_TENANT_BYTES are kept */
+  struct pl_slice caller_id; /* the request id as a peer has given it, shown in
+                                the place of request_id; at most
+                                PL_LIMIT_REQUEST_ID_BYTES are kept */
 };
 
 /* One answered request, as the caller hands it over. */
 struct pl_access {
   int64_t time_ns; /* realtime, when it was answered; 0: now, coarsely */
   uint64_t request_id;
+  uint64_t trace_id[2]; /* as in the head */
+  uint64_t span_id;
+  struct pl_record_labels labels; /* copied */
   uint64_t duration_ns;
   uint64_t bytes_in;  /* received, of the body */
   uint64_t bytes_out; /* sent, of the body */
@@ -74,6 +92,7 @@ struct pl_record_draft {
   char *at;       /* the caller's memory */
   uint32_t bytes; /* filled */
   uint32_t cap;   /* its size, at most PL_LIMIT_LOG_RECORD_BYTES are used */
+  uint32_t body;  /* where what follows the labels begins */
 };
 
 /* How much of `text` stays when there is room for `max` bytes: not half of a
@@ -89,6 +108,11 @@ uint32_t pl__record_cut(struct pl_slice text, uint32_t max);
  */
 void pl__record_begin(struct pl_record_draft *d, void *memory, uint32_t bytes,
                       const struct pl_record *head, struct pl_slice message);
+/* The same with labels, which are copied. */
+void pl__record_begin_for(struct pl_record_draft *d, void *memory,
+                          uint32_t bytes, const struct pl_record *head,
+                          const struct pl_record_labels *labels,
+                          struct pl_slice message);
 
 /* Add a field.  Keys and texts that are too long are cut, fields for which
  * there is no room or no count left are left out; the record tells both. */
@@ -144,6 +168,9 @@ struct pl_field {
 
 /* Reads the head.  Returns 0, or PL_EBAD: `bytes` at `at` are no record. */
 int pl__record_read(const void *at, uint32_t bytes, struct pl_record *head);
+/* The labels of a record whose head was read; they point into it. */
+struct pl_record_labels pl__record_labels(const void *at,
+                                          const struct pl_record *head);
 
 /* Read the rest of a record whose head said it is of that kind.  Return 0 or
  * PL_EBAD; every length is checked, nothing outside the record is read. */

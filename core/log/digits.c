@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hex.h"
+
 static const char pairs[] = "00010203040506070809"
                             "10111213141516171819"
                             "20212223242526272829"
@@ -49,8 +51,7 @@ char *pl__put_u64(char *at, uint64_t n) {
 }
 
 char *pl__put_hex(char *at, uint64_t n) {
-  for (int i = 15; i >= 0; i--, n >>= 4)
-    at[i] = hex[n & 15];
+  pl__hex_put(at, n);
   return at + 16;
 }
 

@@ -14,7 +14,7 @@
 #include <time.h>
 
 /* Keys, punctuation, numbers and colours of a line, its texts aside. */
-#define LINE_BYTES 768u
+#define LINE_BYTES 896u
 #define FIELD_BYTES 96u /* the same of a field */
 
 #define PUT(at, literal)                                                       \
@@ -135,11 +135,11 @@ static char *put_time(struct pl_formatter *f, char *at, int64_t time_ns) {
 /* The names that a record's own field cannot have as they are. */
 static bool is_fixed_key(struct pl_slice key) {
   static const char *const keys[] = {
-      "time",        "level",          "msg",       "req_id",
-      "route",       "method",         "target",    "status",
-      "duration_ms", "bytes_in",       "bytes_out", "remote",
-      "http",        "aborted",        "worker",    "process",
-      "generation",  "fields_left_out"};
+      "time",           "level",       "msg",      "req_id",    "trace_id",
+      "span_id",        "tenant",      "route",    "method",    "target",
+      "status",         "duration_ms", "bytes_in", "bytes_out", "remote",
+      "http",           "aborted",     "worker",   "process",   "generation",
+      "fields_left_out"};
   for (unsigned i = 0; i < sizeof keys / sizeof *keys; i++)
     if (strlen(keys[i]) == key.bytes && !memcmp(keys[i], key.at, key.bytes))
       return true;
@@ -155,11 +155,41 @@ static char *put_json_head(struct pl_formatter *f, char *at,
   return PUT(at, "\",\"msg\":\"");
 }
 
-static char *put_json_req_id(char *at, const struct pl_record *head) {
-  if (!head->request_id)
+static char *put_json_req_id(char *at, const struct pl_record *head,
+                             const struct pl_record_labels *labels) {
+  if (!head->request_id && !labels->caller_id.bytes)
     return at;
   at = PUT(at, ",\"req_id\":\"");
-  at = pl__put_hex(at, head->request_id);
+  at = labels->caller_id.bytes ? pl__put_json(at, labels->caller_id)
+                               : pl__put_hex(at, head->request_id);
+  *at++ = '"';
+  return at;
+}
+
+static char *put_json_trace_id(char *at, const struct pl_record *head) {
+  if (!(head->trace_id[0] | head->trace_id[1]))
+    return at;
+  at = PUT(at, ",\"trace_id\":\"");
+  at = pl__put_hex(at, head->trace_id[0]);
+  at = pl__put_hex(at, head->trace_id[1]);
+  *at++ = '"';
+  return at;
+}
+
+static char *put_json_span_id(char *at, const struct pl_record *head) {
+  if (!head->span_id)
+    return at;
+  at = PUT(at, ",\"span_id\":\"");
+  at = pl__put_hex(at, head->span_id);
+  *at++ = '"';
+  return at;
+}
+
+static char *put_json_tenant(char *at, const struct pl_record_labels *labels) {
+  if (!labels->tenant.bytes)
+    return at;
+  at = PUT(at, ",\"tenant\":\"");
+  at = pl__put_json(at, labels->tenant);
   *at++ = '"';
   return at;
 }
@@ -207,8 +237,15 @@ static char *put_json_asked(struct pl_formatter *f, char *at,
                             const struct pl_record *head,
                             const struct pl_record_access_view *view) {
   struct pl_slice method = method_name(view->access.method);
+  const struct pl_record_labels *labels = &view->access.labels;
   if (shows(f, PL_ACCESS_REQ_ID))
-    at = put_json_req_id(at, head);
+    at = put_json_req_id(at, head, labels);
+  if (shows(f, PL_ACCESS_TRACE_ID))
+    at = put_json_trace_id(at, head);
+  if (shows(f, PL_ACCESS_SPAN_ID))
+    at = put_json_span_id(at, head);
+  if (shows(f, PL_ACCESS_TENANT))
+    at = put_json_tenant(at, labels);
   if (shows(f, PL_ACCESS_ROUTE))
     at = put_json_route(f, at, head);
   if (shows(f, PL_ACCESS_METHOD)) {
@@ -299,13 +336,17 @@ static char *put_json_field(char *at, const struct pl_field *field) {
 
 static char *put_json_log(struct pl_formatter *f, char *at,
                           const struct pl_record *head,
+                          const struct pl_record_labels *labels,
                           struct pl_record_log_view *view) {
   struct pl_field field;
   at = put_json_head(f, at, head);
   at = pl__put_json(at, view->message);
   at = put_cut(at, view->message_cut_bytes);
   *at++ = '"';
-  at = put_json_req_id(at, head);
+  at = put_json_req_id(at, head, labels);
+  at = put_json_trace_id(at, head);
+  at = put_json_span_id(at, head);
+  at = put_json_tenant(at, labels);
   at = put_json_route(f, at, head);
   at = put_json_process(at, head->worker);
   at = put_json_generation(at, head);
@@ -349,11 +390,20 @@ static char *put_console_head(struct pl_formatter *f, char *at,
   return put_colour(f, at, RESET);
 }
 
-/* Who wrote it and for which request, at the end of the line. */
+/* Who wrote it and for whom, at the end of the line. Trace ids are for
+ * machines, which read JSON. */
 static char *put_console_tail(const struct pl_formatter *f, char *at,
-                              const struct pl_record *head) {
+                              const struct pl_record *head,
+                              const struct pl_record_labels *labels) {
   at = put_colour(f, at, DIM);
-  if (head->request_id) {
+  if (labels->tenant.bytes) {
+    at = PUT(at, " tenant=");
+    at = pl__put_plain(at, labels->tenant, 0);
+  }
+  if (labels->caller_id.bytes) {
+    at = PUT(at, " req_id=");
+    at = pl__put_plain(at, labels->caller_id, 0);
+  } else if (head->request_id) {
     at = PUT(at, " req_id=");
     at = pl__put_hex(at, head->request_id);
   }
@@ -397,7 +447,7 @@ static char *put_console_access(struct pl_formatter *f, char *at,
   }
   if (a->aborted)
     at = PUT(at, " aborted");
-  return put_console_tail(f, at, head);
+  return put_console_tail(f, at, head, &a->labels);
 }
 
 static char *put_console_field(const struct pl_formatter *f, char *at,
@@ -417,6 +467,7 @@ static char *put_console_field(const struct pl_formatter *f, char *at,
 
 static char *put_console_log(struct pl_formatter *f, char *at,
                              const struct pl_record *head,
+                             const struct pl_record_labels *labels,
                              struct pl_record_log_view *view) {
   struct pl_field field;
   at = put_console_head(f, at, head);
@@ -428,7 +479,7 @@ static char *put_console_log(struct pl_formatter *f, char *at,
     at = PUT(at, " fields_left_out=");
     at = pl__put_u64(at, view->fields_left_out);
   }
-  return put_console_tail(f, at, head);
+  return put_console_tail(f, at, head, labels);
 }
 
 /* --- one record ---------------------------------------------------------- */
@@ -450,7 +501,8 @@ static int format_access(struct pl_formatter *f, const void *record,
   int status = pl__record_read_access(record, bytes, &view);
   if (status)
     return status;
-  uint32_t texts = view.access.target.bytes + route_of(f, head).bytes;
+  uint32_t texts = view.access.target.bytes + head->tenant_bytes +
+                   head->caller_id_bytes + route_of(f, head).bytes;
   status = pl__buf_reserve(out, LINE_BYTES + texts * PL_DIGITS_JSON_FACTOR);
   if (status)
     return status;
@@ -465,6 +517,7 @@ static int format_log(struct pl_formatter *f, const void *record,
                       uint32_t bytes, const struct pl_record *head,
                       struct pl_buf *out) {
   struct pl_record_log_view view;
+  struct pl_record_labels labels = pl__record_labels(record, head);
   int status = pl__record_read_log(record, bytes, &view);
   if (status || (status = check_fields(view)) != 0)
     return status;
@@ -474,8 +527,8 @@ static int format_log(struct pl_formatter *f, const void *record,
   if (status)
     return status;
   char *at = out->at + out->bytes;
-  at = f->format == PL_LOG_JSON ? put_json_log(f, at, head, &view)
-                                : put_console_log(f, at, head, &view);
+  at = f->format == PL_LOG_JSON ? put_json_log(f, at, head, &labels, &view)
+                                : put_console_log(f, at, head, &labels, &view);
   out->bytes = (uint32_t)(at - out->at);
   return 0;
 }

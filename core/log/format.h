@@ -4,9 +4,11 @@
  * console line for people.  Keys of the JSON line, in this order, as far as
  * they apply:
  *
- *   time level msg req_id route method target status duration_ms bytes_in
- *   bytes_out remote http aborted worker, then the record's own fields
+ *   time level msg req_id trace_id span_id tenant route method target status
+ *   duration_ms bytes_in bytes_out remote http aborted worker, then the
+ *   record's own fields
  *
+ * req_id is the one a trusted peer has given, else 16 hex digits of ours.
  * Records of the master and of control have "process" in the place of worker.
  *
  * A field that bears one of these names is shown as "field.NAME".  Texts that
@@ -24,10 +26,14 @@
 /* What a JSON line about a request has beside time, level and msg, if it is
  * asked for: the names, and the index of each. */
 #define PL_ACCESS_FIELD_NAMES                                                  \
-  "req_id route method target status duration_ms bytes_in bytes_out remote "   \
+  "req_id trace_id span_id tenant route method target status duration_ms "     \
+  "bytes_in bytes_out remote "                                                 \
   "http aborted worker generation"
 enum pl_access_field {
   PL_ACCESS_REQ_ID,
+  PL_ACCESS_TRACE_ID,
+  PL_ACCESS_SPAN_ID,
+  PL_ACCESS_TENANT,
   PL_ACCESS_ROUTE,
   PL_ACCESS_METHOD,
   PL_ACCESS_TARGET,

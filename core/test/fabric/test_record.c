@@ -65,6 +65,9 @@ static void an_access_record_comes_back_as_it_was_written(void **state) {
   (void)state;
   struct pl_access a = {.time_ns = 1,
                         .request_id = 2,
+                        .trace_id = {8, 9},
+                        .span_id = 10,
+                        .labels = {PL_SLICE("acme"), PL_SLICE("id-1")},
                         .duration_ns = 3,
                         .bytes_in = 4,
                         .bytes_out = 5,
@@ -88,6 +91,11 @@ static void an_access_record_comes_back_as_it_was_written(void **state) {
   const struct pl_access *b = &view.access;
   assert_int_equal(b->time_ns, 1);
   assert_int_equal(b->request_id, 2);
+  assert_int_equal(b->trace_id[0], 8);
+  assert_int_equal(b->trace_id[1], 9);
+  assert_int_equal(b->span_id, 10);
+  assert_slice(b->labels.tenant, "acme");
+  assert_slice(b->labels.caller_id, "id-1");
   assert_int_equal(b->duration_ns, 3);
   assert_int_equal(b->bytes_in, 4);
   assert_int_equal(b->bytes_out, 5);
@@ -100,6 +108,61 @@ static void an_access_record_comes_back_as_it_was_written(void **state) {
   assert_memory_equal(&b->peer, &a.peer, sizeof a.peer);
   assert_slice(b->target, "/a?b");
   assert_int_equal(view.target_cut_bytes, 0);
+}
+
+static void the_labels_of_a_log_record_come_back(void **state) {
+  (void)state;
+  const struct pl_record_labels given = {PL_SLICE("acme"), PL_SLICE("id-1")};
+  struct pl_record h = head;
+  struct pl_record_draft d;
+  struct pl_record_log_view view;
+  struct pl_field f;
+  uint32_t bytes;
+  h.trace_id[1] = 7;
+  h.span_id = 8;
+  pl__record_begin_for(&d, memory, sizeof memory, &h, &given,
+                       PL_SLICE("hello"));
+  pl__record_num(&d, PL_SLICE("n"), 3);
+  assert_int_equal(pl__record_end(&d, &writer), 0);
+  const void *at = record(&bytes);
+  assert_int_equal(pl__record_read(at, bytes, &h), 0);
+  assert_int_equal(h.trace_id[1], 7);
+  assert_int_equal(h.span_id, 8);
+  struct pl_record_labels labels = pl__record_labels(at, &h);
+  assert_slice(labels.tenant, "acme");
+  assert_slice(labels.caller_id, "id-1");
+  assert_int_equal(pl__record_read_log(at, bytes, &view), 0);
+  assert_slice(view.message, "hello");
+  assert_int_equal(pl__record_field(&view, &f), 1);
+  assert_slice(f.key, "n");
+  assert_true(f.number == 3);
+}
+
+static void labels_past_their_limits_are_cut(void **state) {
+  (void)state;
+  struct pl_access a = {.labels = {pl__slice(large, 500), pl__slice(large, 65)},
+                        .target = PL_SLICE("/")};
+  struct pl_record_access_view view;
+  uint32_t bytes;
+  pl__record_access(&writer, &a);
+  const void *at = record(&bytes);
+  assert_int_equal(pl__record_read_access(at, bytes, &view), 0);
+  assert_int_equal(view.access.labels.tenant.bytes, PL_LIMIT_TENANT_BYTES);
+  assert_int_equal(view.access.labels.caller_id.bytes,
+                   PL_LIMIT_REQUEST_ID_BYTES);
+  assert_slice(view.access.target, "/");
+}
+
+static void
+labels_that_claim_to_be_longer_than_the_record_are_refused(void **state) {
+  (void)state;
+  struct pl_record h = head, out;
+  h.kind = PL_RECORD_LOG;
+  h.tenant_bytes = 8;
+  assert_int_equal(pl__record_read(&h, sizeof h, &out), PL_EBAD);
+  h.tenant_bytes = PL_LIMIT_TENANT_BYTES + 1;
+  memcpy(memory, &h, sizeof h);
+  assert_int_equal(pl__record_read(memory, 4096, &out), PL_EBAD);
 }
 
 static void a_long_target_is_cut_and_the_record_says_by_how_much(void **state) {
@@ -392,6 +455,9 @@ static void reads_nothing_outside_a_damaged_record(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       FACT(an_access_record_comes_back_as_it_was_written),
+      FACT(the_labels_of_a_log_record_come_back),
+      FACT(labels_past_their_limits_are_cut),
+      FACT(labels_that_claim_to_be_longer_than_the_record_are_refused),
       FACT(a_long_target_is_cut_and_the_record_says_by_how_much),
       FACT(a_log_record_comes_back_field_by_field),
       FACT(long_texts_are_cut_and_say_by_how_much),

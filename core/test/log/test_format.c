@@ -110,6 +110,8 @@ static void each_field_of_a_request_is_shown_when_asked_for(void **state) {
     snprintf(key, sizeof key, ",\"%.*s\":", (int)bytes, name);
     a.aborted = 1;
     a.generation = 1;
+    a.trace_id[0] = a.span_id = 1;
+    a.labels.tenant = PL_SLICE("acme");
     formatter.access_fields = 1u << i;
     pl__record_access(&writer, &a);
     const char *found = strstr(line(), key);
@@ -123,6 +125,33 @@ static void each_field_of_a_request_is_shown_when_asked_for(void **state) {
   pl__record_access(&writer, &a);
   assert_string_equal(line(), "{\"time\":\"2025-03-09T12:34:56.789Z\","
                               "\"level\":\"info\",\"msg\":\"request\"}\n");
+}
+
+static void whose_request_it_was_stands_behind_its_id(void **state) {
+  (void)state;
+  struct pl_access a = typical();
+  a.trace_id[0] = 0x4bf92f3577b34da6;
+  a.trace_id[1] = 0x0e0e4736;
+  a.span_id = 0xf067aa0ba902b7;
+  a.labels.tenant = PL_SLICE("ac\"me");
+  pl__record_access(&writer, &a);
+  assert_non_null(strstr(line(),
+                         "\"req_id\":\"000000000000001f\","
+                         "\"trace_id\":\"4bf92f3577b34da6000000000e0e4736\","
+                         "\"span_id\":\"00f067aa0ba902b7\","
+                         "\"tenant\":\"ac\\\"me\",\"route\":"));
+}
+
+static void the_id_that_a_peer_has_given_takes_the_place_of_ours(void **state) {
+  (void)state;
+  struct pl_access a = typical();
+  a.labels.caller_id = PL_SLICE("7b44-1");
+  pl__record_access(&writer, &a);
+  assert_non_null(strstr(line(), ",\"req_id\":\"7b44-1\",\"route\""));
+  formatter.format = PL_LOG_CONSOLE;
+  pl__record_access(&writer, &a);
+  assert_non_null(strstr(line(), " req_id=7b44-1 worker=2"));
+  formatter.format = PL_LOG_JSON;
 }
 
 static void what_an_access_record_lacks_is_left_out(void **state) {
@@ -344,6 +373,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       FACT(an_access_record_is_one_json_line),
       FACT(each_field_of_a_request_is_shown_when_asked_for),
+      FACT(whose_request_it_was_stands_behind_its_id),
+      FACT(the_id_that_a_peer_has_given_takes_the_place_of_ours),
       FACT(what_an_access_record_lacks_is_left_out),
       FACT(a_route_without_a_known_pattern_shows_its_id),
       FACT(a_cut_target_says_how_much_is_missing),
