@@ -1,6 +1,7 @@
 #include "http/problem.h"
 
 #include "base/err.h"
+#include "base/utf8.h"
 #include "http/encode.h"
 #include "http/headers.h"
 
@@ -10,38 +11,6 @@
 #define DOCUMENT_BYTES (256u + 6u * PL_LIMIT_PROBLEM_DETAIL_BYTES)
 
 /* ---- JSON strings ---- */
-
-/* Bytes of the UTF-8 sequence at `i` (RFC 3629), or 0 if it is none. */
-static uint32_t sequence_bytes(struct pl_slice s, uint32_t i) {
-  const unsigned char *at = (const unsigned char *)s.at + i;
-  uint32_t left = s.bytes - i, bytes;
-  unsigned char low = 0x80, high = 0xbf; /* of the second byte */
-
-  if (at[0] < 0x80)
-    return 1;
-  if (at[0] >= 0xc2 && at[0] <= 0xdf)
-    bytes = 2;
-  else if (at[0] >= 0xe0 && at[0] <= 0xef)
-    bytes = 3;
-  else if (at[0] >= 0xf0 && at[0] <= 0xf4)
-    bytes = 4;
-  else
-    return 0;
-  if (at[0] == 0xe0)
-    low = 0xa0;
-  else if (at[0] == 0xed)
-    high = 0x9f;
-  else if (at[0] == 0xf0)
-    low = 0x90;
-  else if (at[0] == 0xf4)
-    high = 0x8f;
-  if (left < bytes || at[1] < low || at[1] > high)
-    return 0;
-  for (uint32_t k = 2; k < bytes; k++)
-    if ((at[k] & 0xc0) != 0x80)
-      return 0;
-  return bytes;
-}
 
 /* Writes what stands for an ASCII byte in a string; at most 6. */
 static uint32_t put_escaped(char *to, char c) {
@@ -71,7 +40,7 @@ int pl__problem_string(struct pl_buf *b, struct pl_slice s) {
   char *to = b->at + b->bytes;
   *to++ = '"';
   for (uint32_t i = 0; i < s.bytes;) {
-    uint32_t bytes = sequence_bytes(s, i);
+    uint32_t bytes = pl__utf8_bytes(s, i);
     if (bytes == 1) {
       to += put_escaped(to, s.at[i]);
     } else if (bytes) {

@@ -25,6 +25,21 @@ struct pl_http_env;
 enum {
   PL_REQ_PARAMS_MAX = 16, /* parameters of one pattern */
 
+  PL_TENANT_BYTES_MAX = 64,    /* PL_LIMIT_TENANT_BYTES */
+  PL_CALLER_ID_BYTES_MAX = 64, /* PL_LIMIT_REQUEST_ID_BYTES */
+
+  /* flags of a trace (W3C Trace Context 2, 3.2.2.5) */
+  PL_TRACE_SAMPLED = 1, /* the caller may have recorded it */
+  PL_TRACE_RANDOM = 2,  /* the lower 56 bits of its id are random */
+
+  PL_TIER_NORMAL = 0, /* how much a request matters when not all can run */
+  PL_TIER_HIGH = 1,
+  PL_TIER_LOW = 2,
+
+  /* passes */
+  PL_PASSES_STATE = 1,   /* there is a tracestate to pass on */
+  PL_PASSES_BAGGAGE = 2, /* and baggage */
+
   /* flags */
   PL_REQ_KEEP_ALIVE = 1,    /* the connection may serve another request */
   PL_REQ_CHUNKED = 2,       /* the body came with Transfer-Encoding: chunked */
@@ -56,6 +71,23 @@ struct pl_param {
   double number;        /* the value of an <int>; 0 otherwise */
 };
 
+/* Whose work is done, and within what: of a request, or of a task that has
+ * outlived its own.  Whole by itself: tracestate and baggage stay where they
+ * came in, and `passes` tells that there are some. */
+struct pl_context {
+  uint64_t request_id;
+  uint64_t trace_id[2]; /* high, low; both 0: none yet */
+  uint64_t span_id;     /* of this work */
+  uint64_t parent_id;   /* of the work that asked for it; 0: none did */
+  uint8_t trace_flags;  /* PL_TRACE_* */
+  uint8_t tier;         /* PL_TIER_* */
+  uint8_t passes;       /* PL_PASSES_* */
+  uint8_t tenant_bytes; /* 0: none */
+  uint8_t caller_id_bytes;
+  char tenant[64];
+  char caller_id[64]; /* the request id, if a trusted peer has given another */
+};
+
 struct pl_req {
   double serial;         /* unique in its worker; 0 while the slot is free */
   double deadline;       /* monotonic seconds */
@@ -65,7 +97,6 @@ struct pl_req {
   double body_max;       /* 413 past it */
   double sent_bytes;     /* response body bytes put into the output */
   double allow;          /* bit set of 1 << method: what the path allows */
-  uint64_t id;           /* the request id */
   uint32_t slot;         /* index of the slot in its worker */
   uint32_t site;         /* which app of the VM it is for */
   uint32_t route;        /* what the router found */
@@ -95,6 +126,7 @@ struct pl_req {
   struct pl_arena *arena; /* for what the request makes; emptied at its end */
   const struct pl_http_env *env; /* date and server fields of the worker */
   void *conn;                    /* its connection, opaque here */
+  struct pl_context context;
   struct pl_param params[16];
 };
 /* cdef: end */

@@ -192,17 +192,22 @@ static uint64_t mix(uint64_t x) { /* splitmix64's finalizer */
   return x ^ (x >> 31);
 }
 
+/* What lies behind is texts and parameters, which have their lengths elsewhere.
+ */
+#define REQ_CLEARED_BYTES                                                      \
+  (offsetof(struct pl_req, context) + offsetof(struct pl_context, tenant))
+
 static void slot_begin_request(struct pl_conn *c) {
   struct pl_net *net = c->net;
   struct conn_slot *s = c->slot;
   struct pl_req *req = &s->req;
   uint32_t slot = req->slot;
 
-  memset(req, 0, offsetof(struct pl_req, params));
+  memset(req, 0, REQ_CLEARED_BYTES);
   net->serial += 1;
   req->serial = net->serial;
   req->slot = slot;
-  req->id = mix(net->id_seed + (uint64_t)net->serial);
+  req->context.request_id = mix(net->id_seed + (uint64_t)net->serial);
   req->received = net->now;
   req->content_length = -1;
   req->body_max = net->limits.body_bytes;

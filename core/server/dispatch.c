@@ -76,7 +76,7 @@ static bool is_aborted(const struct pl_req *req) {
 
 /* By the request's id, so that all who know it choose the same requests. */
 static bool is_sampled(const struct pl_dispatch *d, const struct pl_req *req) {
-  return req->id * 0x9e3779b97f4a7c15u <= d->access_below ||
+  return req->context.request_id * 0x9e3779b97f4a7c15u <= d->access_below ||
          req->status >= 500 || is_aborted(req);
 }
 
@@ -84,7 +84,7 @@ static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
                        struct pl_conn *c, const struct pl_req *req,
                        double seconds) {
   struct pl_access a = {
-      .request_id = req->id,
+      .request_id = req->context.request_id,
       .duration_ns = (uint64_t)(seconds * PL_NS_PER_S),
       .bytes_in = (uint64_t)req->body_received,
       .bytes_out = (uint64_t)req->sent_bytes,

@@ -140,7 +140,7 @@ static void put_example(struct pl_meter *m, struct pl_example *e,
 
   if (!c || !c->req)
     return;
-  origin.request_id = c->req->id;
+  origin.request_id = c->req->context.request_id;
   pl__example_put(e, number, &origin);
 }
 

@@ -48,7 +48,7 @@ static void put_hex(uint64_t n, char *out) {
 }
 
 uint32_t pl_req_id(struct pl_req *req, char *out) {
-  put_hex(req->id, out);
+  put_hex(req->context.request_id, out);
   return 16;
 }
 
@@ -75,8 +75,8 @@ uint32_t pl_req_trace_id(struct pl_req *req, char *out) {
     memcpy(out, parent.at + 3, 32);
     return 32;
   }
-  put_hex(req->id * 0x9e3779b97f4a7c15u ^ 0x5851f42d4c957f2du, out);
-  put_hex(req->id, out + 16);
+  put_hex(req->context.request_id * 0x9e3779b97f4a7c15u ^ 0x5851f42d4c957f2du, out);
+  put_hex(req->context.request_id, out + 16);
   return 32;
 }
 

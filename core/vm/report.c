@@ -15,7 +15,7 @@ struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
       .level = (uint8_t)level,
       .worker = (uint16_t)vm->options.worker,
       .route = req ? pl__vm_route_in_log(vm, req) : PL_RECORD_NO_ROUTE,
-      .request_id = req ? req->id : 0,
+      .request_id = req ? req->context.request_id : 0,
       .generation = vm->options.generation,
   };
 }

@@ -101,8 +101,8 @@ static bool is_admitted(struct pl_vm *vm, struct pl_req *req) {
 static void take_off(struct pl_vm *vm, const struct pl_req *req) {
   struct pl_flights *f = vm->options.flights;
 
-  pl__flight_begin(f, req->slot, req->id, vm->options.generation,
-                   pl__vm_route_in_log(vm, req),
+  pl__flight_begin(f, req->slot, req->context.request_id,
+                   vm->options.generation, pl__vm_route_in_log(vm, req),
                    (int64_t)(req->received * PL_NS_PER_S));
   if (vm->slots[req->slot].is_probe)
     atomic_store_explicit(&f->at[req->slot].is_probe, 1, memory_order_release);

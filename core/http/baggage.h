@@ -1,0 +1,28 @@
+/* http/baggage.h - values that travel with a request from service to service
+ * (W3C Baggage).
+ *
+ * Nothing is read before somebody asks.  Members that are malformed are left
+ * out, and so is what lies past PL_LIMIT_BAGGAGE_MEMBERS members or
+ * PL_LIMIT_BAGGAGE_BYTES bytes, in their order over all fields of that name: a
+ * client that sends more cannot make us pass it on.  Pure.
+ */
+#ifndef PL_HTTP_BAGGAGE_H
+#define PL_HTTP_BAGGAGE_H
+
+#include "base/limits.h"
+#include "http/request.h"
+
+/* Writes the members of all fields named baggage as one list, each as it came,
+ * with its properties.  Returns how many bytes were written to `out`, which has
+ * room for PL_LIMIT_BAGGAGE_BYTES; 0: none. */
+uint32_t pl__baggage_put(const struct pl_header *headers, uint32_t count,
+                         char *out);
+
+/* The value of the first member with that key (case counts), percent-decoded,
+ * bytes that are no UTF-8 replaced by U+FFFD.  Returns how many bytes were
+ * written to `out`, which has room for PL_LIMIT_BAGGAGE_BYTES; -1: no such
+ * member. */
+int pl__baggage_get(const struct pl_header *headers, uint32_t count,
+                    struct pl_slice key, char *out);
+
+#endif /* PL_HTTP_BAGGAGE_H */
