@@ -15,10 +15,14 @@
 #ifndef PL_FABRIC_FLIGHTS_H
 #define PL_FABRIC_FLIGHTS_H
 
+#include "base/limits.h"
+#include "base/slice.h"
+
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define PL_FLIGHTS_VERSION 2u
+#define PL_FLIGHTS_VERSION 3u
+#define PL_FLIGHT_ID_WORDS (PL_LIMIT_REQUEST_ID_BYTES / 8)
 
 /* Values of `running` and `last` that are no slot. */
 #define PL_FLIGHT_NONE 0u         /* no Lua is being run */
@@ -36,6 +40,10 @@ struct pl_flight {
   _Atomic uint32_t route;      /* as in records; PL_RECORD_NO_ROUTE: none */
   _Atomic uint32_t generation; /* of the app, which the route's id is of */
   _Atomic uint32_t is_probe;   /* let through by a quarantine, to try */
+  _Atomic uint32_t caller_id_bytes;
+  _Atomic uint64_t trace_id[2]; /* as in records */
+  _Atomic uint64_t span_id;
+  _Atomic uint64_t caller_id[PL_FLIGHT_ID_WORDS]; /* likewise, a text */
 };
 
 struct pl_flights {
@@ -54,6 +62,41 @@ static inline uint64_t pl__flights_bytes(uint32_t slot_count) {
 
 /* By the master, before each start of the worker: nothing is in flight. */
 void pl__flights_init(struct pl_flights *f, uint32_t slot_count);
+
+/* From which trace the request in `slot` is, and the id that its caller gave it,
+ * of at most PL_LIMIT_REQUEST_ID_BYTES; before pl__flight_begin. */
+static inline void pl__flight_name(struct pl_flights *f, uint32_t slot,
+                                   const uint64_t *trace_id, uint64_t span_id,
+                                   struct pl_slice caller_id) {
+  struct pl_flight *e = &f->at[slot];
+  uint64_t words[PL_FLIGHT_ID_WORDS] = {0};
+
+  atomic_store_explicit(&e->trace_id[0], trace_id[0], memory_order_relaxed);
+  atomic_store_explicit(&e->trace_id[1], trace_id[1], memory_order_relaxed);
+  atomic_store_explicit(&e->span_id, span_id, memory_order_relaxed);
+  atomic_store_explicit(&e->caller_id_bytes, caller_id.bytes,
+                        memory_order_relaxed);
+  if (!caller_id.bytes)
+    return;
+  memcpy(words, caller_id.at, caller_id.bytes);
+  for (uint32_t i = 0; i < PL_FLIGHT_ID_WORDS; i++)
+    atomic_store_explicit(&e->caller_id[i], words[i], memory_order_relaxed);
+}
+
+/* Reads that id into `out`, which has room for PL_LIMIT_REQUEST_ID_BYTES.  What
+ * a process left that had gone wild is cut.  Returns how many bytes. */
+static inline uint32_t pl__flight_caller_id(const struct pl_flight *e,
+                                            char *out) {
+  uint32_t bytes =
+      atomic_load_explicit(&e->caller_id_bytes, memory_order_relaxed);
+
+  for (uint32_t i = 0; i < PL_FLIGHT_ID_WORDS; i++) {
+    uint64_t word =
+        atomic_load_explicit(&e->caller_id[i], memory_order_relaxed);
+    memcpy(out + 8 * i, &word, 8);
+  }
+  return bytes <= PL_LIMIT_REQUEST_ID_BYTES ? bytes : PL_LIMIT_REQUEST_ID_BYTES;
+}
 
 /* A handler is about to run for the request in `slot`. */
 static inline void pl__flight_begin(struct pl_flights *f, uint32_t slot,

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "http/date.h"
 #include "http/headers.h"
+#include "http/trace_context.h"
 
 #define STATUSES(X)                                                            \
   X(200, "OK")                                                                 \
@@ -251,13 +252,31 @@ static char *put_connection(char *to, const struct pl_req *req) {
   return to;
 }
 
+/* Room for the field with the request id; 0: there is none to write. */
+static uint32_t id_field_bytes(const struct pl_req *req) {
+  struct pl_slice name = req->env->id_field;
+
+  if (!name.bytes || pl__extra_get(req, name).at)
+    return 0;
+  return name.bytes + PL_LIMIT_REQUEST_ID_BYTES + 4;
+}
+
+static char *put_id(char *to, const struct pl_req *req) {
+  to = put(to, req->env->id_field.at, req->env->id_field.bytes);
+  to = PUT(to, ": ");
+  to += pl__request_id_put(&req->context, to);
+  return PUT(to, "\r\n");
+}
+
 /* Writes a head and reserves `body_bytes` behind it; returns as
  * pl__encode_head. */
 static int write_head(struct pl_req *req, uint16_t status, struct pl_slice type,
                       int64_t length, uint32_t body_bytes) {
   struct pl_buf *out = req->out;
   uint32_t extra_bytes = req->extra ? req->extra->bytes : 0;
-  uint64_t room = (uint64_t)HEAD_ROOM + type.bytes + extra_bytes + body_bytes;
+  uint32_t id_bytes = id_field_bytes(req);
+  uint64_t room =
+      (uint64_t)HEAD_ROOM + type.bytes + id_bytes + extra_bytes + body_bytes;
 
   if (status < 200 || status > STATUS_MAX || !is_field_text(type))
     return PL_EINVAL;
@@ -283,6 +302,8 @@ static int write_head(struct pl_req *req, uint16_t status, struct pl_slice type,
   }
   to = put_framing(to, req, status, length);
   to = put_connection(to, req);
+  if (id_bytes)
+    to = put_id(to, req);
   if (extra_bytes)
     to = put(to, req->extra->at, extra_bytes);
   to = PUT(to, "\r\n");

@@ -22,6 +22,8 @@ struct pl_http_env {
   char fields[PL_ENV_BYTES_MAX]; /* Server line, Date line, and others */
   uint32_t bytes;                /* of all of them */
   int64_t unix_seconds;          /* that the date stands for */
+  struct pl_slice id_field; /* name of the field with the request id, unless
+                               the handler has set it; empty: none */
 };
 
 /* Once at start. */
@@ -47,7 +49,8 @@ int pl__reply_has_body(const struct pl_req *req, uint16_t status);
  *   length  bytes of the body; -1 when unknown: chunked in HTTP/1.1, to the
  *           end of the connection (sets PL_REQ_CLOSE) in HTTP/1.0
  *
- * Then come Server and Date (unless set), Connection when there is something
+ * Then come Server and Date (unless set), the request id if the environment
+ * has a name for it, Connection when there is something
  * to say, and the lines of req->extra.  204 and 304 get no framing field, 205
  * a length of 0; HEAD the same head as GET.
  * Sets req->status and PL_REQ_HEAD_SENT, and PL_REQ_OUT_CHUNKED if the body

@@ -72,6 +72,15 @@ void pl__traceparent_put(const struct pl_context *c, char *out) {
   out[FLAGS_AT + 1] = (char)('0' + c->trace_flags);
 }
 
+uint32_t pl__request_id_put(const struct pl_context *c, char *out) {
+  if (!c->caller_id_bytes) {
+    pl__hex_put(out, c->request_id);
+    return 16;
+  }
+  memcpy(out, c->caller_id, c->caller_id_bytes);
+  return c->caller_id_bytes;
+}
+
 /* --- what comes in ------------------------------------------------------ */
 
 static void begin_trace(struct pl_context *c, struct pl_random *random) {

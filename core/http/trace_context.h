@@ -42,6 +42,10 @@ int pl__traceparent_parse(struct pl_slice text, struct pl_context *c);
  * span_id as their parent.  PL_TRACEPARENT_BYTES, no NUL. */
 void pl__traceparent_put(const struct pl_context *c, char *out);
 
+/* Writes the request id: the caller's, else 16 hex digits.  Returns how many
+ * bytes, at most PL_LIMIT_REQUEST_ID_BYTES; no NUL. */
+uint32_t pl__request_id_put(const struct pl_context *c, char *out);
+
 /* Makes a context of its own: a new trace, not sampled. request_id and the texts
  * stay. */
 void pl__context_begin(struct pl_context *c, struct pl_random *random);

@@ -99,12 +99,27 @@ static struct pl_record head_of(const struct pl_casualty *c,
                             .route = PL_RECORD_NO_ROUTE};
 }
 
-void pl__casualty_head(struct pl_record *head, const struct pl_flight *e) {
-  if (!e)
-    return;
-  head->route = route_of(e);
-  head->generation = generation_of(e);
-  head->request_id = atomic_load_explicit(&e->request_id, memory_order_relaxed);
+static uint64_t word_of(const _Atomic uint64_t *at) {
+  return atomic_load_explicit(at, memory_order_relaxed);
+}
+
+void pl__casualty_begin(struct pl_record_draft *d, void *memory, uint32_t bytes,
+                        const struct pl_record *head, const struct pl_flight *e,
+                        struct pl_slice message) {
+  struct pl_record r = *head;
+  struct pl_record_labels labels = {0};
+  char caller_id[PL_LIMIT_REQUEST_ID_BYTES];
+
+  if (e) {
+    r.route = route_of(e);
+    r.generation = generation_of(e);
+    r.request_id = word_of(&e->request_id);
+    r.trace_id[0] = word_of(&e->trace_id[0]);
+    r.trace_id[1] = word_of(&e->trace_id[1]);
+    r.span_id = word_of(&e->span_id);
+    labels.caller_id = pl__slice(caller_id, pl__flight_caller_id(e, caller_id));
+  }
+  pl__record_begin_for(d, memory, bytes, &r, &labels, message);
 }
 
 void pl__casualty_age(struct pl_record_draft *d, const struct pl_flight *e,
@@ -226,9 +241,8 @@ static void log_death(const struct pl_casualty *c, struct pl_ring_writer *log) {
   struct pl_record head = head_of(c, PL_LEVEL_ERROR);
   struct pl_record_draft d;
 
-  pl__casualty_head(&head, running);
-  pl__record_begin(&d, memory, sizeof memory, &head,
-                   slice_of(message_of(pl__casualty_cause(c))));
+  pl__casualty_begin(&d, memory, sizeof memory, &head, running,
+                     slice_of(message_of(pl__casualty_cause(c))));
   pl__record_num(&d, PL_SLICE("pid"), c->pid);
   /* Its own watchdog may have ended what began with another signal. */
   if (c->signal)
@@ -259,9 +273,8 @@ static void log_lost(const struct pl_casualty *c, const struct pl_flight *e,
   struct pl_record head = head_of(c, PL_LEVEL_WARN);
   struct pl_record_draft d;
 
-  pl__casualty_head(&head, e);
-  pl__record_begin(&d, memory, sizeof memory, &head,
-                   PL_SLICE("a request was lost with its worker"));
+  pl__casualty_begin(&d, memory, sizeof memory, &head, e,
+                     PL_SLICE("a request was lost with its worker"));
   pl__casualty_age(&d, e, c->now_ns);
   pl__record_end(&d, log);
 }

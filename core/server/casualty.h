@@ -56,9 +56,12 @@ const struct pl_flight *pl__casualty_next(const struct pl_casualty *c,
 void pl__casualty_log(const struct pl_casualty *c, struct pl_ring_writer *log,
                       uint32_t level_min);
 
-/* Fills a record's head with the route and id of a request, and adds its age;
- * e NULL: changes nothing. For records about workers that still live, too. */
-void pl__casualty_head(struct pl_record *head, const struct pl_flight *e);
+/* Begins a record, as pl__record_begin, about a request: with its route, its id
+ * and its trace; and adds its age.  e NULL: about none. For records about
+ * workers that still live, too. */
+void pl__casualty_begin(struct pl_record_draft *d, void *memory, uint32_t bytes,
+                        const struct pl_record *head, const struct pl_flight *e,
+                        struct pl_slice message);
 void pl__casualty_age(struct pl_record_draft *d, const struct pl_flight *e,
                       int64_t now_ns);
 

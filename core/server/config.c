@@ -303,7 +303,8 @@ static bool type_fits(const struct pl_key *key, enum pl_config_file_type type,
                       const char *text) {
   switch (type) {
   case PL_CONFIG_FILE_LIST:
-    return key->type == PL_KEY_ADDRESSES || key->type == PL_KEY_NAMES;
+    return key->type == PL_KEY_ADDRESSES || key->type == PL_KEY_NAMES ||
+           key->type == PL_KEY_NETWORKS;
   case PL_CONFIG_FILE_BOOL:
     return key->type == PL_KEY_BOOL ||
            (key->type == PL_KEY_ADDRESS && strcmp(text, "false") == 0);
@@ -667,6 +668,8 @@ void pl__config_value(const struct pl_config *c, const struct pl_key *key,
     snprintf(out, bytes, "%llu", (unsigned long long)number);
     return;
   case PL_KEY_STRING:
+  case PL_KEY_NETWORKS:
+  case PL_KEY_FIELD:
     snprintf(out, bytes, "%s", (const char *)field);
     return;
   case PL_KEY_SECRET:

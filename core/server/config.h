@@ -54,6 +54,9 @@ enum pl_config_log {
   PL_CONFIG_LOG_JSON
 };
 
+/* context.trace_from */
+enum pl_config_trace { PL_CONFIG_TRACE_ALL, PL_CONFIG_TRACE_TRUSTED };
+
 struct pl_config {
   /* listen, workers, name, pid_file */
   struct pl_address listen[PL_CONFIG_LISTEN_MAX];
@@ -108,6 +111,14 @@ struct pl_config {
   uint64_t log_sample_first;  /* records of a site and second; 0: all */
   uint64_t log_sample_then;   /* every so-manieth behind them; 0: none */
   char log_output[PL_CONFIG_PATH_BYTES]; /* "stdout", "stderr" or a path */
+
+  /* context.* */
+  char context_trusted[1024];  /* for pl__networks_parse; it can be */
+  uint32_t context_trace_from; /* enum pl_config_trace */
+  char context_request_id_header[64];
+  bool context_reply_request_id;
+  char context_tenant_header[64];
+  char context_tier_header[64];
 
   /* generation_header */
   bool generation_header; /* responses say which generation has made them */

@@ -6,6 +6,7 @@
 #include "fabric/record.h"
 #include "server/config.h"
 #include "server/inject.h"
+#include "vm/report.h"
 
 #include <math.h>
 #include <sched.h>
@@ -36,6 +37,7 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
   d->entries[req->slot] = (struct pl_dispatch_entry){g, req, 0};
   g->request_count++;
   req->env = &g->env;
+  pl__context_extract(req, &g->rules, pl__conn_peer(c), &g->vm.random);
   req->site = owner ? pl__inject_site(owner) : g->site;
   pl__vm_route(&g->vm, req);
 }
@@ -85,6 +87,9 @@ static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
                        double seconds) {
   struct pl_access a = {
       .request_id = req->context.request_id,
+      .trace_id = {req->context.trace_id[0], req->context.trace_id[1]},
+      .span_id = req->context.span_id,
+      .labels = pl__report_labels(&req->context),
       .duration_ns = (uint64_t)(seconds * PL_NS_PER_S),
       .bytes_in = (uint64_t)req->body_received,
       .bytes_out = (uint64_t)req->sent_bytes,

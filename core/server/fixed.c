@@ -38,6 +38,8 @@ static size_t field_bytes(const struct pl_key *key) {
     return sizeof(uint64_t);
   case PL_KEY_STRING:
   case PL_KEY_SECRET:
+  case PL_KEY_NETWORKS:
+  case PL_KEY_FIELD:
     return key->field_bytes;
   case PL_KEY_BOOL:
     return sizeof(bool);

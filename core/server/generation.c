@@ -263,6 +263,25 @@ static int open_vm(struct pl_generation *g,
   return pl__vm_open(&g->vm, &options, err);
 }
 
+static struct pl_slice slice_of(const char *text) {
+  return pl__slice(text, strlen(text));
+}
+
+/* By its configuration, whose texts they go on pointing to. */
+static void set_rules(struct pl_generation *g) {
+  const struct pl_config *c = &g->config;
+
+  if (PL_NEVER(pl__networks_parse(&g->rules.trusted, c->context_trusted)))
+    g->rules.trusted.count = 0;
+  g->rules.trace_trusted_only =
+      c->context_trace_from == PL_CONFIG_TRACE_TRUSTED;
+  g->rules.request_id = slice_of(c->context_request_id_header);
+  g->rules.tenant = slice_of(c->context_tenant_header);
+  g->rules.tier = slice_of(c->context_tier_header);
+  if (c->context_reply_request_id)
+    g->env.id_field = g->rules.request_id;
+}
+
 int pl__generation_open(struct pl_generation **out,
                         const struct pl_generation_options *options,
                         char *err) {
@@ -287,6 +306,7 @@ int pl__generation_open(struct pl_generation **out,
              g->config.dev_port, g->number);
   pl__values_fill(&g->config, g->values, PL_GENERATION_VALUES_MAX);
   pl__http_env_init(&g->env, pl__clock_realtime_ns() / (int64_t)PL_NS_PER_S);
+  set_rules(g);
   failed = open_vm(g, options, err);
   if (failed)
     goto fail_vm;

@@ -14,6 +14,7 @@
 #define PL_SERVER_GENERATION_H
 
 #include "http/encode.h"
+#include "http/trace_context.h"
 #include "server/config.h"
 #include "server/tally.h"
 #include "vm/vm.h"
@@ -47,7 +48,8 @@ struct pl_generation {
   struct pl_vm vm;
   struct pl_dispatch *dispatch;
   struct pl_config config;
-  struct pl_http_env env; /* of its responses */
+  struct pl_http_env env;        /* of its responses */
+  struct pl_context_rules rules; /* which fields of its requests count */
   uint32_t number;
   uint64_t hash;         /* of its files; 0: not known */
   uint32_t site;         /* of the app; 0: not loaded */

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/networks.h"
 #include "base/text.h"
+#include "http/headers.h"
 #include "log/format.h"
 #include "server/config.h"
 
@@ -53,6 +55,11 @@
   {                                                                            \
     name, PL_KEY_ENV_PREFIX env, PL_KEY_NAMES, AT(field), 0, fallback, 0, 0,   \
         choices, doc                                                           \
+  }
+#define TEXT(name, env, type, field, fallback, doc)                            \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, type, AT(field), ROOM(field), fallback, 0,    \
+        (double)(ROOM(field) - 1), NULL, doc                                   \
   }
 #define OTHER(name, env, type, field, fallback, min, max, doc)                 \
   {                                                                            \
@@ -152,6 +159,23 @@ const struct pl_key pl__keys[] = {
             "behind these every so-manieth is written; 0 for none"),
     STRING("log.output", "LOG_OUTPUT", log_output, "stdout", 1,
            "stdout, stderr or the path of a file"),
+
+    TEXT("context.trusted", "CONTEXT_TRUSTED", PL_KEY_NETWORKS, context_trusted,
+         "", "peers whose word counts for request id, tenant and tier"),
+    WORDS("context.trace_from", "CONTEXT_TRACE_FROM", context_trace_from, "all",
+          "all trusted", "whose traceparent, tracestate and baggage count"),
+    TEXT("context.request_id_header", "CONTEXT_REQUEST_ID_HEADER", PL_KEY_FIELD,
+         context_request_id_header, "X-Request-Id",
+         "header with the request id; empty for none"),
+    OTHER("context.reply_request_id", "CONTEXT_REPLY_REQUEST_ID", PL_KEY_BOOL,
+          context_reply_request_id, "false", 0, 0,
+          "whether responses have that header too"),
+    TEXT("context.tenant_header", "CONTEXT_TENANT_HEADER", PL_KEY_FIELD,
+         context_tenant_header, "X-Tenant",
+         "header with the tenant; empty for none"),
+    TEXT("context.tier_header", "CONTEXT_TIER_HEADER", PL_KEY_FIELD,
+         context_tier_header, "X-Tier",
+         "header with the tier: high, normal or low; empty for none"),
 
     OTHER("generation_header", "GENERATION_HEADER", PL_KEY_BOOL,
           generation_header, "true", 0, 0,
@@ -438,6 +462,19 @@ int pl__key_set(const struct pl_key *key, const char *text,
       return PL_EINVAL;
     memcpy(field, text, bytes + 1);
     return 0;
+  case PL_KEY_NETWORKS:
+    if (!in_range(key, (double)strlen(text)) ||
+        pl__networks_parse(&(struct pl_networks){0}, text))
+      return PL_EINVAL;
+    memcpy(field, text, strlen(text) + 1);
+    return 0;
+  case PL_KEY_FIELD:
+    bytes = strlen(text);
+    if (!in_range(key, (double)bytes) ||
+        (bytes && !pl__field_name_is_valid(pl__slice(text, bytes))))
+      return PL_EINVAL;
+    memcpy(field, text, bytes + 1);
+    return 0;
   case PL_KEY_BOOL:
     return bool_parse(text, field);
   case PL_KEY_ENUM:
@@ -570,6 +607,15 @@ void pl__key_expected(const struct pl_key *key, char *out, size_t bytes) {
              "up to %.0f of 127.0.0.1:8080, [::1]:8080 or unix:/path",
              key->max);
     return;
+  case PL_KEY_NETWORKS:
+    snprintf(out, bytes,
+             "up to %u networks such as 10.0.0.0/8, fd00::/8, 192.0.2.7 or "
+             "unix",
+             PL_NETWORKS_MAX);
+    return;
+  case PL_KEY_FIELD:
+    snprintf(out, bytes, "the name of a header field, or nothing");
+    return;
   case PL_KEY_ADDRESS:
     snprintf(out, bytes, "off, 127.0.0.1:8081, [::1]:8081 or unix:/path");
     return;
@@ -601,6 +647,10 @@ const char *pl__key_type_name(const struct pl_key *key) {
     return "addresses";
   case PL_KEY_ADDRESS:
     return "address or off";
+  case PL_KEY_NETWORKS:
+    return "networks";
+  case PL_KEY_FIELD:
+    return "name of a header";
   }
   return "";
 }

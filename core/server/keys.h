@@ -33,7 +33,9 @@ enum pl_key_type {
   PL_KEY_BOOL,      /* bool */
   PL_KEY_ENUM,      /* uint32_t: index in `choices` */
   PL_KEY_ADDRESSES, /* listen, listen_count */
-  PL_KEY_ADDRESS    /* one, or `off`: admin_listen, admin_on */
+  PL_KEY_ADDRESS,   /* one, or `off`: admin_listen, admin_on */
+  PL_KEY_NETWORKS,  /* char array: a text for pl__networks_parse */
+  PL_KEY_FIELD      /* char array: name of a header field, or empty */
 };
 
 struct pl_key {
@@ -41,7 +43,7 @@ struct pl_key {
   const char *env;  /* "PERILUNE_TIMEOUTS_HEADER" */
   enum pl_key_type type;
   size_t offset;        /* of the field in struct pl_config */
-  size_t field_bytes;   /* PL_KEY_STRING: room, NUL included */
+  size_t field_bytes;   /* char arrays: room, NUL included */
   const char *fallback; /* default, as text */
   double min, max;      /* numbers: both allowed; strings: length in bytes */
   const char *choices;  /* PL_KEY_ENUM, PL_KEY_NAMES: words, a space between */
@@ -69,8 +71,9 @@ const char *pl__key_near(const char *name);
 const char *pl__word_near(const char *word, const char *const *words,
                           size_t count);
 
-/* Reads `text` as the value of a key. PL_KEY_ADDRESSES and PL_KEY_NAMES
- * take several with commas between; each call replaces what was there.
+/* Reads `text` as the value of a key. PL_KEY_ADDRESSES, PL_KEY_NAMES and
+ * PL_KEY_NETWORKS take several with commas between; each call replaces what was
+ * there.
  * Returns 0, or PL_EINVAL with *c unchanged. */
 int pl__key_set(const struct pl_key *key, const char *text,
                 struct pl_config *c);

@@ -268,8 +268,11 @@ static void record_seconds(struct pl_tally *t, uint32_t cell, double seconds,
                            const struct pl_req *req) {
   uint32_t index = pl__shard_record(t->shard, cell, seconds);
   struct pl_example *e = pl__shard_example(t->shard, cell, index);
-  struct pl_origin origin = {.now = g->vm.clock.now,
-                             .request_id = req->context.request_id};
+  const struct pl_context *context = &req->context;
+  struct pl_origin origin = {
+      .now = g->vm.clock.now,
+      .trace = {context->trace_id[0], context->trace_id[1]},
+      .request_id = context->request_id};
 
   if (pl__example_is_due(e, origin.now))
     pl__example_put(e, seconds, &origin);

@@ -34,6 +34,9 @@ void pl__values_fill(const struct pl_config *c, struct pl_vm_value *out,
       {"vm.quarantine", NULL, c->vm_quarantine_s},
       {"shared.memory", NULL, (double)c->shared_memory_bytes},
       {"metrics.series_max", NULL, (double)c->metrics_series_max},
+      {"context.request_id_header", c->context_request_id_header, 0},
+      {"context.tenant_header", c->context_tenant_header, 0},
+      {"context.tier_header", c->context_tier_header, 0},
       {"log.level", levels[c->log_level & 3], 0},
   };
   uint32_t n = sizeof all / sizeof *all;

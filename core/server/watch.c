@@ -117,11 +117,10 @@ static void silence_log(struct pl_watch *w, uint32_t index, bool silent) {
 
   if (head.level < w->config->log_level)
     return;
-  if (silent)
-    pl__casualty_head(&head, running);
-  pl__record_begin(&draft, memory, sizeof(memory), &head,
-                   silent ? PL_SLICE("a worker does not answer")
-                          : PL_SLICE("a worker answers again"));
+  pl__casualty_begin(&draft, memory, sizeof(memory), &head,
+                     silent ? running : NULL,
+                     silent ? PL_SLICE("a worker does not answer")
+                            : PL_SLICE("a worker answers again"));
   if (silent)
     pl__casualty_age(&draft, running, c.now_ns);
   pl__record_end(&draft, w->log);

@@ -152,7 +152,34 @@ static bool too_many_tasks(const struct pl_vm *vm, const struct pl_req *req) {
          (req && req->task_count >= vm->options.tasks_per_request_max);
 }
 
-/* core.spawn(owned, main, ...) -> id | nil, err */
+/* The context that a task of no request begins with: that of who starts it, or
+ * a branch of it. NULL: no memory. */
+static struct pl_carried *context_for_task(struct pl_vm *vm, bool is_branch) {
+  const struct pl_coro *by = vm->current;
+  const struct pl_context *from = by ? pl__coro_context(by) : NULL;
+  struct pl_carried *c = NULL;
+
+  if (from && by->req)
+    c = pl__carried_new(from, by->req->headers, by->req->header_count,
+                        &vm->random);
+  else if (from)
+    c = pl__carried_new(from, by->carried->fields, by->carried->field_count,
+                        &vm->random);
+  else
+    c = pl__carried_new(NULL, NULL, 0, &vm->random);
+  if (c && from && is_branch)
+    pl__carried_branch(c, &vm->random);
+  return c;
+}
+
+static int no_task(lua_State *L, const char *why) {
+  lua_pushnil(L);
+  lua_pushstring(L, why);
+  return 2;
+}
+
+/* core.spawn(owned, main, ...) -> id | nil, err
+ * owned: by the request of who starts it; where there is none, by the worker */
 static int core_spawn(lua_State *L) {
   struct pl_vm *vm = running(L);
   bool owned = lua_toboolean(L, 1);
@@ -161,16 +188,13 @@ static int core_spawn(lua_State *L) {
   int args = lua_gettop(L) - 1;
 
   luaL_checktype(L, 2, LUA_TFUNCTION);
-  if (owned && !req)
-    return luaL_error(L, "a task of a request can be started by it only");
-  if (too_many_tasks(vm, req) || !(c = pl__coro_take(vm, true))) {
-    lua_pushnil(L);
-    lua_pushliteral(L, "too many tasks");
-    return 2;
-  }
-  if (!lua_checkstack(c->co, args + 1)) {
+  if (too_many_tasks(vm, req) || !(c = pl__coro_take(vm, true)))
+    return no_task(L, "too many tasks");
+  if (!req)
+    c->carried = context_for_task(vm, !owned);
+  if ((!req && !c->carried) || !lua_checkstack(c->co, args + 1)) {
     pl__coro_drop(c);
-    return luaL_error(L, "too many arguments for a task");
+    return no_task(L, "no memory for a task");
   }
   lua_xmove(L, c->co, args);
   c->start_args = args - 1;

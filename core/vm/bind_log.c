@@ -38,9 +38,8 @@ int pl_log_begin(int level, const char *message, uint32_t bytes) {
     pl__ring_drop(log, (unsigned)level);
     return 0;
   }
-  struct pl_record head = pl__report_head(
-      vm, (enum pl_level)level, vm->current ? vm->current->req : NULL);
-  pl__record_begin(&vm->draft, vm->draft_memory, sizeof vm->draft_memory, &head,
+  pl__report_begin(vm, &vm->draft, vm->draft_memory, sizeof vm->draft_memory,
+                   (enum pl_level)level, vm->current,
                    pl__slice(message, bytes));
   hold(vm);
   return 1;

@@ -136,11 +136,13 @@ double pl_metric_get(const struct pl_meter *m, uint32_t cell) {
 static void put_example(struct pl_meter *m, struct pl_example *e,
                         double number) {
   const struct pl_coro *c = m->vm->current;
+  const struct pl_context *context = c ? pl__coro_context(c) : NULL;
   struct pl_origin origin = {.now = m->vm->clock.now};
 
-  if (!c || !c->req)
+  if (!context)
     return;
-  origin.request_id = c->req->context.request_id;
+  origin.request_id = context->request_id;
+  memcpy(origin.trace, context->trace_id, sizeof origin.trace);
   pl__example_put(e, number, &origin);
 }
 

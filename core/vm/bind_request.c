@@ -11,6 +11,7 @@ const struct pl_abi *pl_abi(void) {
       .req_bytes = sizeof(struct pl_req),
       .header_bytes = sizeof(struct pl_header),
       .param_bytes = sizeof(struct pl_param),
+      .context_bytes = sizeof(struct pl_context),
   };
   return &abi;
 }
@@ -40,44 +41,6 @@ uint32_t pl_req_remote(struct pl_req *req, char *out) {
   struct pl_vm *vm = pl__vm_running;
 
   return pl__peer_text(vm->options.host.peer(vm->options.host.arg, req), out);
-}
-
-static void put_hex(uint64_t n, char *out) {
-  for (int i = 15; i >= 0; i--, n >>= 4)
-    out[i] = "0123456789abcdef"[n & 15];
-}
-
-uint32_t pl_req_id(struct pl_req *req, char *out) {
-  put_hex(req->context.request_id, out);
-  return 16;
-}
-
-static int is_lower_hex(const char *at, uint32_t bytes) {
-  int other_than_zero = 0;
-
-  for (uint32_t i = 0; i < bytes; i++) {
-    if (!((at[i] >= '0' && at[i] <= '9') || (at[i] >= 'a' && at[i] <= 'f')))
-      return 0;
-    other_than_zero |= at[i] != '0';
-  }
-  return other_than_zero;
-}
-
-/* W3C Trace Context, 3.2: version "-" 32 hex "-" 16 hex "-" 2 hex; versions
- * above 00 may go on behind that. */
-uint32_t pl_req_trace_id(struct pl_req *req, char *out) {
-  struct pl_slice parent = pl__headers_get(req, PL_SLICE("traceparent"));
-
-  if (parent.bytes >= 55 && parent.at[2] == '-' && parent.at[35] == '-' &&
-      parent.at[52] == '-' && memcmp(parent.at, "ff", 2) != 0 &&
-      (parent.bytes == 55 || memcmp(parent.at, "00", 2) != 0) &&
-      is_lower_hex(parent.at + 3, 32) && is_lower_hex(parent.at + 36, 16)) {
-    memcpy(out, parent.at + 3, 32);
-    return 32;
-  }
-  put_hex(req->context.request_id * 0x9e3779b97f4a7c15u ^ 0x5851f42d4c957f2du, out);
-  put_hex(req->context.request_id, out + 16);
-  return 32;
 }
 
 int pl_body_poll(struct pl_req *req) {

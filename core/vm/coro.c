@@ -1,6 +1,7 @@
 /* vm/coro.c - the threads of a VM, and what they wait for; see coro.h. */
 #include "vm/coro.h"
 #include "base/alloc.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/err.h"
 
@@ -78,6 +79,11 @@ static int new_thread(lua_State *L) {
   return 0;
 }
 
+static void drop_context(struct pl_coro *c) {
+  pl__free(c->carried);
+  c->carried = NULL;
+}
+
 /* Cannot raise: the array has that element. */
 static void free_thread(lua_State *L, const struct pl_coro *c) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->vm->anchors_ref);
@@ -124,6 +130,7 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
   c->inherited = PL_WAKE_OK;
   c->wait = PL_WAIT_NONE;
   c->req = NULL;
+  PL_ASSERT(!c->carried);
   pl__coro_begin(c);
   return c;
 }
@@ -141,6 +148,7 @@ void pl__coro_drop(struct pl_coro *c) {
   pl__heap_remove(&vm->timers, &c->timer);
   pl__list_remove(&c->link);
   free_thread(state_of(vm), c);
+  drop_context(c);
   c->co = NULL;
   vm->live_count -= c->in_use;
   c->in_use = false;
@@ -155,6 +163,7 @@ void pl__coro_give(struct pl_coro *c) {
     pl__coro_drop(c);
     return;
   }
+  drop_context(c);
   c->in_use = false;
   vm->live_count--;
   c->generation++;
@@ -165,8 +174,10 @@ void pl__coro_give(struct pl_coro *c) {
 
 void pl__coros_deinit(struct pl_vm *vm) {
   pl__heap_deinit(&vm->timers); /* its nodes lie in the coroutines */
-  for (uint32_t i = 0; i < vm->coro_count; i++)
+  for (uint32_t i = 0; i < vm->coro_count; i++) {
+    drop_context(vm->coros[i]);
     pl__free(vm->coros[i]);
+  }
   pl__free(vm->coros);
   vm->coros = NULL;
   vm->coro_count = vm->coro_cap = 0;

@@ -10,6 +10,7 @@
 #define PL_VM_CORO_H
 
 #include "base/clock.h"
+#include "vm/carried.h"
 #include "vm/vm.h"
 
 struct lua_State;
@@ -31,11 +32,12 @@ enum pl_wait {
 struct pl_coro {
   struct lua_State *co;
   struct pl_vm *vm;
-  struct pl_heap_node timer; /* in vm->timers while a wait has a time */
-  struct pl_list link;       /* ready, idle or free */
-  struct pl_list task_link;  /* among the tasks of its request */
-  struct pl_req *req;        /* NULL: none */
-  double wait_due;           /* of the wait itself; HUGE_VAL: no time */
+  struct pl_heap_node timer;  /* in vm->timers while a wait has a time */
+  struct pl_list link;        /* ready, idle or free */
+  struct pl_list task_link;   /* among the tasks of its request */
+  struct pl_req *req;         /* NULL: none */
+  struct pl_carried *carried; /* the context of a task without one; owned */
+  double wait_due;            /* of the wait itself; HUGE_VAL: no time */
   uint32_t index;
   uint32_t generation; /* raised at each reuse: ids stay unique */
   uint32_t refusals;   /* waits that ended badly: deadline, gone, cancelled */
@@ -60,6 +62,11 @@ struct pl_coro {
   bool is_settled;     /* what must end has ended: our own code tidies up */
   bool in_use;
 };
+
+/* In which context it works; NULL: none, as for a runner that is idle. */
+static inline struct pl_context *pl__coro_context(const struct pl_coro *c) {
+  return c->req ? &c->req->context : c->carried ? &c->carried->context : NULL;
+}
 
 /* Whether it waits, is ready, or is just about to yield for either. */
 static inline bool pl__coro_is_waiting(const struct pl_coro *c) {

@@ -6,9 +6,9 @@
  * only register the wait of the running coroutine; Lua then yields, and is
  * resumed with one of PL_WAKE_*.
  *
- * The functions are in bind_request.c, bind_response.c, bind_wait.c,
- * bind_log.c, bind_shared.c and bind_metric.c; what they need of sockets they
- * reach through struct pl_vm_host (vm/host.h).
+ * The functions are in bind_request.c, bind_context.c, bind_response.c,
+ * bind_wait.c, bind_log.c, bind_shared.c and bind_metric.c; what they need of
+ * sockets they reach through struct pl_vm_host (vm/host.h).
  * What is called from interpreted code (starting tasks, taking the next
  * request) are C functions of the module "perilune.core" (bind_core.c).
  */
@@ -23,7 +23,7 @@
 
 /* cdef: begin */
 enum {
-  PL_ABI_VERSION = 4, /* raised when a struct or a function below changes */
+  PL_ABI_VERSION = 5, /* raised when a struct or a function below changes */
 
   PL_WAKE_OK = 0,        /* what was waited for has happened */
   PL_WAKE_DEADLINE = 1,  /* the deadline of the request is over */
@@ -44,6 +44,7 @@ struct pl_abi {
   uint32_t req_bytes; /* sizeof(struct pl_req) */
   uint32_t header_bytes;
   uint32_t param_bytes;
+  uint32_t context_bytes;
 };
 const struct pl_abi *pl_abi(void);
 
@@ -64,13 +65,36 @@ int pl_req_query(struct pl_req *req, const char *name, uint32_t bytes,
                  int from);
 int pl_req_cookie(struct pl_req *req, const char *name, uint32_t bytes,
                   int from);
-/* Text of the client's address without port ("127.0.0.1", "unix"), the
- * request id (16 hex digits) and the trace id (32 hex digits: of traceparent
- * if it came with a valid one, else made) into `out`, which has room for 64
- * bytes; returns how many were written. */
+/* Text of the client's address without port ("127.0.0.1", "unix") into `out`,
+ * which has room for 64 bytes; returns how many were written. */
 uint32_t pl_req_remote(struct pl_req *req, char *out);
-uint32_t pl_req_id(struct pl_req *req, char *out);
-uint32_t pl_req_trace_id(struct pl_req *req, char *out);
+
+/* Texts of a context (bind_context.c), likewise: the request id, the trace id
+ * (32 hex digits), its span's and the parent's (16; 0: there is no parent). */
+uint32_t pl_context_request_id(const struct pl_context *context, char *out);
+uint32_t pl_context_trace_id(const struct pl_context *context, char *out);
+uint32_t pl_context_span_id(const struct pl_context *context, char *out);
+uint32_t pl_context_parent_id(const struct pl_context *context, char *out);
+/* Sets the tenant; no bytes: none.  0, PL_EINVAL (-20002): more than
+ * PL_TENANT_BYTES_MAX, or a control character. */
+int pl_context_set_tenant(struct pl_context *context, const char *at,
+                          uint32_t bytes);
+/* The context that the running coroutine works in; NULL: none.  Valid until
+ * the coroutine waits or ends. */
+struct pl_context *pl_context(void);
+/* The deadline of the request that it works for; HUGE_VAL: none. */
+double pl_context_deadline(void);
+/* What those are told who are asked on its behalf: traceparent (55 bytes),
+ * tracestate (at most 512), baggage (at most 8192); 0: there is none. */
+uint32_t pl_context_traceparent(char *out);
+uint32_t pl_context_tracestate(char *out);
+uint32_t pl_context_baggage(char *out);
+/* A value of its baggage, at most 8192 bytes; -1: none of that key. */
+int pl_context_value(const char *key, uint32_t bytes, char *out);
+int pl_req_baggage(struct pl_req *req, const char *key, uint32_t bytes,
+                   char *out);
+/* The running task, a timer's, goes on in a context of its own. */
+void pl_context_renew(void);
 
 /* One of PL_BODY_*.  The first call sends 100 (Continue) if it is expected. */
 int pl_body_poll(struct pl_req *req);

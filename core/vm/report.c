@@ -9,15 +9,33 @@
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
-struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
-                                 const struct pl_req *req) {
-  return (struct pl_record){
+struct pl_record_labels pl__report_labels(const struct pl_context *context) {
+  return (struct pl_record_labels){
+      .tenant = pl__slice(context->tenant, context->tenant_bytes),
+      .caller_id = pl__slice(context->caller_id, context->caller_id_bytes)};
+}
+
+void pl__report_begin(const struct pl_vm *vm, struct pl_record_draft *draft,
+                      void *memory, uint32_t bytes, enum pl_level level,
+                      const struct pl_coro *about, struct pl_slice message) {
+  const struct pl_req *req = about ? about->req : NULL;
+  const struct pl_context *context = about ? pl__coro_context(about) : NULL;
+  struct pl_record head = {
       .level = (uint8_t)level,
       .worker = (uint16_t)vm->options.worker,
       .route = req ? pl__vm_route_in_log(vm, req) : PL_RECORD_NO_ROUTE,
-      .request_id = req ? req->context.request_id : 0,
       .generation = vm->options.generation,
   };
+  struct pl_record_labels labels = {0};
+
+  if (context) {
+    head.request_id = context->request_id;
+    head.trace_id[0] = context->trace_id[0];
+    head.trace_id[1] = context->trace_id[1];
+    head.span_id = context->span_id;
+    labels = pl__report_labels(context);
+  }
+  pl__record_begin_for(draft, memory, bytes, &head, &labels, message);
 }
 
 static void print_field(const struct pl_field *f) {
@@ -49,13 +67,12 @@ static void print_draft(const struct pl_record_draft *draft) {
 void pl__vm_tell_counts(struct pl_vm *vm) {
   const struct pl_vm_counts *n = &vm->counts;
   _Alignas(8) char memory[1024];
-  struct pl_record head = pl__report_head(vm, PL_LEVEL_INFO, NULL);
   struct pl_record_draft draft;
 
   if (vm->options.log_level_min > PL_LEVEL_INFO ||
       !(n->preempted || n->overdue || n->condemned || n->abandoned))
     return;
-  pl__record_begin(&draft, memory, sizeof memory, &head,
+  pl__report_begin(vm, &draft, memory, sizeof memory, PL_LEVEL_INFO, NULL,
                    PL_SLICE("handlers were interrupted"));
   pl__record_num(&draft, PL_SLICE("preempted"), (double)n->preempted);
   pl__record_num(&draft, PL_SLICE("long_runs"), (double)n->long_runs);
@@ -128,15 +145,15 @@ void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft) {
     print_draft(draft);
 }
 
-void pl__report(struct pl_vm *vm, enum pl_level level, const struct pl_req *req,
-                const char *message, const char *error) {
+void pl__report(struct pl_vm *vm, enum pl_level level,
+                const struct pl_coro *about, const char *message,
+                const char *error) {
   _Alignas(8) char memory[PL_VM_ERROR_BYTES + 1024];
-  struct pl_record head = pl__report_head(vm, level, req);
   struct pl_record_draft draft;
 
   if ((int)level < vm->options.log_level_min)
     return;
-  pl__record_begin(&draft, memory, sizeof memory, &head,
+  pl__report_begin(vm, &draft, memory, sizeof memory, level, about,
                    pl__slice(message, strlen(message)));
   if (*error)
     pl__record_str(&draft, PL_SLICE("error"), pl__slice(error, strlen(error)));

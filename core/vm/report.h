@@ -11,12 +11,18 @@
 
 #define PL_REPORT_FRAMES_MAX 64 /* of the traceback of a crashed process */
 
-/* A record with the field `error` (left out when it is ""). req may be NULL. */
-void pl__report(struct pl_vm *vm, enum pl_level level, const struct pl_req *req,
-                const char *message, const char *error);
-/* The head of a record about `req` (NULL: about no request). */
-struct pl_record pl__report_head(const struct pl_vm *vm, enum pl_level level,
-                                 const struct pl_req *req);
+/* A record with the field `error` (left out when it is "").  about: the
+ * coroutine whose doing it tells of, or NULL. */
+void pl__report(struct pl_vm *vm, enum pl_level level,
+                const struct pl_coro *about, const char *message,
+                const char *error);
+/* Begins a record about what a coroutine does for its request, or in a context
+ * of its own; NULL: about neither.  As pl__record_begin. */
+void pl__report_begin(const struct pl_vm *vm, struct pl_record_draft *draft,
+                      void *memory, uint32_t bytes, enum pl_level level,
+                      const struct pl_coro *about, struct pl_slice message);
+/* The texts of a context; they point into it. */
+struct pl_record_labels pl__report_labels(const struct pl_context *context);
 /* A traceback of Lua without its heading and our own frames at its end. */
 struct pl_slice pl__report_trim(struct pl_slice traceback);
 /* Hands a finished draft over. */

@@ -101,6 +101,9 @@ static bool is_admitted(struct pl_vm *vm, struct pl_req *req) {
 static void take_off(struct pl_vm *vm, const struct pl_req *req) {
   struct pl_flights *f = vm->options.flights;
 
+  pl__flight_name(
+      f, req->slot, req->context.trace_id, req->context.span_id,
+      pl__slice(req->context.caller_id, req->context.caller_id_bytes));
   pl__flight_begin(f, req->slot, req->context.request_id,
                    vm->options.generation, pl__vm_route_in_log(vm, req),
                    (int64_t)(req->received * PL_NS_PER_S));

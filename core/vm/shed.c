@@ -91,7 +91,8 @@ static int64_t held_by_all(const struct pl_vm *vm) {
 }
 
 static void tell(struct pl_vm *vm, enum pl_level level,
-                 const struct pl_req *req, const char *message, int64_t held) {
+                 const struct pl_coro *about, const char *message,
+                 int64_t held) {
   char text[160];
 
   snprintf(text, sizeof text,
@@ -99,13 +100,13 @@ static void tell(struct pl_vm *vm, enum pl_level level,
            "by this one",
            (double)vm->heap_bytes / 1e6, (double)pl__shed_soft_bytes(vm) / 1e6,
            (double)held / 1e6);
-  pl__report(vm, level, req, message, text);
+  pl__report(vm, level, about, message, text);
 }
 
 static void condemn_slot(struct pl_vm *vm, struct pl_vm_slot *slot) {
   struct pl_list *link, *after;
 
-  tell(vm, PL_LEVEL_ERROR, slot->runner->req,
+  tell(vm, PL_LEVEL_ERROR, slot->runner,
        "a handler is failed: it holds the most memory", slot->held_bytes);
   slot->held_bytes = 0;
   pl__coro_condemn(slot->runner);
@@ -114,7 +115,7 @@ static void condemn_slot(struct pl_vm *vm, struct pl_vm_slot *slot) {
 }
 
 static void condemn_task(struct pl_vm *vm, struct pl_coro *c) {
-  tell(vm, PL_LEVEL_ERROR, NULL, "a task is failed: it holds the most memory",
+  tell(vm, PL_LEVEL_ERROR, c, "a task is failed: it holds the most memory",
        c->held_bytes);
   c->held_bytes = 0;
   pl__coro_condemn(c);

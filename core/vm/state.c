@@ -109,6 +109,7 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
   vm->emergency_bytes = UINT64_MAX;
   vm->shed_bytes = UINT64_MAX;
   vm->interrupt_id = -1;
+  pl__random_seed(&vm->random);
   vm->clock.monotonic = pl__clock_monotonic_s();
   vm->clock.now = (double)pl__clock_realtime_ns() / PL_NS_PER_S;
   vm_init_lists(vm);

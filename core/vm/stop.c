@@ -57,7 +57,7 @@ static void count(struct pl_vm *vm, int why) {
 /* It catches whatever is raised, where it can be neither parked nor left: the
  * VM is lost, and with it the worker, for the sake of the others. */
 static void give_up_vm(struct pl_coro *c) {
-  pl__report(c->vm, PL_LEVEL_ERROR, c->req, "a worker gives up",
+  pl__report(c->vm, PL_LEVEL_ERROR, c, "a worker gives up",
              "code that cannot be suspended catches every error that ends it");
   abort();
 }
@@ -118,7 +118,6 @@ static bool is_tool(const struct pl_vm *vm) {
 static void tell_long_run(struct pl_coro *c, lua_State *L) {
   struct pl_vm *vm = c->vm;
   _Alignas(8) char memory[PL_VM_ERROR_BYTES + 1024];
-  struct pl_record head = pl__report_head(vm, PL_LEVEL_WARN, c->req);
   struct pl_record_draft draft;
   struct pl_slice trace = trace_of(L);
 
@@ -127,7 +126,7 @@ static void tell_long_run(struct pl_coro *c, lua_State *L) {
     return;
   if (trace.bytes == 0 || !is_news(c))
     return;
-  pl__record_begin(&draft, memory, sizeof memory, &head,
+  pl__report_begin(vm, &draft, memory, sizeof memory, PL_LEVEL_WARN, c,
                    c->is_task ? PL_SLICE("a task computes for long")
                               : PL_SLICE("a handler computes for long"));
   pl__record_num(&draft, PL_SLICE("computed_ms"),
@@ -221,7 +220,7 @@ void pl__coro_abandon(struct pl_coro *c, const char *why) {
   snprintf(text, sizeof text, "%s%s%s", why, c->raises ? "; at " : "",
            c->raises ? c->stopped_at : "");
   c->vm->counts.abandoned++;
-  pl__report(c->vm, PL_LEVEL_ERROR, c->req,
+  pl__report(c->vm, PL_LEVEL_ERROR, c,
              c->is_task ? "a task was given up" : "a handler was given up",
              text);
   pl__coro_forget_wait(c);
@@ -237,7 +236,7 @@ void pl__coro_failed(struct pl_coro *c, int status) {
   const char *why =
       lua_type(c->co, -1) == LUA_TSTRING ? lua_tostring(c->co, -1) : NULL;
 
-  pl__report(c->vm, PL_LEVEL_ERROR, c->req, "a coroutine of the runtime failed",
+  pl__report(c->vm, PL_LEVEL_ERROR, c, "a coroutine of the runtime failed",
              why                    ? why
              : status == LUA_ERRMEM ? "out of memory"
                                     : "unknown");

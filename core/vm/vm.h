@@ -23,6 +23,7 @@
 
 #include "base/heap.h"
 #include "base/list.h"
+#include "base/random.h"
 #include "fabric/record.h"
 #include "http/request.h"
 #include "vm/ffi.h"
@@ -158,6 +159,7 @@ struct pl_vm {
   bool requests_first; /* whose turn it is to go first, when somebody parks */
   bool owes_parked;    /* nobody who was preempted went on in the last one */
   struct pl_preempt preempt;
+  struct pl_random random; /* for ids; seeded by pl__vm_open */
   struct pl_vm_counts counts;
   uintptr_t stack_floor; /* the C stack below it is kept free of Lua */
   int tags_ref;          /* registry: errors by PL_WAKE_* */

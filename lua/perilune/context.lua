@@ -38,14 +38,18 @@ local error, rawget, rawset, tostring, type = error, rawget, rawset, tostring, t
 ---@field remote_addr string address of the client, without its port; "unix"
 ---@field scheme string "http"
 ---@field http_version string "1.1" or "1.0"
----@field id string the request id, 16 hex digits
+---@field id string the request id: of a trusted peer, else 16 hex digits
+---@field request_id string the same
 ---@field trace_id string 32 hex digits
----@field tenant string?
----@field tier string
+---@field span_id string 16 hex digits
+---@field tenant string? can be set
+---@field tier perilune.Tier can be set
+---@field deadline number in the seconds of P.monotonic; math.huge: none
 ---@field route string? the pattern; nil for what no route matched
 ---@field data table for middleware to leave things in; fresh for every request
 local Methods = {}
 local readers = {}
+local writers = {}
 local Context = {}
 
 ---@class perilune.context
@@ -68,6 +72,14 @@ for name, number in pairs(core.methods) do
   METHOD[number] = name
 end
 respond.HEAD = core.methods.HEAD
+
+--- Names of tiers by PL_TIER_*.
+local TIERS = { [0] = "normal", "high", "low" }
+M.TIERS = TIERS
+local TIER = {}
+for number = 0, 2 do
+  TIER[TIERS[number]] = number
+end
 
 local function live(c)
   local req = c._req
@@ -125,7 +137,16 @@ Context.__index = function(c, key)
   end
 end
 
-Context.__newindex = function(_, key)
+Context.__newindex = function(c, key, value)
+  local write = writers[key]
+  if write then
+    local req = rawget(c, "_req")
+    if req.serial ~= rawget(c, "_serial") then
+      error(STALE, 2)
+    end
+    write(req.context, value, 2)
+    return
+  end
   error(("the context has no field %q to set: leave things in c.data"):format(tostring(key)), 2)
 end
 
@@ -157,13 +178,20 @@ end
 
 function readers.id(req)
   local out = text_buffer()
-  local s = text_of(out, C.pl_req_id(req, out))
+  local s = text_of(out, C.pl_context_request_id(req.context, out))
   return s
 end
+readers.request_id = readers.id
 
 function readers.trace_id(req)
   local out = text_buffer()
-  local s = text_of(out, C.pl_req_trace_id(req, out))
+  local s = text_of(out, C.pl_context_trace_id(req.context, out))
+  return s
+end
+
+function readers.span_id(req)
+  local out = text_buffer()
+  local s = text_of(out, C.pl_context_span_id(req.context, out))
   return s
 end
 
@@ -175,13 +203,41 @@ function readers.http_version(req)
   return req.http_minor == 0 and "1.0" or "1.1"
 end
 
-function readers.tenant()
-  return nil
+function readers.tenant(req)
+  if req.context.tenant_bytes == 0 then
+    return nil
+  end
+  local s = text_of(req.context.tenant, req.context.tenant_bytes)
+  return s
 end
 
-function readers.tier()
-  return "normal"
+function readers.tier(req)
+  return TIERS[req.context.tier]
 end
+
+function readers.deadline(req)
+  return req.deadline
+end
+
+function writers.tenant(context, value, level)
+  if value ~= nil and (type(value) ~= "string" or value == "")
+    or C.pl_context_set_tenant(context, value or "", value and #value or 0) ~= 0 then
+    error("a tenant is a string of 1 to 64 bytes without control characters, or nil", level + 1)
+  end
+end
+
+function writers.tier(context, value, level)
+  local number = TIER[value]
+  if not number then
+    error("a tier is \"high\", \"normal\" or \"low\"", level + 1)
+  end
+  context.tier = number
+end
+
+-- What can be longer than most texts is written to one buffer of the VM's: nobody else may come
+-- in between.
+local long_text = require("ffi").new("char[8192]")
+M.long_text = long_text
 
 function readers.route(req)
   return routes[req.route].pattern
@@ -317,6 +373,19 @@ function Methods:cookie(name)
     return too_many("cookies")
   end
   return nil
+end
+
+--- A value of the request's baggage (W3C Baggage), decoded.
+---@param key string case counts
+---@return string?
+function Methods:baggage(key)
+  local req = live(self)
+  check_name(key)
+  C.pl_hold()
+  local bytes = C.pl_req_baggage(req, key, #key, long_text)
+  local value = bytes >= 0 and text_of(long_text, bytes) or nil
+  C.pl_release()
+  return value
 end
 
 local function whole_body(c, req)

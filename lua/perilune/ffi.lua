@@ -11,7 +11,7 @@ local core = require("perilune.core")
 local M = {}
 
 --- What these modules were written for; PL_ABI_VERSION of the core must equal it.
-local ABI = 4
+local ABI = 5
 
 if not pcall(ffi.typeof, "struct pl_req") then -- once per VM: a spec may load this module again
   ffi.cdef(core.cdef())
@@ -32,6 +32,7 @@ for name, bytes in pairs({
   ["struct pl_req"] = theirs.req_bytes,
   ["struct pl_header"] = theirs.header_bytes,
   ["struct pl_param"] = theirs.param_bytes,
+  ["struct pl_context"] = theirs.context_bytes,
 }) do
   if ffi.sizeof(name) ~= bytes then
     refuse(("%s has %d bytes here and %d there"):format(name, ffi.sizeof(name), bytes))

@@ -12,8 +12,10 @@ local task = require("perilune.task")
 ---@field metric perilune.metric
 ---@field shared perilune.shared
 ---@field config perilune.config
+---@field context perilune.current
 ---@field settings table the app's own settings, `settings` of the configuration
 local P = {
+  context = require("perilune.current"),
   version = core.version,
   app = app.new,
   json = json,

@@ -1,5 +1,5 @@
---- P.log: records for the server's log. The core adds request id, route,
---- generation and worker.
+--- P.log: records for the server's log. The core adds request id, trace id,
+--- span id, tenant, route, generation and worker.
 ---
 --- A call writes one record into the worker's ring, by FFI, and compiles. Fields
 --- come as names and values in turn, which allocates nothing, or as a table,

@@ -138,10 +138,7 @@ end
 --- could own it: then the worker does. Held: it could be over before it has its id.
 local function start(task, owned, fn, ...)
   C.pl_hold()
-  local ok, id, err = pcall(core.spawn, owned, main, task, fn, ...)
-  if not ok then
-    id, err = core.spawn(false, main, task, fn, ...)
-  end
+  local id, err = core.spawn(owned, main, task, fn, ...)
   task._id = id or false
   C.pl_release()
   if not id then
@@ -219,6 +216,7 @@ local function repeat_every(seconds, name, fn)
     C.pl_wait_timer(left)
     pause()
     clocks[name].due = clock.monotonic() + seconds
+    C.pl_context_renew()
     tick(name, fn)
     left = seconds
   end

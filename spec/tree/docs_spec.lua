@@ -191,7 +191,7 @@ end
 describe("the table of the configuration in README.md", function()
   -- What depends on the app, or on who starts it; README tells them in words.
   local IN_WORDS = { name = true, pid_file = true, user = true, group = true,
-    ["admin.token"] = true }
+    ["admin.token"] = true, ["context.trusted"] = true }
   local keys = json.decode(process.run({ "config", "--json" }).out).keys
   local rows, by_name = rows_of(README, "key"), {}
 
@@ -462,6 +462,12 @@ local EXAMPLES = {
   ["perilune.metric.Gauge"] = function(P) return P.metric.gauge("docs_size", "Docs.") end,
   ["perilune.metric.Histogram"] = function(P)
     return P.metric.histogram("docs_seconds", "Docs.")
+  end,
+  ["perilune.CurrentContext"] = function(P)
+    return in_handler(function(c)
+      c.tenant = "docs"
+      return P.context.current()
+    end, { headers = { traceparent = "00-" .. ("1"):rep(32) .. "-" .. ("2"):rep(16) .. "-01" } })
   end,
   ["perilune.Task"] = function(P) return P.detach("none", function() end) end,
   ["perilune.Out"] = function()

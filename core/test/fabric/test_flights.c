@@ -140,6 +140,28 @@ static void also_begins_in_memory_that_is_no_fabric(void **state) {
   pl__free(memory);
 }
 
+static void names_the_trace_and_the_callers_id(void **state) {
+  const uint64_t trace_id[2] = {1, 2};
+  char id[PL_LIMIT_REQUEST_ID_BYTES];
+  char longest[PL_LIMIT_REQUEST_ID_BYTES];
+
+  (void)state;
+  memset(longest, 'x', sizeof longest);
+  pl__flight_name(flights, 3, trace_id, 9, PL_SLICE("5c2d-11"));
+  assert_int_equal(atomic_load(&flights->at[3].trace_id[0]), 1);
+  assert_int_equal(atomic_load(&flights->at[3].trace_id[1]), 2);
+  assert_int_equal(atomic_load(&flights->at[3].span_id), 9);
+  assert_int_equal(pl__flight_caller_id(&flights->at[3], id), 7);
+  assert_memory_equal(id, "5c2d-11", 7);
+  pl__flight_name(flights, 3, trace_id, 9, pl__slice(longest, sizeof longest));
+  assert_int_equal(pl__flight_caller_id(&flights->at[3], id), sizeof id);
+  assert_memory_equal(id, longest, sizeof id);
+  pl__flight_name(flights, 3, trace_id, 9, PL_SLICE(""));
+  assert_int_equal(pl__flight_caller_id(&flights->at[3], id), 0);
+  atomic_store(&flights->at[3].caller_id_bytes, 5000);
+  assert_int_equal(pl__flight_caller_id(&flights->at[3], id), sizeof id);
+}
+
 int main(void) {
 #define CASE(name)                                                             \
   cmocka_unit_test_setup_teardown(name, make_flights, free_flights)
@@ -150,6 +172,7 @@ int main(void) {
       CASE(keeps_the_route_of_one_that_has_ended),
       CASE(takes_no_probe_over_into_the_next_request),
       CASE(tells_what_a_killed_process_had_in_hand),
+      CASE(names_the_trace_and_the_callers_id),
       CASE(forgets_everything_when_it_begins_anew),
       CASE(also_begins_in_memory_that_is_no_fabric),
   };

@@ -1,4 +1,5 @@
 /* test/server/test_keys.c - the table of keys, and what is near a word. */
+#include "base/err.h"
 #include "server/config.h"
 #include "server/keys.h"
 
@@ -110,6 +111,30 @@ static void writes_shares_and_names_as_they_are_read(void **state) {
   }
 }
 
+/* 0, or what pl__key_set says. */
+static int set(const char *name, const char *text) {
+  static struct pl_config c;
+
+  return pl__key_set(pl__key_find(name, strlen(name)), text, &c);
+}
+
+static void takes_networks_and_names_of_fields_and_nothing_else(void **state) {
+  char long_list[2000] = "";
+
+  (void)state;
+  assert_int_equal(0, set("context.trusted", ""));
+  assert_int_equal(0, set("context.trusted", "10.0.0.0/8, fd00::/8,unix"));
+  assert_int_equal(PL_EINVAL, set("context.trusted", "10.0.0.1/8"));
+  assert_int_equal(PL_EINVAL, set("context.trusted", "proxy.example"));
+  memset(long_list, ' ', sizeof long_list - 1);
+  assert_int_equal(PL_EINVAL, set("context.trusted", long_list));
+  assert_int_equal(0, set("context.tenant_header", ""));
+  assert_int_equal(0, set("context.tenant_header", "X-Org"));
+  assert_int_equal(PL_EINVAL, set("context.tenant_header", "X Org"));
+  assert_int_equal(PL_EINVAL, set("context.tenant_header", "X-Org:"));
+  assert_int_equal(PL_EINVAL, set("context.trace_from", "nobody"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(names_every_variable_after_its_key),
@@ -119,6 +144,7 @@ int main(void) {
       cmocka_unit_test(says_what_is_expected_of_every_key),
       cmocka_unit_test(writes_durations_and_sizes_shortly),
       cmocka_unit_test(writes_shares_and_names_as_they_are_read),
+      cmocka_unit_test(takes_networks_and_names_of_fields_and_nothing_else),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

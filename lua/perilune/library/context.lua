@@ -3,7 +3,8 @@
 -- luacheck: no unused
 
 --- Valid until the request has ended; used later, all of it raises "context used
---- after its request ended". Has no fields to set: leave things in `c.data`.
+--- after its request ended". Of its fields `tenant` and `tier` can be set; leave other things in
+--- `c.data`.
 ---@class perilune.Context
 ---@field method string "GET", "POST" ...
 ---@field path string decoded, without dot segments; begins with "/"
@@ -11,10 +12,13 @@
 ---@field remote_addr string address of the client, without its port; "unix" on such a socket
 ---@field scheme string "http"
 ---@field http_version string "1.1" or "1.0"
----@field id string the request id, 16 hex digits; `req_id` in the log
----@field trace_id string 32 hex digits; of the request's traceparent, if it has one
----@field tenant string? always nil in this version
----@field tier string always "normal" in this version
+---@field id string the request id, as in the log: of a trusted peer, else 16 hex digits
+---@field request_id string the same
+---@field trace_id string 32 hex digits; of the request's traceparent, if it has a valid one
+---@field span_id string 16 hex digits: of this request's part in the trace
+---@field tenant string? of a trusted peer, or set: 1 to 64 bytes without control characters
+---@field tier perilune.Tier of a trusted peer, or set; else "normal"
+---@field deadline number when the request is over, in the seconds of `P.monotonic`
 ---@field route string? pattern of the route; nil where none matched
 ---@field data table for middleware to leave things in; fresh for every request
 local Context = {}
@@ -47,6 +51,11 @@ function Context:headers() end
 ---@param name string
 ---@return string?
 function Context:cookie(name) end
+
+--- A value of the baggage that came with the request (W3C Baggage), decoded.
+---@param key string case counts
+---@return string? value of the first member with that key
+function Context:baggage(key) end
 
 --- The whole body; waits for all of it. Asked again, the same string.
 ---@return string bytes

@@ -1,5 +1,6 @@
 ---@meta _
---- The server's log: `P.log`. A record gets time, level, request id, route, generation and worker.
+--- The server's log: `P.log`. A record gets time, level, generation, worker, and whom it is written
+--- for: request id, trace id, span id, tenant, route.
 --- Fields are a table, or names and values in turn: `P.log.info("saved", "id", 7, "bytes", 120)`,
 --- which allocates nothing in compiled code. A field whose value is nil is left out.
 -- luacheck: no unused

@@ -11,6 +11,7 @@
 ---@field metric perilune.metric
 ---@field shared perilune.shared
 ---@field config perilune.config
+---@field context perilune.current
 local P = {}
 
 ---@class perilune.AppOptions
