@@ -3,71 +3,123 @@
 
 #include "base/utf8.h"
 #include "http/chars.h"
-#include "http/headers.h"
 
-/* Takes what lies before the next `mark` off *rest, and the mark. */
-static struct pl_slice take_until(struct pl_slice *rest, char mark) {
-  const char *end = rest->bytes ? memchr(rest->at, mark, rest->bytes) : NULL;
-  uint32_t bytes = end ? (uint32_t)(end - rest->at) : rest->bytes;
-  struct pl_slice taken = pl__slice(rest->at, bytes);
-
-  rest->at += end ? bytes + 1 : bytes;
-  rest->bytes -= end ? bytes + 1 : bytes;
-  return pl__slice_trim(taken);
-}
-
-/* baggage-octet, which is cookie-octet: visible ASCII without quotes, commas,
+/* baggage-octet is cookie-octet: visible ASCII without quotes, commas,
  * semicolons and backslashes. */
-static int is_value(struct pl_slice s) {
-  for (uint32_t i = 0; i < s.bytes; i++)
-    if (!pl__char_is(s.at[i], PL_CHAR_COOKIE))
-      return 0;
+#define VALUE_CHAR PL_CHAR_COOKIE
+
+/* What is left of a field. */
+struct scan {
+  const char *at;
+  const char *end;
+};
+
+/* The loops keep their place in a register, not in *s: its bytes could be those
+ * that are read. */
+static void skip_blanks(struct scan *s) {
+  const char *at = s->at, *end = s->end;
+
+  while (at < end && (*at == ' ' || *at == '\t'))
+    at++;
+  s->at = at;
+}
+
+static struct pl_slice take_span(struct scan *s, int class_bits) {
+  const char *from = s->at, *at = from, *end = s->end;
+
+  while (at < end && pl__char_is(*at, class_bits))
+    at++;
+  s->at = at;
+  return pl__slice(from, (size_t)(at - from));
+}
+
+static int take_char(struct scan *s, char c) {
+  if (s->at == s->end || *s->at != c)
+    return 0;
+  s->at++;
   return 1;
 }
 
-/* key [ "=" value ], white space around both. */
-static int is_property(struct pl_slice s) {
-  struct pl_slice key = take_until(&s, '=');
-
-  return pl__field_name_is_valid(key) && is_value(pl__slice_trim(s));
+/* key "=" value, or for a property the key alone; *end is set behind it. 0: it
+ * is none. */
+static int take_pair(struct scan *s, struct pl_header *pair, int is_property,
+                     const char **end) {
+  skip_blanks(s);
+  pair->name = take_span(s, PL_CHAR_TOKEN);
+  *end = s->at;
+  skip_blanks(s);
+  if (!pair->name.bytes)
+    return 0;
+  if (!take_char(s, '='))
+    return is_property;
+  *end = s->at;
+  skip_blanks(s);
+  pair->value = take_span(s, VALUE_CHAR);
+  if (pair->value.bytes)
+    *end = s->at;
+  skip_blanks(s);
+  return 1;
 }
 
-/* Splits a member; 0: it is malformed. */
-static int read_member(struct pl_slice rest, struct pl_header *pair) {
-  struct pl_slice head = take_until(&rest, ';');
-  const char *eq = head.bytes ? memchr(head.at, '=', head.bytes) : NULL;
+/* Takes a member with its properties and the comma behind it; *end is set
+ * behind it. 0: it is malformed, and was skipped. */
+static int take_member(struct scan *s, struct pl_header *pair,
+                       const char **end) {
+  struct pl_header property;
+  const char *comma;
+  int ok = take_pair(s, pair, 0, end);
 
-  if (!eq)
-    return 0;
-  pair->name = take_until(&head, '=');
-  pair->value = pl__slice_trim(head);
-  if (!pl__field_name_is_valid(pair->name) || !is_value(pair->value))
-    return 0;
-  while (rest.bytes)
-    if (!is_property(take_until(&rest, ';')))
-      return 0;
-  return 1;
+  while (ok && take_char(s, ';')) {
+    *end = s->at;
+    skip_blanks(s);
+    if (s->at < s->end && *s->at != ';' && *s->at != ',')
+      ok = take_pair(s, &property, 1, end);
+  }
+  if (ok && (s->at == s->end || take_char(s, ',')))
+    return 1;
+  comma = memchr(s->at, ',', (size_t)(s->end - s->at));
+  s->at = comma ? comma + 1 : s->end;
+  return 0;
 }
 
 /* The walk over the members that count. */
 struct walk {
-  struct pl_members members;
+  const struct pl_header *headers;
+  uint32_t count; /* of headers */
+  uint32_t next;  /* index of the one after the one in hand */
+  struct scan scan;
   uint32_t left;  /* members that may still come */
   uint32_t bytes; /* of those so far, with a comma behind each */
 };
 
 static struct walk begin_walk(const struct pl_header *headers, uint32_t count) {
-  return (struct walk){.members = {.headers = headers,
-                                   .count = count,
-                                   .name = PL_SLICE("baggage")},
-                       .left = PL_LIMIT_BAGGAGE_MEMBERS};
+  return (struct walk){
+      .headers = headers, .count = count, .left = PL_LIMIT_BAGGAGE_MEMBERS};
+}
+
+/* Whether there is something left to scan. */
+static int has_more(struct walk *w) {
+  while (w->scan.at == w->scan.end) {
+    const struct pl_header *h;
+    if (w->next == w->count)
+      return 0;
+    h = &w->headers[w->next++];
+    if (pl__baggage_is(h->name) && h->value.bytes)
+      w->scan = (struct scan){h->value.at, h->value.at + h->value.bytes};
+  }
+  return 1;
 }
 
 static int next_member(struct walk *w, struct pl_slice *member,
                        struct pl_header *pair) {
-  while (w->left && pl__members_take(&w->members, member)) {
-    if (!read_member(*member, pair))
+  const char *from, *end;
+
+  while (w->left && has_more(w)) {
+    skip_blanks(&w->scan);
+    from = w->scan.at;
+    if (!take_member(&w->scan, pair, &end))
       continue;
+    *member = pl__slice(from, (size_t)(end - from));
     if (w->bytes + member->bytes > PL_LIMIT_BAGGAGE_BYTES)
       return 0;
     w->bytes += member->bytes + 1;

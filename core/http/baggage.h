@@ -12,6 +12,12 @@
 #include "base/limits.h"
 #include "http/request.h"
 
+/* Whether a field of that name, in any case, is one. */
+static inline int pl__baggage_is(struct pl_slice name) {
+  return name.bytes == sizeof("baggage") - 1 &&
+         pl__slice_equal_nocase(name, PL_SLICE("baggage"));
+}
+
 /* Writes the members of all fields named baggage as one list, each as it came,
  * with its properties.  Returns how many bytes were written to `out`, which has
  * room for PL_LIMIT_BAGGAGE_BYTES; 0: none. */

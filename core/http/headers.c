@@ -76,36 +76,6 @@ int pl__list_take(struct pl_slice *rest, struct pl_slice *element) {
   return 0;
 }
 
-/* Whether the members have another field to go on with. */
-static int next_field(struct pl_members *m) {
-  while (m->next < m->count) {
-    const struct pl_header *h = &m->headers[m->next++];
-    if (pl__slice_equal_nocase(h->name, m->name)) {
-      m->rest = h->value;
-      return 1;
-    }
-  }
-  return 0;
-}
-
-int pl__members_take(struct pl_members *m, struct pl_slice *member) {
-  do
-    while (m->rest.bytes) {
-      const char *comma = memchr(m->rest.at, ',', m->rest.bytes);
-      uint32_t end = comma ? (uint32_t)(comma - m->rest.at) : m->rest.bytes;
-      uint32_t gone = comma ? end + 1 : end;
-      struct pl_slice s = pl__slice_trim(pl__slice(m->rest.at, end));
-      m->rest.at += gone;
-      m->rest.bytes -= gone;
-      if (s.bytes) {
-        *member = s;
-        return 1;
-      }
-    }
-  while (next_field(m));
-  return 0;
-}
-
 int pl__list_has(struct pl_slice value, struct pl_slice token) {
   struct pl_slice element;
   if (pl__slice_equal_nocase(value, token))

@@ -38,20 +38,6 @@ int pl__list_has(struct pl_slice value, struct pl_slice token);
 int pl__headers_have_token(const struct pl_req *req, struct pl_slice name,
                            struct pl_slice token);
 
-/* The members of a list that may be spread over several fields of a name, as
- * one would read them joined by commas (RFC 9110 5.3). */
-struct pl_members {
-  const struct pl_header *headers;
-  uint32_t count; /* of headers */
-  uint32_t next;  /* index of the one after the one in hand */
-  struct pl_slice name;
-  struct pl_slice rest; /* of the field in hand */
-};
-
-/* Takes the next member, trimmed; empty ones are skipped.  Quotes mean nothing:
- * for lists that have none.  Returns 1, or 0 at the end. */
-int pl__members_take(struct pl_members *m, struct pl_slice *member);
-
 /* "type/subtype" of a Content-Type value: without parameters and spaces. */
 struct pl_slice pl__media_type_essence(struct pl_slice value);
 

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/hex.h"
+#include "http/baggage.h"
 #include "http/chars.h"
 #include "http/headers.h"
 
@@ -20,6 +21,48 @@ enum { TRACE_AT = 3, PARENT_AT = 36, FLAGS_AT = 53 };
 _Static_assert(PL_TENANT_BYTES_MAX == PL_LIMIT_TENANT_BYTES &&
                    PL_CALLER_ID_BYTES_MAX == PL_LIMIT_REQUEST_ID_BYTES,
                "Lua is told the same");
+
+/* --- eight bytes at a time ------------------------------------------------ */
+
+#define ONES 0x0101010101010101u
+#define TOPS (ONES << 7)
+
+static uint64_t word(const char *at) {
+  uint64_t w;
+
+  memcpy(&w, at, sizeof w);
+  return w;
+}
+
+/* Not 0: one of the bytes is `c`.  The sign bit of (b - 1) & ~b tells a zero; a
+ * borrow may tell of more, behind one that is true. */
+static uint64_t has_byte(uint64_t w, char c) {
+  w ^= ONES * (unsigned char)c;
+  return (w - ONES) & ~w & TOPS;
+}
+
+/* Not 0: one of the bytes is not from `least` to 0x7e. */
+static uint64_t has_others(uint64_t w, char least) {
+  return (((w - ONES * (unsigned char)least) | w) & TOPS) | has_byte(w, 0x7f);
+}
+
+/* The names are letters only, and of a letter the bit 0x20 is its case. */
+static uint64_t lower8(const char *at) {
+  return word(at) | 0x2020202020202020u;
+}
+
+static int is_same(const char *at, const char *name, uint32_t bytes) {
+  return lower8(at) == lower8(name) &&
+         lower8(at + bytes - 8) == lower8(name + bytes - 8);
+}
+
+static int is_traceparent(struct pl_slice name) {
+  return name.bytes == 11 && is_same(name.at, "traceparent", 11);
+}
+
+static int is_tracestate(struct pl_slice name) {
+  return name.bytes == 10 && is_same(name.at, "tracestate", 10);
+}
 
 /* --- traceparent -------------------------------------------------------- */
 
@@ -103,21 +146,13 @@ struct trace_fields {
 };
 
 static void look_at(struct trace_fields *f, const struct pl_header *h) {
-  switch (h->name.bytes) {
-  case sizeof("traceparent") - 1:
-    if (!pl__slice_equal_nocase(h->name, PL_SLICE("traceparent")))
-      return;
+  if (is_traceparent(h->name)) {
     f->parent = h->value;
     f->parent_count++;
-    return;
-  case sizeof("tracestate") - 1:
-    if (pl__slice_equal_nocase(h->name, PL_SLICE("tracestate")))
-      f->passes |= PL_PASSES_STATE;
-    return;
-  case sizeof("baggage") - 1:
-    if (pl__slice_equal_nocase(h->name, PL_SLICE("baggage")))
-      f->passes |= PL_PASSES_BAGGAGE;
-    return;
+  } else if (is_tracestate(h->name)) {
+    f->passes |= PL_PASSES_STATE;
+  } else if (pl__baggage_is(h->name)) {
+    f->passes |= PL_PASSES_BAGGAGE;
   }
 }
 
@@ -134,20 +169,35 @@ static void extract_trace(struct pl_req *req, struct pl_random *random) {
   c->passes = (uint8_t)f.passes;
 }
 
-/* The value of the only field of that name; empty when there is none, or more
- * than one. */
-static struct pl_slice single(const struct pl_req *req, struct pl_slice name) {
-  int i = name.bytes ? pl__headers_find(req, name, 0) : -1;
+/* A field that counts only when it comes once. */
+struct single {
+  struct pl_slice name; /* empty: it is not looked for */
+  struct pl_slice value;
+  uint32_t count;
+};
 
-  if (i < 0 || pl__headers_find(req, name, (uint32_t)i + 1) >= 0)
-    return PL_SLICE("");
-  return req->headers[i].value;
+static void look_for(struct single *s, const struct pl_header *h) {
+  if (h->name.bytes == s->name.bytes && s->name.bytes &&
+      pl__slice_equal_nocase(h->name, s->name)) {
+    s->value = h->value;
+    s->count++;
+  }
+}
+
+/* Empty when there is none, or more than one. */
+static struct pl_slice value_of(const struct single *s) {
+  return s->count == 1 ? s->value : PL_SLICE("");
 }
 
 /* Visible ASCII: fit for a log line and a field of a response. */
 static int is_visible(struct pl_slice s) {
-  for (uint32_t i = 0; i < s.bytes; i++)
-    if (s.at[i] <= ' ' || s.at[i] >= 0x7f)
+  uint32_t i = 0;
+
+  for (; s.bytes - i >= 8; i += 8)
+    if (has_others(word(s.at + i), '!'))
+      return 0;
+  for (; i < s.bytes; i++)
+    if (s.at[i] < '!' || s.at[i] > '~')
       return 0;
   return 1;
 }
@@ -167,16 +217,24 @@ static void take_request_id(struct pl_context *c, struct pl_slice text) {
 static void extract_trusted(struct pl_req *req,
                             const struct pl_context_rules *rules) {
   struct pl_context *c = &req->context;
-  struct pl_slice tenant = single(req, rules->tenant);
-  int tier = pl__tier_parse(single(req, rules->tier));
+  struct single id = {.name = rules->request_id};
+  struct single tenant = {.name = rules->tenant};
+  struct single tier = {.name = rules->tier};
+  int number;
 
-  take_request_id(c, single(req, rules->request_id));
-  if (pl__tenant_is_valid(tenant)) {
-    memcpy(c->tenant, tenant.at, tenant.bytes);
-    c->tenant_bytes = (uint8_t)tenant.bytes;
+  for (uint32_t i = 0; i < req->header_count; i++) {
+    look_for(&id, &req->headers[i]);
+    look_for(&tenant, &req->headers[i]);
+    look_for(&tier, &req->headers[i]);
   }
-  if (tier >= 0)
-    c->tier = (uint8_t)tier;
+  take_request_id(c, value_of(&id));
+  if (pl__tenant_is_valid(value_of(&tenant))) {
+    memcpy(c->tenant, tenant.value.at, tenant.value.bytes);
+    c->tenant_bytes = (uint8_t)tenant.value.bytes;
+  }
+  number = pl__tier_parse(value_of(&tier));
+  if (number >= 0)
+    c->tier = (uint8_t)number;
 }
 
 void pl__context_extract(struct pl_req *req,
@@ -216,28 +274,60 @@ const char *pl__tier_name(unsigned tier) {
 
 /* --- tracestate --------------------------------------------------------- */
 
-static int is_key_char(char c, int is_first) {
-  if ((c >= 'a' && c <= 'z') || pl__char_is_digit(c))
-    return 1;
-  return !is_first &&
-         (c == '_' || c == '-' || c == '*' || c == '/' || c == '@');
+static int is_key_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
+         c == '-' || c == '*' || c == '/' || c == '@';
 }
 
-/* key "=" value (3.3.1.3); white space around it is gone already. */
-static int is_state_member(struct pl_slice m) {
-  uint32_t key = 0, value;
+/* How many bytes from `at` on are of a value: 0x20 to 0x7e without "," and "=".
+ */
+static uint32_t span_value(const char *at, uint32_t bytes) {
+  uint32_t n = 0;
 
-  while (key < m.bytes && is_key_char(m.at[key], key == 0))
+  for (; bytes - n >= 8; n += 8) {
+    uint64_t w = word(at + n);
+    if (has_others(w, ' ') | has_byte(w, ',') | has_byte(w, '='))
+      break;
+  }
+  while (n < bytes && at[n] >= ' ' && at[n] < 0x7f && at[n] != ',' &&
+         at[n] != '=')
+    n++;
+  return n;
+}
+
+static uint32_t skip_blanks(struct pl_slice s, uint32_t i) {
+  while (i < s.bytes && (s.at[i] == ' ' || s.at[i] == '\t'))
+    i++;
+  return i;
+}
+
+/* Takes key "=" value (3.3.1.3) and the comma behind it off the front of *rest;
+ * an empty member has no bytes.  0, or PL_EBAD: it is neither. */
+static int take_state(struct pl_slice *rest, struct pl_slice *member) {
+  struct pl_slice s = *rest;
+  uint32_t first = skip_blanks(s, 0), key = first, value, end;
+
+  while (key < s.bytes && is_key_char(s.at[key]))
     key++;
-  if (!key || key > KEY_BYTES_MAX || key == m.bytes || m.at[key] != '=')
-    return 0;
-  value = m.bytes - key - 1;
-  if (!value || value > VALUE_BYTES_MAX)
-    return 0;
-  for (uint32_t i = key + 1; i < m.bytes; i++)
-    if (m.at[i] < ' ' || m.at[i] > '~' || m.at[i] == '=')
-      return 0;
-  return 1;
+  end = key;
+  if (key > first) {
+    if (key == s.bytes || s.at[key] != '=' || key - first > KEY_BYTES_MAX ||
+        !(s.at[first] >= 'a' || pl__char_is_digit(s.at[first])))
+      return PL_EBAD;
+    value = key + 1;
+    end = value + span_value(s.at + value, s.bytes - value);
+    while (end > value && s.at[end - 1] == ' ')
+      end--;
+    if (end == value || end - value > VALUE_BYTES_MAX)
+      return PL_EBAD;
+  }
+  *member = pl__slice(s.at + first, end - first);
+  end = skip_blanks(s, end);
+  if (end < s.bytes && s.at[end] != ',')
+    return PL_EBAD;
+  end += end < s.bytes;
+  *rest = pl__slice(s.at + end, s.bytes - end);
+  return 0;
 }
 
 /* Takes one out; `at` is its index. Returns what that saves. */
@@ -260,20 +350,34 @@ static void fit_state(struct pl_slice *list, uint32_t *count, uint32_t bytes) {
     bytes -= drop_member(list, count, *count - 1);
 }
 
+/* Those of one field, behind the *count that there are. */
+static int list_field(struct pl_slice rest, struct pl_slice *list,
+                      uint32_t *count, uint32_t *bytes) {
+  struct pl_slice member;
+
+  while (rest.bytes) {
+    if (take_state(&rest, &member))
+      return PL_EBAD;
+    if (!member.bytes)
+      continue;
+    if (*count == PL_LIMIT_TRACESTATE_MEMBERS)
+      return PL_EBAD;
+    list[(*count)++] = member;
+    *bytes += member.bytes + 1;
+  }
+  return 0;
+}
+
 uint32_t pl__tracestate_put(const struct pl_header *headers, uint32_t count,
                             char *out) {
-  struct pl_slice list[PL_LIMIT_TRACESTATE_MEMBERS], member;
-  struct pl_members members = {
-      .headers = headers, .count = count, .name = PL_SLICE("tracestate")};
+  struct pl_slice list[PL_LIMIT_TRACESTATE_MEMBERS];
   uint32_t n = 0, bytes = 0;
   char *to = out;
 
-  while (pl__members_take(&members, &member)) {
-    if (n == PL_LIMIT_TRACESTATE_MEMBERS || !is_state_member(member))
+  for (uint32_t i = 0; i < count; i++)
+    if (is_tracestate(headers[i].name) &&
+        list_field(headers[i].value, list, &n, &bytes))
       return 0;
-    list[n++] = member;
-    bytes += member.bytes + 1;
-  }
   if (n)
     fit_state(list, &n, bytes);
   for (uint32_t i = 0; i < n; i++) {
