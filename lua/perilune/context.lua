@@ -44,7 +44,7 @@ local error, rawget, rawset, tostring, type = error, rawget, rawset, tostring, t
 ---@field span_id string 16 hex digits
 ---@field tenant string? can be set
 ---@field tier perilune.Tier can be set
----@field deadline number in the seconds of P.monotonic; math.huge: none
+---@field deadline number? in the seconds of P.monotonic; nil: none
 ---@field route string? the pattern; nil for what no route matched
 ---@field data table for middleware to leave things in; fresh for every request
 local Methods = {}
@@ -72,6 +72,9 @@ for name, number in pairs(core.methods) do
   METHOD[number] = name
 end
 respond.HEAD = core.methods.HEAD
+
+local FOREVER = 1e8 -- seconds
+M.FOREVER = FOREVER
 
 --- Names of tiers by PL_TIER_*.
 local TIERS = { [0] = "normal", "high", "low" }
@@ -215,8 +218,13 @@ function readers.tier(req)
   return TIERS[req.context.tier]
 end
 
+--- A route with `timeout = false` has one, of decades.
 function readers.deadline(req)
-  return req.deadline
+  local deadline = req.deadline
+  if deadline - clock.monotonic() > FOREVER then
+    return nil
+  end
+  return deadline
 end
 
 function writers.tenant(context, value, level)

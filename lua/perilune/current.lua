@@ -4,6 +4,7 @@
 ---
 --- The core knows the context of the running coroutine; nothing is kept here.
 
+local clock = require("perilune.clock")
 local context = require("perilune.context")
 local core = require("perilune.core")
 local ffi = require("perilune.ffi")
@@ -69,7 +70,7 @@ function M.current()
     request_id = text(C.pl_context_request_id, now),
     tenant = tenant_of(now),
     tier = TIERS[now.tier],
-    deadline = deadline < math.huge and deadline or nil,
+    deadline = deadline - clock.monotonic() < context.FOREVER and deadline or nil,
   }
 end
 

@@ -57,6 +57,16 @@ describe("the context of a request", function()
     end)
   end)
 
+  it("has no deadline where its route has none", function()
+    local app, seen = P.app(), {}
+    app:get("/", { timeout = false }, function(c)
+      seen = { c.deadline == nil, P.context.current().deadline == nil }
+      return ""
+    end)
+    test.app(app):get("/")
+    assert.same({ true, true }, seen)
+  end)
+
   it("reads baggage, decoded", function()
     within(function(c)
       assert.equal("Amélie", c:baggage("user"))

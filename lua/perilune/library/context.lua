@@ -18,7 +18,7 @@
 ---@field span_id string 16 hex digits: of this request's part in the trace
 ---@field tenant string? of a trusted peer, or set: 1 to 64 bytes without control characters
 ---@field tier perilune.Tier of a trusted peer, or set; else "normal"
----@field deadline number when the request is over, in the seconds of `P.monotonic`
+---@field deadline number? when the request is over, in the seconds of `P.monotonic`; nil: never
 ---@field route string? pattern of the route; nil where none matched
 ---@field data table for middleware to leave things in; fresh for every request
 local Context = {}
