@@ -232,6 +232,16 @@ describe("a request from curl", function()
     server:stop()
   end)
 
+  it("is an example of how long requests take, by its trace", function()
+    serve({ "name=context" })
+    curl("/context", "traceparent: " .. PARENT)
+    local client = process.spawn({ "curl", "-sS", "--unix-socket",
+      server.folder .. "/perilune/context.sock", "http://x/metrics?format=openmetrics" })
+    assert.equal(0, client:wait(), client:err())
+    assert.matches('# {trace_id="' .. TRACE .. '"}', client:out(), 1, true)
+    server:stop()
+  end)
+
   it("passes its trace on from server to server", function()
     serve()
     local out = json.decode((curl("/out", "traceparent: " .. PARENT, "tracestate: a=1")))
