@@ -55,6 +55,13 @@ static const char app[] =
     "  c:defer(function() P.sleep(0.01) end)\n"
     "  return (task:wait())\n"
     "end)\n"
+    "app:get('/context', function(c)\n"
+    "  c.tenant = c:baggage('a')\n"
+    "  local task = assert(P.detach('later', function()\n"
+    "    return P.context.current().tenant .. P.context.headers().baggage\n"
+    "  end))\n"
+    "  return (task:wait())\n"
+    "end)\n"
     "app:get('/file', function(c) return c:file('app.lua') end)\n"
     "app:get('/off', function() require('jit').off() return 'off' end)\n"
     "app:get('/problem', function(c) return c:problem(409, 'why') end)\n"
@@ -84,6 +91,10 @@ static const struct {
     {"GET /error HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 500 "},
     {"GET /sleep HTTP/1.1\r\nHost: h\r\n\r\n", "slept"},
     {"GET /tasks HTTP/1.1\r\nHost: h\r\n\r\n", "task"},
+    {"GET /context HTTP/1.1\r\nHost: h\r\nTraceparent: "
+     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n"
+     "Tracestate: s=1\r\nBaggage: a=acme\r\n\r\n",
+     "acmea=acme"},
     {"GET /file HTTP/1.1\r\nHost: h\r\n\r\n", "return app"},
     {"GET /problem HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 409 "},
     {"GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 404 "},
