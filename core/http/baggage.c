@@ -3,126 +3,120 @@
 
 #include "base/utf8.h"
 #include "http/chars.h"
+#include "http/headers.h"
 
 /* baggage-octet is cookie-octet: visible ASCII without quotes, commas,
  * semicolons and backslashes. */
 #define VALUE_CHAR PL_CHAR_COOKIE
 
-/* What is left of a field. */
-struct scan {
-  const char *at;
-  const char *end;
-};
-
-/* The loops keep their place in a register, not in *s: its bytes could be those
- * that are read. */
-static void skip_blanks(struct scan *s) {
-  const char *at = s->at, *end = s->end;
-
+/* Scanners take a place and give the one behind what they have read.  By value,
+ * as bytes that are read through a pointer to a place could be the place. */
+static const char *skip_blanks(const char *at, const char *end) {
   while (at < end && (*at == ' ' || *at == '\t'))
     at++;
-  s->at = at;
+  return at;
 }
 
-static struct pl_slice take_span(struct scan *s, int class_bits) {
-  const char *from = s->at, *at = from, *end = s->end;
-
+static const char *skip_class(const char *at, const char *end, int class_bits) {
   while (at < end && pl__char_is(*at, class_bits))
     at++;
-  s->at = at;
-  return pl__slice(from, (size_t)(at - from));
+  return at;
 }
 
-static int take_char(struct scan *s, char c) {
-  if (s->at == s->end || *s->at != c)
-    return 0;
-  s->at++;
-  return 1;
-}
+/* A member as it is read: where it begins and ends, white space aside. */
+struct member {
+  const char *from, *to;
+  struct pl_slice key, value;
+};
 
-/* key "=" value, or for a property the key alone; *end is set behind it. 0: it
- * is none. */
-static int take_pair(struct scan *s, struct pl_header *pair, int is_property,
-                     const char **end) {
-  skip_blanks(s);
-  pair->name = take_span(s, PL_CHAR_TOKEN);
-  *end = s->at;
-  skip_blanks(s);
-  if (!pair->name.bytes)
-    return 0;
-  if (!take_char(s, '='))
-    return is_property;
-  *end = s->at;
-  skip_blanks(s);
-  pair->value = take_span(s, VALUE_CHAR);
-  if (pair->value.bytes)
-    *end = s->at;
-  skip_blanks(s);
-  return 1;
-}
-
-/* Takes a member with its properties and the comma behind it; *end is set
- * behind it. 0: it is malformed, and was skipped. */
-static int take_member(struct scan *s, struct pl_header *pair,
-                       const char **end) {
-  struct pl_header property;
-  const char *comma;
-  int ok = take_pair(s, pair, 0, end);
-
-  while (ok && take_char(s, ';')) {
-    *end = s->at;
-    skip_blanks(s);
-    if (s->at < s->end && *s->at != ';' && *s->at != ',')
-      ok = take_pair(s, &property, 1, end);
+/* The properties behind a value, each with the ";" before it: key [ "=" value ],
+ * or nothing.  Stops at what is none. */
+static const char *scan_properties(const char *at, const char *end,
+                                   struct member *m) {
+  while (at < end && *at == ';') {
+    const char *key = skip_blanks(at + 1, end);
+    m->to = at + 1;
+    at = skip_class(key, end, PL_CHAR_TOKEN);
+    if (at > key)
+      m->to = at;
+    at = skip_blanks(at, end);
+    if (m->to <= key || at == end || *at != '=')
+      continue;
+    m->to = at + 1;
+    key = skip_blanks(at + 1, end);
+    at = skip_class(key, end, VALUE_CHAR);
+    if (at > key)
+      m->to = at;
+    at = skip_blanks(at, end);
   }
-  if (ok && (s->at == s->end || take_char(s, ',')))
-    return 1;
-  comma = memchr(s->at, ',', (size_t)(s->end - s->at));
-  s->at = comma ? comma + 1 : s->end;
-  return 0;
+  return at;
+}
+
+/* key "=" value and its properties.  NULL: it does not begin like one; else
+ * where it stops, which is at a comma or the end if it is one. */
+static const char *scan_member(const char *at, const char *end,
+                               struct member *m) {
+  m->from = at = skip_blanks(at, end);
+  at = skip_class(at, end, PL_CHAR_TOKEN);
+  m->key = pl__slice(m->from, (size_t)(at - m->from));
+  at = skip_blanks(at, end);
+  if (!m->key.bytes || at == end || *at != '=')
+    return NULL;
+  m->to = at + 1;
+  m->value.at = at = skip_blanks(at + 1, end);
+  at = skip_class(at, end, VALUE_CHAR);
+  m->value.bytes = (uint32_t)(at - m->value.at);
+  if (m->value.bytes)
+    m->to = at;
+  return scan_properties(skip_blanks(at, end), end, m);
 }
 
 /* The walk over the members that count. */
 struct walk {
-  const struct pl_header *headers;
-  uint32_t count; /* of headers */
-  uint32_t next;  /* index of the one after the one in hand */
-  struct scan scan;
-  uint32_t left;  /* members that may still come */
+  const struct pl_header *next, *last; /* fields that were not looked at yet */
+  const char *at, *end;                /* what is left of the one in hand */
+  uint32_t left;                       /* members that may still come */
   uint32_t bytes; /* of those so far, with a comma behind each */
 };
 
 static struct walk begin_walk(const struct pl_header *headers, uint32_t count) {
-  return (struct walk){
-      .headers = headers, .count = count, .left = PL_LIMIT_BAGGAGE_MEMBERS};
+  return (struct walk){.next = headers,
+                       .last = headers + count,
+                       .left = PL_LIMIT_BAGGAGE_MEMBERS};
 }
 
 /* Whether there is something left to scan. */
 static int has_more(struct walk *w) {
-  while (w->scan.at == w->scan.end) {
-    const struct pl_header *h;
-    if (w->next == w->count)
-      return 0;
-    h = &w->headers[w->next++];
-    if (pl__baggage_is(h->name) && h->value.bytes)
-      w->scan = (struct scan){h->value.at, h->value.at + h->value.bytes};
-  }
-  return 1;
+  const struct pl_header *h = w->next;
+
+  if (w->at < w->end)
+    return 1;
+  for (; h < w->last; h++)
+    if (pl__baggage_is(h->name) && h->value.bytes) {
+      w->at = h->value.at;
+      w->end = w->at + h->value.bytes;
+      w->next = h + 1;
+      return 1;
+    }
+  w->next = h;
+  return 0;
 }
 
-static int next_member(struct walk *w, struct pl_slice *member,
-                       struct pl_header *pair) {
-  const char *from, *end;
-
+static int next_member(struct walk *w, struct member *m) {
   while (w->left && has_more(w)) {
-    skip_blanks(&w->scan);
-    from = w->scan.at;
-    if (!take_member(&w->scan, pair, &end))
+    const char *stop = scan_member(w->at, w->end, m);
+    const char *comma = stop ? stop : w->at;
+    int is_one = stop && (stop == w->end || *stop == ',');
+
+    if (!is_one)
+      comma = memchr(comma, ',', (size_t)(w->end - comma));
+    w->at = comma && comma < w->end ? comma + 1 : w->end;
+    if (!is_one)
       continue;
-    *member = pl__slice(from, (size_t)(end - from));
-    if (w->bytes + member->bytes > PL_LIMIT_BAGGAGE_BYTES)
+    w->bytes += (uint32_t)(m->to - m->from);
+    if (w->bytes > PL_LIMIT_BAGGAGE_BYTES)
       return 0;
-    w->bytes += member->bytes + 1;
+    w->bytes++;
     w->left--;
     return 1;
   }
@@ -132,17 +126,12 @@ static int next_member(struct walk *w, struct pl_slice *member,
 uint32_t pl__baggage_put(const struct pl_header *headers, uint32_t count,
                          char *out) {
   struct walk w = begin_walk(headers, count);
-  struct pl_slice member;
-  struct pl_header pair;
-  char *to = out;
+  struct pl_join join = {.out = out};
+  struct member m;
 
-  while (next_member(&w, &member, &pair)) {
-    if (to > out)
-      *to++ = ',';
-    memcpy(to, member.at, member.bytes);
-    to += member.bytes;
-  }
-  return (uint32_t)(to - out);
+  while (next_member(&w, &m))
+    pl__join(&join, m.from, m.to);
+  return pl__join_end(&join);
 }
 
 /* Percent-decodes into `to`; a "%" without two digits stands for itself. */
@@ -182,11 +171,10 @@ static uint32_t decode(struct pl_slice s, char *out) {
 int pl__baggage_get(const struct pl_header *headers, uint32_t count,
                     struct pl_slice key, char *out) {
   struct walk w = begin_walk(headers, count);
-  struct pl_slice member;
-  struct pl_header pair;
+  struct member m;
 
-  while (next_member(&w, &member, &pair))
-    if (pl__slice_equal(pair.name, key))
-      return (int)decode(pair.value, out);
+  while (next_member(&w, &m))
+    if (pl__slice_equal(m.key, key))
+      return (int)decode(m.value, out);
   return -1;
 }

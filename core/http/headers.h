@@ -38,6 +38,43 @@ int pl__list_has(struct pl_slice value, struct pl_slice token);
 int pl__headers_have_token(const struct pl_req *req, struct pl_slice name,
                            struct pl_slice token);
 
+/* Writes members of lists one behind the other, with commas between.  Those that
+ * lie like that already are copied in one go. */
+struct pl_join {
+  char *out;        /* room for all of them */
+  uint32_t bytes;   /* written */
+  const char *from; /* not yet written; NULL: nothing is */
+  const char *to;
+};
+
+static inline void pl__join_flush(struct pl_join *j) {
+  uint32_t bytes = (uint32_t)(j->to - j->from);
+
+  if (j->bytes)
+    j->out[j->bytes++] = ',';
+  memcpy(j->out + j->bytes, j->from, bytes);
+  j->bytes += bytes;
+}
+
+/* The bytes must stay until pl__join_end. */
+static inline void pl__join(struct pl_join *j, const char *from,
+                            const char *to) {
+  if (j->from && (from != j->to + 1 || *j->to != ',')) {
+    pl__join_flush(j);
+    j->from = NULL;
+  }
+  if (!j->from)
+    j->from = from;
+  j->to = to;
+}
+
+/* Returns how many bytes there are. */
+static inline uint32_t pl__join_end(struct pl_join *j) {
+  if (j->from)
+    pl__join_flush(j);
+  return j->bytes;
+}
+
 /* "type/subtype" of a Content-Type value: without parameters and spaces. */
 struct pl_slice pl__media_type_essence(struct pl_slice value);
 

@@ -371,8 +371,8 @@ static int list_field(struct pl_slice rest, struct pl_slice *list,
 uint32_t pl__tracestate_put(const struct pl_header *headers, uint32_t count,
                             char *out) {
   struct pl_slice list[PL_LIMIT_TRACESTATE_MEMBERS];
+  struct pl_join join = {.out = out};
   uint32_t n = 0, bytes = 0;
-  char *to = out;
 
   for (uint32_t i = 0; i < count; i++)
     if (is_tracestate(headers[i].name) &&
@@ -380,11 +380,7 @@ uint32_t pl__tracestate_put(const struct pl_header *headers, uint32_t count,
       return 0;
   if (n)
     fit_state(list, &n, bytes);
-  for (uint32_t i = 0; i < n; i++) {
-    if (i)
-      *to++ = ',';
-    memcpy(to, list[i].at, list[i].bytes);
-    to += list[i].bytes;
-  }
-  return (uint32_t)(to - out);
+  for (uint32_t i = 0; i < n; i++)
+    pl__join(&join, list[i].at, list[i].at + list[i].bytes);
+  return pl__join_end(&join);
 }
