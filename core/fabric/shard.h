@@ -128,25 +128,21 @@ static inline struct pl_buckets *pl__shard_buckets(struct pl_shard *s,
   return &s->buckets[at - 1];
 }
 
-/* Counts a number (not NaN) in a histogram; returns its bucket. */
-static inline uint32_t pl__shard_record(struct pl_shard *s, uint32_t cell,
-                                        double number) {
+/* Counts a number (not NaN) in a histogram; returns the example for such ones.
+ */
+static inline struct pl_example *
+pl__shard_record(struct pl_shard *s, uint32_t cell, double number) {
   struct pl_buckets *b = pl__shard_buckets(s, cell);
   uint32_t index = pl__histogram_index(number);
-  uint64_t octave = UINT64_C(1) << (index / PL_HISTOGRAM_STEPS);
+  uint32_t octave = index / PL_HISTOGRAM_STEPS;
   uint64_t octaves = pl__shard_load(&s->cells[cell + PL_SHARD_OCTAVES]);
 
   pl__shard_store(&b->counts[index], pl__shard_load(&b->counts[index]) + 1);
-  if (PL_UNLIKELY(!(octaves & octave)))
-    pl__shard_store(&s->cells[cell + PL_SHARD_OCTAVES], octaves | octave);
+  if (PL_UNLIKELY(!(octaves >> octave & 1)))
+    pl__shard_store(&s->cells[cell + PL_SHARD_OCTAVES],
+                    octaves | UINT64_C(1) << octave);
   pl__shard_add(s, cell + PL_SHARD_SUM, number);
-  return index;
-}
-
-static inline struct pl_example *
-pl__shard_example(struct pl_shard *s, uint32_t cell, uint32_t index) {
-  return &pl__shard_buckets(s, cell)
-              ->examples[index / PL_HISTOGRAM_STEPS % PL_SHARD_EXAMPLES];
+  return &b->examples[octave % PL_SHARD_EXAMPLES];
 }
 
 /* Writes down where `number` came from. */

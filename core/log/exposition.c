@@ -41,6 +41,14 @@ static char *room(struct pl_exposition *e, size_t bytes) {
 
 static void written(struct pl_exposition *e, const char *end) {
   e->out->bytes = (uint32_t)(end - e->out->at);
+  e->is_empty = false;
+}
+
+/* The family before has no samples: as if it had never been. */
+static void drop_empty(struct pl_exposition *e) {
+  if (e->is_empty)
+    e->out->bytes = e->head_at;
+  e->is_empty = false;
 }
 
 static char *put_fixed(char *at, uint64_t nanos) {
@@ -114,11 +122,14 @@ static void head(struct pl_exposition *e, struct pl_slice name,
                  struct pl_slice help, enum pl_metric_kind kind) {
   bool is_open = e->format == PL_EXPOSITION_OPENMETRICS;
   struct pl_slice base = name;
-  char *at = room(e, 3 * name.bytes + 2 * help.bytes + LINE_BYTES);
+  char *at;
 
+  drop_empty(e);
   e->name = name;
+  at = room(e, 3 * name.bytes + 2 * help.bytes + LINE_BYTES);
   if (!at)
     return;
+  e->head_at = e->out->bytes;
   if (is_open && kind == PL_METRIC_COUNTER)
     base.bytes -= 6; /* _total */
   at = PUT(at, "# HELP ");
@@ -131,6 +142,7 @@ static void head(struct pl_exposition *e, struct pl_slice name,
   at = put(at, kind_name(kind), strlen(kind_name(kind)));
   *at++ = '\n';
   written(e, is_open ? put_unit(at, base) : at);
+  e->is_empty = true;
 }
 
 /* --- samples ---------------------------------------------------------------- */
@@ -512,6 +524,7 @@ void pl__exposition_sample(struct pl_exposition *e, const char *labels,
 }
 
 int pl__exposition_end(struct pl_exposition *e) {
+  drop_empty(e);
   if (!e->failed && e->format == PL_EXPOSITION_OPENMETRICS)
     e->failed = pl__buf_append(e->out, "# EOF\n", 6);
   return e->failed;

@@ -27,6 +27,8 @@ struct pl_exposition {
   enum pl_exposition_format format;
   int failed;           /* 0, or what pl__buf_append has returned */
   struct pl_slice name; /* of the family, valid until the next head */
+  uint32_t head_at;     /* where its head begins */
+  bool is_empty;        /* it has no sample yet: its head may go again */
 };
 
 /* The media type of the format, with its version. */
@@ -37,7 +39,7 @@ void pl__exposition_begin(struct pl_exposition *e,
 /* All families and series that the table has. */
 void pl__exposition_metrics(struct pl_exposition *e,
                             const struct pl_metrics *m);
-/* A family of the caller's; `kind` is counter (the name ends in _total) or
+/* A family of the caller's, shown if it has samples; `kind` is counter (the name ends in _total) or
  * gauge.  Name and help live until the next head; no name may come twice. */
 void pl__exposition_head(struct pl_exposition *e, const char *name,
                          const char *help, enum pl_metric_kind kind);

@@ -111,7 +111,7 @@ static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
                      struct pl_conn *c, const struct pl_req *req) {
   double seconds;
 
-  d->tally.now = pl__clock_monotonic_s() + d->time_offset;
+  d->tally.now = pl__stopwatch_read(&d->watch) + d->time_offset;
   seconds = d->tally.now - req->received;
   seconds = seconds > 0 ? seconds : 0;
   if (d->log_access && is_sampled(d, req))
@@ -340,7 +340,7 @@ void pl__dispatch_tick(struct pl_dispatch *d) {
   double now = (double)pl__clock_realtime_coarse_ns() / PL_NS_PER_S;
 
   now += d->time_offset;
-  d->net.now = d->tally.now = pl__clock_monotonic_s() + d->time_offset;
+  d->net.now = d->tally.now = pl__stopwatch_look(&d->watch) + d->time_offset;
   pl__http_env_tick(&d->net.env, (int64_t)now);
   tick_generation(d, d->now, now);
   if (d->old)

@@ -12,6 +12,7 @@
 #define PL_SERVER_DISPATCH_H
 
 #include "base/buf.h"
+#include "base/stopwatch.h"
 #include "fabric/ring.h"
 #include "fabric/sampler.h"
 #include "fabric/slabs.h"
@@ -68,6 +69,7 @@ struct pl_dispatch {
   uint32_t running;       /* requests that a runner has */
   uint64_t request_count; /* handled or refused so far */
   struct pl_tally tally;
+  struct pl_stopwatch watch;
   double time_offset; /* seconds that a spec has moved the clocks by */
   struct pl_inject *inject;
   void (*on_conn_closed)(void *arg); /* NULL: nobody wants to know */

@@ -16,6 +16,7 @@
 struct figures {
   const struct pl_fabric *fabric;
   struct pl_exposition exposition;
+  struct pl_metrics metrics;
   uint32_t worker_count;
 };
 
@@ -29,8 +30,8 @@ static double of_beat(const struct pl_beat *b, enum of_beat what) {
              : atomic_load_explicit(&b->request_count, memory_order_relaxed);
 }
 
-static bool is_alive(const struct pl_beat *b) {
-  return atomic_load_explicit(&b->at_ns, memory_order_relaxed) != 0;
+static bool is_alive(const struct figures *f, uint32_t worker) {
+  return pl__shard_life(&f->metrics.shards[worker]) == PL_SHARD_LIVE;
 }
 
 static void put_beats(struct figures *f, const char *name, const char *help,
@@ -40,7 +41,7 @@ static void put_beats(struct figures *f, const char *name, const char *help,
 
   pl__exposition_head(&f->exposition, name, help, PL_METRIC_GAUGE);
   for (uint32_t i = 0; i < f->worker_count; i++) {
-    if (pl__layout_beat(f->fabric, i, &b) || !is_alive(b))
+    if (!is_alive(f, i) || pl__layout_beat(f->fabric, i, &b))
       continue;
     snprintf(labels, sizeof labels, "worker=\"%u\"", i);
     pl__exposition_sample(&f->exposition, labels, of_beat(b, what));
@@ -49,10 +50,9 @@ static void put_beats(struct figures *f, const char *name, const char *help,
 
 static void put_workers(struct figures *f) {
   uint32_t count = 0;
-  struct pl_beat *b;
 
   for (uint32_t i = 0; i < f->worker_count; i++)
-    count += !pl__layout_beat(f->fabric, i, &b) && is_alive(b);
+    count += is_alive(f, i);
   pl__exposition_head(&f->exposition, "perilune_workers",
                       "Workers that are running.", PL_METRIC_GAUGE);
   pl__exposition_sample(&f->exposition, "", count);
@@ -122,12 +122,11 @@ static void put_server(struct figures *f) {
 int pl__figures_expose(const struct pl_fabric *fabric,
                        enum pl_exposition_format format, struct pl_buf *out) {
   struct figures f = {.fabric = fabric};
-  struct pl_metrics metrics;
-  int failed = pl__layout_metrics(fabric, &metrics);
+  int failed = pl__layout_metrics(fabric, &f.metrics);
 
   if (failed)
     return failed;
-  f.worker_count = metrics.worker_count;
+  f.worker_count = f.metrics.worker_count;
   pl__exposition_begin(&f.exposition, format, out);
   put_server(&f);
   put_workers(&f);
@@ -136,6 +135,6 @@ int pl__figures_expose(const struct pl_fabric *fabric,
   put_beats(&f, "perilune_http_requests_in_flight",
             "Requests whose handlers have begun and not ended.", IN_FLIGHT);
   put_drops(&f);
-  pl__exposition_metrics(&f.exposition, &metrics);
+  pl__exposition_metrics(&f.exposition, &f.metrics);
   return pl__exposition_end(&f.exposition);
 }

@@ -56,7 +56,8 @@ static const struct row worker_rows[PL_TALLY_WORKER_COUNT] = {
                 "Requests whose deadline came before their handler's end."),
     [PL_TALLY_ABORTED] =
         COUNTER("perilune_http_aborted_total",
-                "Requests whose client went away before the response's end."),
+                "Requests whose client had gone, or sent no more, before "
+                "their handler's end."),
     [PL_TALLY_ACCEPTED] = COUNTER("perilune_connections_accepted_total",
                                   "Connections that were accepted."),
     [PL_TALLY_REFUSED] =
@@ -266,8 +267,7 @@ static struct pl_tally_cells *cells_of(struct pl_generation *g, uint32_t route,
 static void record_seconds(struct pl_tally *t, uint32_t cell, double seconds,
                            const struct pl_generation *g,
                            const struct pl_req *req) {
-  uint32_t index = pl__shard_record(t->shard, cell, seconds);
-  struct pl_example *e = pl__shard_example(t->shard, cell, index);
+  struct pl_example *e = pl__shard_record(t->shard, cell, seconds);
   const struct pl_context *context = &req->context;
   struct pl_origin origin = {
       .now = g->vm.clock.now,
@@ -281,7 +281,7 @@ static void record_seconds(struct pl_tally *t, uint32_t cell, double seconds,
 static void count_rare(struct pl_tally *t, const struct pl_req *req) {
   if (req->flags & PL_REQ_OVERDUE)
     pl__tally_add(t, PL_TALLY_OVERDUE, 1);
-  if ((req->flags & PL_REQ_ABORTED) && !(req->flags & PL_REQ_DONE))
+  if (req->flags & PL_REQ_ABORTED)
     pl__tally_add(t, PL_TALLY_ABORTED, 1);
 }
 

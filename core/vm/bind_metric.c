@@ -147,8 +147,7 @@ static void put_example(struct pl_meter *m, struct pl_example *e,
 }
 
 void pl_metric_record(struct pl_meter *m, uint32_t cell, double number) {
-  uint32_t index = pl__shard_record(m->shard, cell, number);
-  struct pl_example *e = pl__shard_example(m->shard, cell, index);
+  struct pl_example *e = pl__shard_record(m->shard, cell, number);
 
   if (pl__example_is_due(e, m->vm->clock.now))
     put_example(m, e, number);

@@ -386,8 +386,7 @@ static void folds_one_shard_into_another(void **state) {
 static void keeps_where_a_number_came_from(void **state) {
   uint32_t h = series_of(family_of("h", PL_METRIC_HISTOGRAM), "", NULL);
   struct pl_origin origin = {.now = 10, .trace = {1, 2}, .request_id = 3}, out;
-  struct pl_example *e =
-      pl__shard_example(shards, h, pl__shard_record(shards, h, 0.3));
+  struct pl_example *e = pl__shard_record(shards, h, 0.3);
   double number;
 
   (void)state;
@@ -404,8 +403,7 @@ static void keeps_where_a_number_came_from(void **state) {
   pl__example_put(e, 0.4, &origin);
   assert_true(pl__example_get(e, &number, &out) && number == 0.4);
   /* Octaves beside each other have examples of their own. */
-  assert_ptr_not_equal(pl__shard_example(shards, h, pl__histogram_index(0.6)),
-                       e);
+  assert_ptr_not_equal(pl__shard_record(shards, h, 0.6), e);
 }
 
 #define FACT(name) cmocka_unit_test_setup_teardown(name, begin, end)

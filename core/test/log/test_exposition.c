@@ -221,10 +221,8 @@ static void cuts_bytes_and_others_elsewhere(void **state) {
 
 static void example(uint32_t worker, uint32_t h, double number,
                     struct pl_origin origin) {
-  struct pl_shard *s = &metrics.shards[worker];
-  uint32_t index = pl__shard_record(s, h, number);
-
-  pl__example_put(pl__shard_example(s, h, index), number, &origin);
+  pl__example_put(pl__shard_record(&metrics.shards[worker], h, number), number,
+                  &origin);
 }
 
 static void adds_the_latest_examples_in_openmetrics(void **state) {
@@ -273,9 +271,11 @@ static void takes_families_of_the_caller(void **state) {
 
   (void)state;
   pl__exposition_begin(&e, PL_EXPOSITION_OPENMETRICS, &out);
+  pl__exposition_head(&e, "none", "Without samples.", PL_METRIC_GAUGE);
   pl__exposition_head(&e, "a_total", "As.", PL_METRIC_COUNTER);
   pl__exposition_sample(&e, "x=\"1\"", 2);
   pl__exposition_sample(&e, "", 3);
+  pl__exposition_head(&e, "none", "Without samples.", PL_METRIC_GAUGE);
   assert_int_equal(pl__exposition_end(&e), 0);
   assert_int_equal(pl__buf_append(&out, "", 1), 0);
   assert_string_equal(out.at, "# HELP a As.\n# TYPE a counter\n"
