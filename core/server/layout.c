@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "base/alloc.h"
+#include "base/check.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "fabric/bundle.h"
@@ -29,7 +30,7 @@
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 4
-#define SECTIONS_OF_ALL 13
+#define SECTIONS_OF_ALL 15
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -128,6 +129,7 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].element_bytes = 1;
     s[n++].element_count = PL_LIMIT_BUNDLE_BYTES;
   }
+  PL_ASSERT(n == SECTIONS_PER_WORKER * workers + SECTIONS_OF_ALL);
   return n;
 }
 
