@@ -22,6 +22,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "fabric/metrics.h"
 #include "fabric/record.h"
 #include "net/listener.h"
 #include "perilune.h"
@@ -164,6 +165,18 @@ static int configure(struct pl_config *c) {
   return 0;
 }
 
+/* What it shares with the workers, and where it counts: in control's shard. */
+static int share(struct pl_admin *a, struct pl_generation_options *options) {
+  struct pl_metrics metrics;
+  int failed = pl__layout_shared(a->args.fabric, &options->shared);
+
+  failed = failed ? failed : pl__layout_metrics(a->args.fabric, &metrics);
+  if (failed)
+    return failed;
+  options->metrics = metrics.table;
+  return pl__layout_shard(a->args.fabric, PL_RECORD_CONTROL, &options->shard);
+}
+
 /* Opens and loads one, with the app of its bundle to watch unless `number` is
  * 0 or `path` NULL. */
 static int open_one(struct pl_admin *a, const struct pl_config *config,
@@ -174,11 +187,8 @@ static int open_one(struct pl_admin *a, const struct pl_config *config,
   struct pl_vm_arg arg = {.text = path, .text_bytes = path ? strlen(path) : 0};
   struct pl_buf none;
   uint32_t lines;
-  const struct pl_vm_options *now = &a->dispatch.now->vm.options;
-  int failed = pl__layout_shared(a->args.fabric, &options.shared);
+  int failed = share(a, &options);
 
-  options.metrics = now->metrics;
-  options.shard = now->shard;
   if (!failed && number)
     failed = pl__layout_bundle(a->args.fabric, number, &options.bundle);
   failed = failed ? failed : pl__generation_open(out, &options, a->err);
@@ -381,22 +391,16 @@ static void *thread_main(void *arg) {
 static int find_all(struct pl_admin *a, struct pl_dispatch_options *options) {
   const struct pl_fabric *f = a->args.fabric;
   struct pl_standing *standing;
-  struct pl_metrics metrics;
   int failed = pl__layout_admin_slabs(f, a->args.config, &options->slabs);
 
   failed =
       failed ? failed : pl__layout_ring(f, PL_RECORD_CONTROL, &options->log);
   failed = failed ? failed : pl__layout_standing(f, &standing);
   failed = failed ? failed : pl__layout_state(f, &a->state);
-  failed = failed ? failed : pl__layout_shared(f, &options->generation.shared);
-  failed = failed ? failed : pl__layout_metrics(f, &metrics);
-  failed = failed ? failed
-                  : pl__layout_shard(f, PL_RECORD_CONTROL,
-                                     &options->generation.shard);
+  failed = failed ? failed : share(a, &options->generation);
   if (failed)
     return failed;
-  options->generation.metrics = metrics.table;
-  pl__metrics_begin(metrics.table, options->generation.shard);
+  pl__metrics_begin(options->generation.metrics, options->generation.shard);
   a->standing = standing;
   return 0;
 }

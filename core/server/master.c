@@ -481,10 +481,11 @@ static void death_count(struct master *m, const struct pl_child *c,
 
 /* What it has counted stays; its gauges are over. */
 static void shard_leave(struct master *m, const struct pl_child *c) {
+  uint32_t who = c == pl__control_of(m) ? PL_RECORD_CONTROL
+                                        : (uint32_t)pl__child_index(m, c);
   struct pl_shard *shard;
 
-  if (c != pl__control_of(m) &&
-      !pl__layout_shard(&m->fabric, (uint32_t)pl__child_index(m, c), &shard))
+  if (!pl__layout_shard(&m->fabric, who, &shard))
     pl__shard_leave(shard);
 }
 

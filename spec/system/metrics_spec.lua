@@ -243,6 +243,16 @@ describe("metrics", function()
     assert.equal(15, values['perilune_metrics_refused_total{metric="notes_saved_total"}'])
   end)
 
+  it("are what health checks count, too, beside the workers", function()
+    local text = APP:gsub("return app", [[
+app:health("counted", { every = "50ms" }, function() hits:add() return true end)
+return app]])
+    start({ app = { ["app.lua"] = text }, args = { "--set", "admin.listen=127.0.0.1:0" } })
+    assert.is_true(posix.eventually(function()
+      return scrape()["hits_total{}"] >= 3
+    end))
+  end)
+
   it("are shown while all workers stand still", function()
     start({ workers = 2 })
     ask("GET", "/hit")
