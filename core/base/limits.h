@@ -65,6 +65,7 @@
 #define PL_LIMIT_LOG_KEY_BYTES 128u       /* a field's name; cut past it */
 #define PL_LIMIT_LOG_FIELD_COUNT 64u      /* fields of one record */
 #define PL_LIMIT_LOG_TARGET_BYTES 1024u   /* target in an access record */
+#define PL_LIMIT_LOG_SYSLOG_BYTES 8192u   /* one syslog message */
 #define PL_LIMIT_LOG_BATCH_BYTES 65536u   /* formatted before it is written */
 
 /* C stack that coroutines resumed inside each other may take: some 1,500 of

@@ -25,7 +25,6 @@ int pl__ring_init(struct pl_ring *r, uint64_t bytes) {
   atomic_init(&r->tail, 0);
   atomic_init(&r->head, 0);
   atomic_init(&r->sleep, 0);
-  atomic_init(&r->note, 0);
   for (unsigned i = 0; i < PL_RING_LANES; i++) {
     atomic_init(&r->drops[i], 0);
     r->drops_told[i] = 0;

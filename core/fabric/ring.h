@@ -64,7 +64,6 @@ struct pl_ring {
   _Atomic uint64_t sleep;              /* see pl__ring_sleep; 0: awake */
   uint64_t drops_told[PL_RING_LANES];  /* of drops, those reported */
   uint64_t broken_count;               /* times the contents made no sense */
-  _Atomic uint64_t note;               /* the reader's to the one after it */
   _Alignas(128) char data[];
 };
 

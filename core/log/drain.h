@@ -1,15 +1,14 @@
 /* log/drain.h - takes records out of all rings, writes them out as lines.
  *
  * Runs in control.  Records of all rings are merged by their time, formatted
- * into one batch and written; only when the batch is written whole are the
- * rings released.  So:
+ * into one batch, which is laid down in the ledger and written; only when it is
+ * written whole are the rings released.  So:
  *
  *  (1) at most one batch is held here: what does not get out stays in the
  *      rings, and when these are full their writers count what they drop;
- *  (2) when control is killed, the one after it begins with the same batch:
- *      a line may come twice, none is lost.  If it was killed within a line,
- *      which a note in the first ring tells, the next one ends that line, so
- *      that the rest stays one record a line;
+ *  (2) when control is killed, the one after it goes on with the same batch
+ *      where it was: no line is lost, and none comes twice where that can be
+ *      told (log/outlet.h says where it can);
  *  (3) nothing is lost because the output fails (disk full, pipe closed): the
  *      batch is tried again, and a record tells how long it was so.
  *
@@ -24,9 +23,10 @@
 #define PL_LOG_DRAIN_H
 
 #include "log/format.h"
-#include "log/sink.h"
+#include "log/outlet.h"
+#include "log/syslog.h"
 
-#define PL_DRAIN_RINGS_MAX (PL_LIMIT_WORKER_COUNT + 3u) /* and others */
+#define PL_DRAIN_RINGS_MAX PL_LEDGER_RINGS_MAX
 
 enum pl_drain_outcome {
   PL_DRAIN_IDLE,   /* the rings are empty */
@@ -46,27 +46,39 @@ struct pl_drain_ring {
 };
 
 struct pl_drain {
-  struct pl_sink *sink; /* borrowed */
+  struct pl_outlet outlet;
   struct pl_formatter formatter;
-  unsigned level;    /* records below it are not shown */
-  struct pl_buf out; /* the batch */
-  uint32_t written;  /* of it */
+  struct pl_syslog *syslog; /* NULL: lines; borrowed */
+  unsigned level;           /* records below it are not shown */
+  uint64_t rotate_bytes;    /* largest file; 0: any size */
+  uint32_t rotate_keep;     /* old ones */
+  struct pl_buf out;        /* the next batch */
   uint32_t ring_count;
-  int failing;        /* negated errno the sink fails with, or 0 */
-  int64_t failing_ns; /* monotonic, since when */
-  int failed;         /* an error that is over and not told yet, or 0 */
-  int64_t failed_ns;  /* how long it went on */
-  int64_t drops_ns;   /* monotonic, when drops were last looked for */
-  bool more;          /* the last batch did not take all there was */
-  bool torn;          /* the drain before us may have been cut within a line */
+  int failing;           /* negated errno the sink fails with, or 0 */
+  int64_t failing_ns;    /* monotonic, since when */
+  int64_t blocked_ns;    /* monotonic, since when it takes nothing, or 0 */
+  int failed;            /* an error that is over and not told yet, or 0 */
+  int64_t failed_ns;     /* how long it went on */
+  int rotation;          /* the error that the last rotation ended with, or 0 */
+  int rotation_told;     /* the one that was told */
+  int64_t rotation_ns;   /* monotonic, when it was tried */
+  uint64_t refused_told; /* of the sink's refused_count */
+  int64_t drops_ns;      /* monotonic, when drops were last looked for */
+  bool more;             /* the last batch did not take all there was */
   uint32_t batch_lines;
   uint64_t line_count; /* written so far */
   uint64_t bad_count;  /* records that could not be read */
   struct pl_drain_ring rings[PL_DRAIN_RINGS_MAX];
 };
 
-/* Prepares a drain without rings.  Takes no memory before the first record. */
+/* Prepares a drain without rings.  Takes no memory before the first record.
+ *
+ *   sink     open, and so until pl__drain_deinit
+ *   ledger   all zero, or what the drain before this one has left
+ *   transit  see struct pl_outlet; NULL: there is none
+ */
 void pl__drain_init(struct pl_drain *d, struct pl_sink *sink,
+                    struct pl_ledger *ledger, const int *transit,
                     enum pl_log_format format, bool colour, unsigned level,
                     const struct pl_routes *routes);
 /* Frees the batch; what it holds stays in the rings. */
@@ -75,6 +87,10 @@ void pl__drain_deinit(struct pl_drain *d);
 /* Adds the ring of a worker (or PL_RECORD_MASTER, ...).  Returns 0 or
  * PL_EFULL. */
 int pl__drain_add(struct pl_drain *d, struct pl_ring *ring, uint16_t worker);
+
+/* Takes over from the drain before this one, once all rings are there, in the
+ * same order as then.  A ledger that makes no sense is begun anew. */
+void pl__drain_resume(struct pl_drain *d);
 
 /* Writes out at most one batch.  *outcome tells what to do next.  Returns how
  * many records were taken up; a failing output is no error here. */
@@ -92,8 +108,7 @@ void pl__drain_awake(struct pl_drain *d);
  * PL_EGONE when nobody reads the output any more (EPIPE). */
 int pl__drain_finish(struct pl_drain *d, int wait_ms);
 
-/* Opens the sink's file again.  A line that was cut by it is written again,
- * whole, to the new file.  Returns as pl__sink_reopen. */
+/* Opens the sink's file again; see pl__outlet_reopen. */
 int pl__drain_reopen(struct pl_drain *d);
 
 #endif /* PL_LOG_DRAIN_H */

@@ -130,6 +130,12 @@ static char *put_time(struct pl_formatter *f, char *at, int64_t time_ns) {
   return pl__put_padded(at, ms, 3);
 }
 
+char *pl__format_time(struct pl_formatter *f, char *at, int64_t time_ns) {
+  at = put_time(f, at, time_ns);
+  *at++ = 'Z';
+  return at;
+}
+
 /* --- JSON --------------------------------------------------------------- */
 
 /* The names that a record's own field cannot have as they are. */

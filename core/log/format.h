@@ -70,6 +70,10 @@ void pl__formatter_init(struct pl_formatter *f, enum pl_log_format format,
 int pl__format_record(struct pl_formatter *f, const void *record,
                       uint32_t bytes, struct pl_buf *out);
 
+/* Writes the time as JSON lines have it, "2025-03-09T12:00:00.123Z", behind
+ * `at`, where there is room; returns the first byte behind it. */
+char *pl__format_time(struct pl_formatter *f, char *at, int64_t time_ns);
+
 /* "debug", "info", "warn", "error". */
 const char *pl__level_name(unsigned level);
 /* Sets *level from such a name.  Returns 0 or PL_EINVAL. */

@@ -63,6 +63,10 @@ static void master_close_in_child(struct master *m, enum child_kind kind) {
   pl__dev_close(&m->dev);
   close(m->signal_fd);
   close(m->lifeline[1]);
+  if (!is_control) {
+    close(m->transit[0]);
+    close(m->transit[1]);
+  }
   if (m->upgrade.ready_fd >= 0)
     close(m->upgrade.ready_fd);
   if (m->inheritance.ready_fd >= 0)
@@ -90,6 +94,7 @@ static int control_run(struct master *m, int channel_fd) {
       .fabric = &m->fabric,
       .worker_count = m->capacity,
       .channel_fd = channel_fd,
+      .transit = {m->transit[0], m->transit[1]},
       .wake_fd = m->wake_fd,
       .lifeline_fd = m->lifeline[0],
       .admin_fd =

@@ -110,7 +110,10 @@ struct pl_config {
   uint32_t log_access_fields; /* bits of enum pl_access_field */
   uint64_t log_sample_first;  /* records of a site and second; 0: all */
   uint64_t log_sample_then;   /* every so-manieth behind them; 0: none */
-  char log_output[PL_CONFIG_PATH_BYTES]; /* "stdout", "stderr" or a path */
+  char log_output[PL_CONFIG_PATH_BYTES]; /* see pl__sink_open */
+  uint64_t log_rotate_bytes;             /* 0: a file may grow */
+  uint64_t log_rotate_keep;
+  uint32_t log_syslog_facility; /* its number */
 
   /* context.* */
   char context_trusted[1024];  /* for pl__networks_parse; it can be */

@@ -37,6 +37,7 @@
 struct control {
   const struct pl_control_args *args;
   struct pl_sink sink;
+  struct pl_syslog syslog;
   struct pl_drain drain;
   struct pl_server_state *state;
   struct pl_admin *admin; /* NULL: there is none */
@@ -133,6 +134,7 @@ static int admin_open(struct control *c, char *error, size_t error_bytes) {
 static int control_open(struct control *c, char *error, size_t error_bytes) {
   const struct pl_config *config = c->args->config;
   struct pl_routes *routes = NULL;
+  struct pl_ledger *ledger = NULL;
   int status = pl__sink_open(&c->sink, config->log_output);
   enum pl_log_format format;
 
@@ -143,11 +145,21 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   }
   format = format_choose(config, &c->sink);
   status = pl__layout_routes(c->args->fabric, &routes);
-  pl__drain_init(&c->drain, &c->sink, format,
+  status = status ? status : pl__layout_ledger(c->args->fabric, &ledger);
+  pl__drain_init(&c->drain, &c->sink, ledger, c->args->transit, format,
                  format == PL_LOG_CONSOLE && wants_colour(&c->sink),
                  config->log_level, routes);
   status = status ? status : pl__layout_state(c->args->fabric, &c->state);
   status = status ? status : rings_add(c);
+  if (c->sink.medium == PL_MEDIUM_MESSAGES) {
+    pl__syslog_init(&c->syslog, config->log_syslog_facility, config->name,
+                    (int)getppid());
+    c->drain.syslog = &c->syslog;
+  }
+  c->drain.rotate_bytes = config->log_rotate_bytes;
+  c->drain.rotate_keep = (uint32_t)config->log_rotate_keep;
+  if (!status)
+    pl__drain_resume(&c->drain);
   c->signal_fd = signals_open();
   if (!status && c->signal_fd < 0)
     status = -errno;
@@ -164,7 +176,7 @@ static bool signals_take(struct control *c) {
   while (read(c->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
     end |= info.ssi_signo == SIGTERM;
     if (info.ssi_signo == SIGUSR1)
-      pl__sink_reopen(&c->sink); /* should it fail, the old file goes on */
+      pl__drain_reopen(&c->drain); /* should it fail, the old file goes on */
   }
   return end;
 }

@@ -22,6 +22,7 @@ struct pl_control_args {
   const struct pl_fabric *fabric;
   uint32_t worker_count; /* that there is room for */
   int channel_fd;        /* to the master */
+  int transit[2];        /* a pipe of the master's; see log/outlet.h */
   int wake_fd;           /* the eventfd that writers of rings wake us by */
   int lifeline_fd;       /* end of file: the master is gone */
   int admin_fd;          /* listening, of the admin plane; -1: there is none */

@@ -156,6 +156,12 @@ static int wires_make(struct master *m) {
     close(m->wake_fd);
     return pl__error_set(m->error, PL_EFAIL, "pipe: %s", strerror(errno));
   }
+  if (pipe2(m->transit, O_CLOEXEC | O_NONBLOCK)) {
+    close(m->wake_fd);
+    close(m->lifeline[0]);
+    close(m->lifeline[1]);
+    return pl__error_set(m->error, PL_EFAIL, "pipe: %s", strerror(errno));
+  }
   return 0;
 }
 
@@ -163,6 +169,8 @@ static void wires_close(struct master *m) {
   close(m->wake_fd);
   close(m->lifeline[0]);
   close(m->lifeline[1]);
+  close(m->transit[0]);
+  close(m->transit[1]);
 }
 
 static int children_make(struct master *m) {

@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "http/headers.h"
 #include "log/format.h"
+#include "log/syslog.h"
 #include "server/config.h"
 
 #define KEY_SECONDS_MAX 86400.0          /* a day */
@@ -158,7 +159,13 @@ const struct pl_key pl__keys[] = {
             4294967295.0,
             "behind these every so-manieth is written; 0 for none"),
     STRING("log.output", "LOG_OUTPUT", log_output, "stdout", 1,
-           "stdout, stderr or the path of a file"),
+           "stdout, stderr, the path of a file, syslog or syslog:..."),
+    SIZE("log.rotate_size", "LOG_ROTATE_SIZE", log_rotate_bytes, "0", 0,
+         KEY_BYTES_MAX, "largest log file, then a new one is begun; 0: any"),
+    INTEGER("log.rotate_keep", "LOG_ROTATE_KEEP", log_rotate_keep, "5", 1, 1000,
+            "old log files that are kept, FILE.1 is the newest"),
+    WORDS("log.syslog_facility", "LOG_SYSLOG_FACILITY", log_syslog_facility,
+          "daemon", PL_SYSLOG_FACILITIES, "what syslog takes records for"),
 
     TEXT("context.trusted", "CONTEXT_TRUSTED", PL_KEY_NETWORKS, context_trusted,
          "", "peers whose word counts for request id, tenant and tier"),

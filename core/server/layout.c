@@ -20,6 +20,7 @@
 #include "fabric/routes.h"
 #include "fabric/shared.h"
 #include "fabric/slabs.h"
+#include "log/ledger.h"
 #include "server/config.h"
 #include "server/crash.h"
 #include "server/dispatch.h"
@@ -30,12 +31,13 @@
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 4
-#define SECTIONS_OF_ALL 15
+#define SECTIONS_OF_ALL 16
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
 #define LOG_TRIAL "log.trial"
 #define ADMIN_SLABS "slabs.admin"
+#define LOG_BATCH "log.batch"
 
 const uint16_t pl__layout_others[PL_LAYOUT_OTHERS] = {
     PL_RECORD_MASTER, PL_RECORD_CONTROL, PL_RECORD_TRIAL};
@@ -83,6 +85,10 @@ static uint32_t sections_describe(const struct pl_config *config,
   ring_describe(&s[n++], OWN_RING_BYTES);
   section_name(&s[n], LOG_TRIAL);
   ring_describe(&s[n++], OWN_RING_BYTES);
+  section_name(&s[n], LOG_BATCH);
+  s[n].version = PL_LEDGER_VERSION;
+  s[n].element_bytes = sizeof(struct pl_ledger);
+  s[n++].element_count = 1;
   section_name(&s[n], "beats");
   s[n].version = BEAT_VERSION;
   s[n].element_bytes = sizeof(struct pl_beat);
@@ -207,6 +213,15 @@ int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
   else
     status = pl__fabric_find_number(f, "log", (int)worker, PL_RING_VERSION, 1,
                                     &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_ledger(const struct pl_fabric *f, struct pl_ledger **out) {
+  void *at;
+  int status = pl__fabric_find(f, LOG_BATCH, PL_LEDGER_VERSION,
+                               sizeof(struct pl_ledger), &at, NULL);
   if (!status)
     *out = at;
   return status;
@@ -384,13 +399,17 @@ int pl__layout_begin(const struct pl_fabric *f, uint32_t generation) {
 
 int pl__layout_protect(const struct pl_fabric *f) {
   struct pl_server_state *state;
+  struct pl_server_state *state;
   struct pl_standing *standing;
+  struct pl_ledger *ledger;
   struct pl_bundle *bundle;
   int status = pl__layout_state(f, &state);
 
   status = status ? status : pl__layout_standing(f, &standing);
+  status = status ? status : pl__layout_ledger(f, &ledger);
   if (!status && (mprotect(state, PL_FABRIC_PAGE_BYTES, PROT_READ) ||
-                  mprotect(standing, sizeof *standing, PROT_READ)))
+                  mprotect(standing, sizeof *standing, PROT_READ) ||
+                  mprotect(ledger, sizeof *ledger, PROT_READ)))
     status = -errno;
   for (uint32_t i = 0; i < 2 && !status; i++) {
     status = pl__layout_bundle(f, i, &bundle);

@@ -2,6 +2,7 @@
  *
  *   log.N, log.master, log.control,  struct pl_ring: records on their way out
  *   log.trial
+ *   log.batch                        struct pl_ledger: what control writes out
  *   slabs.N                          receive buffers of worker N
  *   flights.N                        struct pl_flights: what it has in hand
  *   crash.N                          struct pl_crash: how it died
@@ -37,6 +38,7 @@ struct pl_config;
 struct pl_crash;
 struct pl_fabric;
 struct pl_flights;
+struct pl_ledger;
 struct pl_marks;
 struct pl_metrics;
 struct pl_quarantine;
@@ -90,6 +92,7 @@ extern const uint16_t pl__layout_others[PL_LAYOUT_OTHERS];
  * the following return 0, or what pl__fabric_find returns. */
 int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
                     struct pl_ring **out);
+int pl__layout_ledger(const struct pl_fabric *f, struct pl_ledger **out);
 /* *count slabs of pl__dispatch_slab_bytes(config). */
 int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
                      uint32_t worker, void **at, uint32_t *count);
@@ -119,7 +122,7 @@ int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
 int pl__layout_shard(const struct pl_fabric *f, uint32_t who,
                      struct pl_shard **out);
 
-/* In a worker: what only the master and trials write cannot be written from
+/* In a worker: what only the master, control and trials write cannot be written
  * here on, so that a wild pointer spoils no other worker's next start.  Returns
  * as the above, or a negated errno. */
 int pl__layout_protect(const struct pl_fabric *f);

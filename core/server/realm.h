@@ -78,6 +78,7 @@ struct master {
   int signal_fd;
   int wake_fd;     /* eventfd of control */
   int lifeline[2]; /* [0] for control, [1] ours */
+  int transit[2];  /* control's: outlives it (log/outlet.h) */
 };
 
 /* --- master.c --- */

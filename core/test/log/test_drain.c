@@ -1,5 +1,5 @@
 /* test/log/test_drain.c - merging, failing outputs, sudden death. */
-#define _GNU_SOURCE /* MAP_ANONYMOUS, F_SETPIPE_SZ */
+#define _GNU_SOURCE /* MAP_ANONYMOUS, F_SETPIPE_SZ, pipe2 */
 #include "log/drain.h"
 
 #include <setjmp.h>
@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,16 +30,30 @@
 
 static struct pl_ring *rings[RING_COUNT];
 static struct pl_ring_writer writers[RING_COUNT];
+static struct pl_ledger *ledger;
+static int transit[2];
 static struct pl_sink sink;
 static struct pl_drain drain;
 static char path[64], moved[80];
 static char text[8 << 20]; /* what was written out */
 
-static void open_drain(void) {
-  assert_int_equal(pl__sink_open(&sink, path), 0);
-  pl__drain_init(&drain, &sink, PL_LOG_JSON, false, PL_LEVEL_DEBUG, NULL);
+/* A drain that begins where the one before it was. */
+static void begin_drain(void) {
+  pl__drain_init(&drain, &sink, ledger, transit, PL_LOG_JSON, false,
+                 PL_LEVEL_DEBUG, NULL);
   for (uint16_t i = 0; i < RING_COUNT; i++)
     assert_int_equal(pl__drain_add(&drain, rings[i], i), 0);
+  pl__drain_resume(&drain);
+}
+
+static void open_drain(void) {
+  assert_int_equal(pl__sink_open(&sink, path), 0);
+  begin_drain();
+}
+
+static void open_drain_on(int fd) {
+  assert_int_equal(pl__sink_open_fd(&sink, fd), 0);
+  begin_drain();
 }
 
 static void close_drain(void) {
@@ -52,6 +68,10 @@ static int make_all(void **state) {
   int fd = mkstemp(path);
   close(fd);
   snprintf(moved, sizeof moved, "%s.1", path);
+  ledger = mmap(NULL, sizeof *ledger, PROT_READ | PROT_WRITE,
+                MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (ledger == MAP_FAILED || pipe2(transit, O_NONBLOCK | O_CLOEXEC))
+    return -1;
   for (int i = 0; i < RING_COUNT; i++) {
     rings[i] = mmap(NULL, pl__ring_section_bytes(RING_BYTES),
                     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -69,6 +89,9 @@ static int free_all(void **state) {
   close_drain();
   for (int i = 0; i < RING_COUNT; i++)
     munmap(rings[i], pl__ring_section_bytes(RING_BYTES));
+  munmap(ledger, sizeof *ledger);
+  close(transit[0]);
+  close(transit[1]);
   unlink(path);
   unlink(moved);
   return 0;
@@ -221,7 +244,8 @@ static void a_drain_that_dies_with_a_batch_leaves_it_to_the_next(void **state) {
   close_drain();
   close(full);
   open_drain();
-  assert_int_equal(run(PL_DRAIN_IDLE), 1);
+  assert_int_equal(run(PL_DRAIN_MORE), 0);
+  assert_int_equal(run(PL_DRAIN_IDLE), 0);
   contents(path);
   assert_int_equal(count_of(text, "n1."), 1);
   assert_int_equal(count_of(text, "\"warn\":1}"), 1);
@@ -238,30 +262,53 @@ static void begin_a_line(int fds[2]) {
   assert_int_equal(run(PL_DRAIN_BLOCKED), 100);
 }
 
-static void a_line_cut_by_death_is_ended_by_the_next_drain(void **state) {
+/* Takes all that comes until the drain has nothing left; text is the whole. */
+static void read_until_idle(int fd, ssize_t n) {
+  enum pl_drain_outcome outcome;
+  do {
+    pl__drain_run(&drain, &outcome);
+    ssize_t more = read(fd, text + n, sizeof text - 1 - (size_t)n);
+    n += more > 0 ? more : 0;
+  } while (outcome != PL_DRAIN_IDLE);
+  ssize_t rest = read(fd, text + n, sizeof text - 1 - (size_t)n);
+  text[n + (rest > 0 ? rest : 0)] = 0;
+}
+
+/* Each of the numbers stands there once, on a line of its own. */
+static void assert_once(uint64_t count) {
+  unsigned lines = 0;
+  static unsigned char seen[40 * 400];
+  memset(seen, 0, sizeof seen);
+  for (char *at = text, *end; *at; at = end + 1) {
+    end = strchr(at, '\n');
+    assert_non_null(end);
+    *end = 0;
+    assert_memory_equal(at, "{\"time\":", 8);
+    assert_int_equal(end[-1], '}');
+    char *message = strstr(at, "\"msg\":\"n");
+    if (!message) /* one about records that found no room, and came later */
+      continue;
+    unsigned long long n = strtoull(message + 8, NULL, 10);
+    assert_true(n < count);
+    seen[n]++;
+    lines++;
+  }
+  assert_int_equal(lines, count);
+  for (uint64_t i = 0; i < count; i++)
+    assert_int_equal(seen[i], 1);
+}
+
+static void
+a_line_cut_by_death_is_gone_on_with_by_the_next_drain(void **state) {
   (void)state;
   int fds[2];
   begin_a_line(fds);
   ssize_t n = read(fds[0], text, sizeof text);
   assert_true(n > 0 && text[n - 1] != '\n');
   close_drain();
-  open_drain();
-  use_fd(fds[1]);
-  enum pl_drain_outcome outcome;
-  do {
-    pl__drain_run(&drain, &outcome);
-    ssize_t more = read(fds[0], text + n, sizeof text - 1 - (size_t)n);
-    n += more > 0 ? more : 0;
-  } while (outcome != PL_DRAIN_IDLE);
-  text[n] = 0;
-  const char *first = strstr(text, "\"n0.\""), *again = NULL;
-  assert_non_null(first);
-  again = strstr(first + 1, "\"n0.\"");
-  assert_non_null(again);
-  while (*again != '\n')
-    again--;
-  assert_memory_equal(again + 1, "{\"time\"", 7);
-  assert_null(strstr(text, "\n\n"));
+  open_drain_on(fds[1]);
+  read_until_idle(fds[0], n);
+  assert_once(100);
   close(fds[0]);
   close(fds[1]);
 }
@@ -362,12 +409,12 @@ static void a_line_cut_by_reopening_is_written_again_whole(void **state) {
   fcntl(fds[1], F_SETPIPE_SZ, 4096);
   use_fd(fds[1]);
   assert_int_equal(run(PL_DRAIN_BLOCKED), 100);
+  memcpy(sink.path, path, strlen(path) + 1);
+  assert_int_equal(pl__drain_reopen(&drain), 0);
   ssize_t n = read(fds[0], bytes, sizeof bytes - 1);
   assert_true(n > 0 && bytes[n - 1] != '\n');
   bytes[n] = 0;
   unsigned before = count_of(bytes, "\n");
-  memcpy(sink.path, path, strlen(path) + 1);
-  assert_int_equal(pl__drain_reopen(&drain), 0);
   assert_int_equal(run(PL_DRAIN_MORE), 0);
   contents(path);
   assert_memory_equal(text, "{\"time\"", 7);
@@ -438,17 +485,6 @@ static void takes_no_more_rings_than_its_limit(void **state) {
   drain.ring_count = RING_COUNT;
 }
 
-/* How often `needle` stands between the two. */
-static unsigned count_until(const char *from, const char *stop,
-                            const char *needle) {
-  unsigned count = 0;
-  while ((from = strstr(from, needle)) && from < stop) {
-    from += strlen(needle);
-    count++;
-  }
-  return count;
-}
-
 /* What a drain in a process of its own does until it is killed. */
 static void drain_for_ever(void) {
   enum pl_drain_outcome outcome;
@@ -457,40 +493,88 @@ static void drain_for_ever(void) {
     pl__drain_run(&drain, &outcome);
 }
 
-static void
-no_line_is_lost_when_the_drain_is_killed_at_any_point(void **state) {
-  (void)state;
+/* Takes what there is, so that the drain's output has room. */
+static void read_some(int fd, ssize_t *got) {
+  if (fd < 0)
+    return;
+  ssize_t n = read(fd, text + *got, sizeof text - 1 - (size_t)*got);
+  *got += n > 0 ? n : 0;
+}
+
+/* Kills drains again and again while records are written.  `reader` is read
+ * meanwhile, as far as it is not -1. */
+static uint64_t write_and_kill(void (*drain_child)(void), int reader,
+                               ssize_t *got) {
   uint64_t number = 0;
   for (int round = 0; round < 40; round++) {
     pid_t child = fork();
-    if (child == 0)
-      drain_for_ever();
+    if (child == 0) {
+      signal(SIGSEGV, SIG_DFL); /* cmocka's would go on with the tests */
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      drain_child();
+    }
     for (int i = 0; i < 100 + round * 61 % 300; i++) {
-      while (!say(0, number, 1, PL_LEVEL_ERROR))
+      read_some(reader, got);
+      while (!say(0, number, 1, PL_LEVEL_ERROR)) {
         poll(NULL, 0, 1);
+        read_some(reader, got);
+      }
       number++;
     }
+    int status;
     kill(child, SIGKILL);
-    assert_int_equal(waitpid(child, NULL, 0), child);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WTERMSIG(status), SIGKILL);
   }
+  return number;
+}
+
+static void
+each_line_is_in_the_file_once_whenever_drains_are_killed(void **state) {
+  (void)state;
+  uint64_t count = write_and_kill(drain_for_ever, -1, NULL);
   open_drain();
   assert_int_equal(pl__drain_finish(&drain, 1000), 0);
-  static unsigned char seen[40 * 400];
-  memset(seen, 0, sizeof seen);
-  for (const char *at = contents(path); (at = strstr(at, "\"msg\":\"n"));) {
-    char *end;
-    at += strlen("\"msg\":\"n");
-    unsigned long long n = strtoull(at, &end, 10);
-    /* a line that was cut by the kill comes again, on a line of its own */
-    const char *stop = strchr(end, '\n'), *from = at;
-    while (from > text && from[-1] != '\n')
-      from--;
-    if (*end == '.' && stop && stop[-1] == '}' &&
-        !strncmp(from, "{\"time", 6) && count_until(from, stop, "{\"time") == 1)
-      seen[n] = 1;
-  }
-  for (uint64_t i = 0; i < number; i++)
-    assert_int_equal(seen[i], 1);
+  contents(path);
+  assert_once(count);
+}
+
+static int writer; /* of the pipe or socket below */
+
+static void drain_to_writer(void) {
+  enum pl_drain_outcome outcome;
+  open_drain_on(writer);
+  for (;;)
+    pl__drain_run(&drain, &outcome);
+}
+
+static void assert_once_through(int reader) {
+  ssize_t got = 0;
+  fcntl(reader, F_SETFL, O_NONBLOCK);
+  uint64_t count = write_and_kill(drain_to_writer, reader, &got);
+  open_drain_on(writer);
+  read_until_idle(reader, got);
+  assert_once(count);
+  close(reader);
+  close(writer);
+}
+
+static void
+each_line_goes_through_a_pipe_once_whenever_drains_are_killed(void **state) {
+  (void)state;
+  int fds[2];
+  assert_int_equal(pipe(fds), 0);
+  writer = fds[1];
+  assert_once_through(fds[0]);
+}
+
+static void
+each_line_goes_through_a_socket_once_whenever_drains_are_killed(void **state) {
+  (void)state;
+  int fds[2];
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+  writer = fds[1];
+  assert_once_through(fds[0]);
 }
 
 #define FACT(f) cmocka_unit_test_setup_teardown(f, make_all, free_all)
@@ -505,7 +589,7 @@ int main(void) {
       FACT(drops_are_told_once_with_their_counts),
       FACT(a_drain_that_dies_with_a_batch_leaves_it_to_the_next),
       FACT(a_full_disk_loses_nothing_and_is_told_when_it_is_over),
-      FACT(a_line_cut_by_death_is_ended_by_the_next_drain),
+      FACT(a_line_cut_by_death_is_gone_on_with_by_the_next_drain),
       FACT(no_line_is_ended_that_was_not_begun),
       FACT(nobody_waits_for_a_pipe_that_is_closed),
       FACT(a_slow_pipe_gets_whole_lines_once),
@@ -515,7 +599,9 @@ int main(void) {
       FACT(a_damaged_ring_is_told),
       FACT(sleeps_only_while_every_ring_is_empty),
       FACT(takes_no_more_rings_than_its_limit),
-      FACT(no_line_is_lost_when_the_drain_is_killed_at_any_point),
+      FACT(each_line_is_in_the_file_once_whenever_drains_are_killed),
+      FACT(each_line_goes_through_a_pipe_once_whenever_drains_are_killed),
+      FACT(each_line_goes_through_a_socket_once_whenever_drains_are_killed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

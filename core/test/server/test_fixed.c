@@ -58,6 +58,9 @@ static const struct {
     {"log.sample_first", "0", "10", false},
     {"log.sample_then", "100", "10", false},
     {"log.output", "stdout", "stderr", true},
+    {"log.rotate_size", "0", "1M", true},
+    {"log.rotate_keep", "5", "9", true},
+    {"log.syslog_facility", "daemon", "local0", true},
     {"context.trusted", "", "10.0.0.0/8,unix", false},
     {"context.trace_from", "all", "trusted", false},
     {"context.request_id_header", "X-Request-Id", "", false},
@@ -157,6 +160,8 @@ static void sorts_out_all_keys_at_once(void **state) {
   assert_string_equal(named, "listen, workers, name, pid_file, limits.target, "
                              "limits.headers, limits.header_count, "
                              "limits.connections, log.format, log.output, "
+                             "log.rotate_size, log.rotate_keep, "
+                             "log.syslog_facility, "
                              "admin.listen, user, group, shared.memory, "
                              "metrics.series_max");
 }
