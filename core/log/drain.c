@@ -414,6 +414,14 @@ uint32_t pl__drain_run(struct pl_drain *d, enum pl_drain_outcome *outcome) {
   return run(d, false, outcome);
 }
 
+const char *pl__drain_blocked(const struct pl_drain *d) {
+  if (d->failing)
+    return strerror(-d->failing);
+  return d->blocked_ns && pl__clock_monotonic_ns() - d->blocked_ns >= STALL_NS
+             ? "it takes nothing"
+             : NULL;
+}
+
 bool pl__drain_sleep(struct pl_drain *d, uint32_t bytes) {
   for (uint32_t i = 0; i < d->ring_count; i++)
     if (!pl__ring_sleep(&d->rings[i].reader, bytes)) {

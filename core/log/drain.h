@@ -96,6 +96,10 @@ void pl__drain_resume(struct pl_drain *d);
  * many records were taken up; a failing output is no error here. */
 uint32_t pl__drain_run(struct pl_drain *d, enum pl_drain_outcome *outcome);
 
+/* Why nothing gets out: "No space left on device", "it takes nothing" for a
+ * second; or NULL. */
+const char *pl__drain_blocked(const struct pl_drain *d);
+
 /* Tells all rings that their reader is about to sleep; see pl__ring_sleep.
  * Returns false when one has so much already: run instead of waiting. */
 bool pl__drain_sleep(struct pl_drain *d, uint32_t bytes);

@@ -94,12 +94,14 @@ static inline void pl__ledger_put(struct pl_ledger *l,
   atomic_store_explicit(&l->turn, turn, memory_order_release);
 }
 
-/* The same, with another phase and the bytes that are out. */
+/* The same, with another phase and the bytes that are out; none lie in the
+ * transit. */
 static inline void pl__ledger_turn(struct pl_ledger *l,
                                    enum pl_ledger_phase phase, uint32_t from) {
   struct pl_ledger_note note = pl__ledger_note(l);
   note.phase = phase;
   note.from = from;
+  note.bytes = 0;
   pl__ledger_put(l, &note);
 }
 

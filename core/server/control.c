@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "log/drain.h"
 #include "perilune.h"
@@ -33,6 +34,7 @@
 #define LOOK_MS 1000
 /* The kernel closes the master's files before it signals the workers. */
 #define ORPHAN_PAUSE_MS 50
+#define SAY_EVERY_NS (60 * (int64_t)PL_NS_PER_S)
 
 struct control {
   const struct pl_control_args *args;
@@ -42,6 +44,7 @@ struct control {
   struct pl_server_state *state;
   struct pl_admin *admin; /* NULL: there is none */
   int signal_fd;
+  int64_t said_ns; /* monotonic, when stderr was told that the log stands */
 };
 
 static bool wants_colour(const struct pl_sink *sink) {
@@ -198,6 +201,28 @@ static bool control_wait(struct control *c, int wait_ms, bool for_records) {
   return (fds[0].revents && signals_take(c)) || fds[1].revents;
 }
 
+/* What the log cannot say itself.  Nobody has to read it. */
+static void say_blocked(struct control *c) {
+  int64_t now = pl__clock_monotonic_coarse_ns();
+  const char *why = pl__drain_blocked(&c->drain);
+  struct pl_sink sink;
+  char text[256];
+  size_t taken;
+  int n;
+
+  if (!why || strcmp(c->args->config->log_output, "stderr") == 0 ||
+      (c->said_ns && now - c->said_ns < SAY_EVERY_NS) ||
+      pl__sink_open_fd(&sink, STDERR_FILENO))
+    return;
+  c->said_ns = now;
+  n = snprintf(text, sizeof(text),
+               "perilune: the log cannot be written (%s): records wait, then "
+               "they are dropped\n",
+               why);
+  pl__sink_write(&sink, text, (size_t)n, &taken);
+  pl__sink_close(&sink);
+}
+
 static void control_loop(struct control *c) {
   enum pl_drain_outcome outcome;
   bool end = false;
@@ -212,6 +237,7 @@ static void control_loop(struct control *c) {
     while (outcome == PL_DRAIN_MORE);
 
     if (outcome == PL_DRAIN_BLOCKED) {
+      say_blocked(c);
       end = control_wait(c, BLOCKED_MS, false);
     } else if (pl__drain_sleep(&c->drain, 1)) {
       end = control_wait(c, LOOK_MS, true);
