@@ -199,6 +199,113 @@ static void a_slow_socket_gets_every_byte_and_never_blocks(void **state) {
   close(fds[1]);
 }
 
+/* --- rotation -------------------------------------------------------------- */
+
+static void remove_old_ones(void) {
+  char name[80];
+  for (int i = 1; i < 6; i++) {
+    snprintf(name, sizeof name, "%s.%d", path, i);
+    unlink(name);
+  }
+}
+
+static void assert_old(int number, const char *contents) {
+  char name[80];
+  snprintf(name, sizeof name, "%s.%d", path, number);
+  if (contents)
+    assert_file(name, contents);
+  else
+    assert_int_equal(access(name, F_OK), -1);
+}
+
+static void rotate_and_write(struct pl_sink *s, const char *text) {
+  size_t taken;
+  assert_int_equal(pl__sink_rotate(s, 3), 0);
+  assert_int_equal(pl__sink_write(s, text, strlen(text), &taken), 0);
+}
+
+static void rotation_keeps_the_newest_ones_in_order(void **state) {
+  (void)state;
+  struct pl_sink s;
+  size_t taken;
+  struct stat st;
+  assert_int_equal(pl__sink_open(&s, path), 0);
+  assert_int_equal(fchmod(s.fd, 0604), 0);
+  pl__sink_write(&s, "1", 1, &taken);
+  assert_int_equal(pl__sink_bytes(&s), 1);
+  rotate_and_write(&s, "2");
+  rotate_and_write(&s, "3");
+  assert_old(1, "2");
+  assert_old(2, "1");
+  assert_old(3, NULL);
+  rotate_and_write(&s, "4");
+  rotate_and_write(&s, "5");
+  assert_file(path, "5");
+  assert_old(1, "4");
+  assert_old(2, "3");
+  assert_old(3, "2");
+  assert_old(4, NULL);
+  assert_int_equal(stat(path, &st), 0);
+  assert_int_equal(st.st_mode & 0777, 0604);
+  pl__sink_close(&s);
+  remove_old_ones();
+}
+
+/* Which leaves a gap. */
+static void rotation_goes_on_where_it_was_killed(void **state) {
+  (void)state;
+  struct pl_sink s;
+  size_t taken;
+  char third[80];
+  assert_int_equal(pl__sink_open(&s, path), 0);
+  pl__sink_write(&s, "1", 1, &taken);
+  rotate_and_write(&s, "2");
+  snprintf(third, sizeof third, "%s.2", path);
+  assert_int_equal(rename(moved, third), 0); /* and then it was killed */
+  rotate_and_write(&s, "3");
+  assert_old(1, "2");
+  assert_old(2, "1");
+  assert_old(3, NULL);
+  pl__sink_close(&s);
+  remove_old_ones();
+}
+
+static void rotation_leaves_alone_what_somebody_else_has_moved(void **state) {
+  (void)state;
+  struct pl_sink s;
+  size_t taken;
+  int fd;
+  assert_int_equal(pl__sink_open(&s, path), 0);
+  pl__sink_write(&s, "1", 1, &taken);
+  assert_int_equal(rename(path, moved), 0);
+  fd = open(path, O_WRONLY | O_CREAT, 0600);
+  assert_int_equal(write(fd, "theirs", 6), 6);
+  close(fd);
+  rotate_and_write(&s, "2");
+  assert_file(path, "theirs2");
+  assert_old(1, "1");
+  assert_old(2, NULL);
+  pl__sink_close(&s);
+  remove_old_ones();
+}
+
+static void a_file_that_cannot_be_rotated_goes_on(void **state) {
+  (void)state;
+  struct pl_sink s;
+  size_t taken;
+  char inner[100];
+  assert_int_equal(mkdir(moved, 0700), 0); /* nothing is renamed over that */
+  snprintf(inner, sizeof inner, "%s/x", moved);
+  close(open(inner, O_WRONLY | O_CREAT, 0600));
+  assert_int_equal(pl__sink_open(&s, path), 0);
+  assert_int_equal(pl__sink_rotate(&s, 1), -EISDIR);
+  assert_int_equal(pl__sink_write(&s, "1", 1, &taken), 0);
+  assert_file(path, "1");
+  pl__sink_close(&s);
+  unlink(inner);
+  rmdir(moved);
+}
+
 #define FACT(f) cmocka_unit_test_setup_teardown(f, make_path, remove_path)
 
 int main(void) {
@@ -212,6 +319,10 @@ int main(void) {
       FACT(a_slow_pipe_gets_every_byte_and_never_blocks),
       FACT(a_pipe_that_cannot_be_opened_anew_is_polled),
       FACT(a_slow_socket_gets_every_byte_and_never_blocks),
+      FACT(rotation_keeps_the_newest_ones_in_order),
+      FACT(rotation_goes_on_where_it_was_killed),
+      FACT(rotation_leaves_alone_what_somebody_else_has_moved),
+      FACT(a_file_that_cannot_be_rotated_goes_on),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
