@@ -44,7 +44,8 @@ struct control {
   struct pl_server_state *state;
   struct pl_admin *admin; /* NULL: there is none */
   int signal_fd;
-  int64_t said_ns; /* monotonic, when stderr was told that the log stands */
+  int64_t said_ns;    /* monotonic, when stderr was told that the log stands */
+  int64_t blocked_ns; /* of the drain, as last seen */
 };
 
 static bool wants_colour(const struct pl_sink *sink) {
@@ -184,21 +185,36 @@ static bool signals_take(struct control *c) {
   return end;
 }
 
-/* Waits; true when it is time to end. */
-static bool control_wait(struct control *c, int wait_ms, bool for_records) {
+/* Waits, also for what `fd` tells (-1: nothing); true when it is time to end. */
+static bool control_wait(struct control *c, int wait_ms, int fd, short events) {
   struct pollfd fds[] = {{.fd = c->signal_fd, .events = POLLIN},
                          {.fd = c->args->lifeline_fd, .events = POLLIN},
-                         {.fd = c->args->wake_fd, .events = POLLIN}};
-  uint64_t count;
+                         {.fd = fd, .events = events}};
 
-  if (poll(fds, for_records ? 3 : 2, wait_ms) <= 0)
+  if (poll(fds, 3, wait_ms) <= 0)
     return false;
-  if (for_records && fds[2].revents &&
-      read(c->args->wake_fd, &count, sizeof(count)) < 0)
-    return false; /* somebody else's wake-up was ours */
   if (fds[1].revents)
     poll(NULL, 0, ORPHAN_PAUSE_MS);
   return (fds[0].revents && signals_take(c)) || fds[1].revents;
+}
+
+static bool wait_for_records(struct control *c, int wait_ms) {
+  bool end = control_wait(c, wait_ms, c->args->wake_fd, POLLIN);
+  uint64_t count;
+
+  if (read(c->args->wake_fd, &count, sizeof(count)) < 0)
+    return end; /* nobody has woken us, or somebody else's wake-up was ours */
+  return end;
+}
+
+/* Until the output takes more. One that said so and then took nothing is only
+ * tried from time to time, and so is one that fails. */
+static bool wait_for_output(struct control *c) {
+  int64_t since = c->drain.blocked_ns;
+  bool in_vain = since == 0 || since == c->blocked_ns;
+
+  c->blocked_ns = since;
+  return control_wait(c, BLOCKED_MS, in_vain ? -1 : c->sink.fd, POLLOUT);
 }
 
 /* What the log cannot say itself.  Nobody has to read it. */
@@ -238,11 +254,11 @@ static void control_loop(struct control *c) {
 
     if (outcome == PL_DRAIN_BLOCKED) {
       say_blocked(c);
-      end = control_wait(c, BLOCKED_MS, false);
+      end = wait_for_output(c);
     } else if (pl__drain_sleep(&c->drain, 1)) {
-      end = control_wait(c, LOOK_MS, true);
+      end = wait_for_records(c, LOOK_MS);
       if (!end && pl__drain_sleep(&c->drain, PL_LIMIT_LOG_RING_BYTES / 4))
-        end = control_wait(c, LINGER_MS, true);
+        end = wait_for_records(c, LINGER_MS);
     }
     pl__drain_awake(&c->drain);
   }
