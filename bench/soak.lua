@@ -1,6 +1,6 @@
 -- bench/soak.lua - what must hold under load and for long: right results under preemption,
 -- neighbours of handlers that never end, requests beside workers that are killed, a dictionary
--- whose writers are killed.
+-- whose writers are killed, logs whose outputs fail.
 --
 -- Usage: luajit bench/soak.lua SCENARIO [options]      (see usage below)
 --
@@ -19,14 +19,17 @@ scenarios:
   stress   jobs of all kinds on many connections, every result compared
   spin     quick requests at a fixed rate, with and without some that never end
   kill     a worker is killed every second; what was answered, lost and logged is counted
+  log-kill   the same, and the process that writes the log is killed at random points
+  log-full   the log's disk is full for the second third of the time (root only)
+  log-stall  the reader of the log's pipe stands still for the second third of the time
   dict     two writers and two readers of a dictionary, writers killed every few milliseconds
   upgrade  the program is replaced by USR2 again and again
   reload   the app is reloaded again and again, good and broken versions in turn
 
   --seconds N         of each measurement (default 60; spin 15)
-  --connections N     stress, kill (default 64)
+  --connections N     stress, kill, log-* (default 64)
   --workers N         (default 2; spin 1, so that the clients have a core of their own)
-  --rate N            requests per second: spin (default 1000), kill (default 2000)
+  --rate N            requests per second: spin (default 1000), kill and log-* (default 2000)
   --rounds N          spin: pairs of measurements (default 3)
   --reloads N         reload: how many (default 1000)
   --kills N           reload: 1 kills a worker every second meanwhile (default 0)
@@ -120,6 +123,7 @@ local function absolute(path)
 end
 
 local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill",
+  ["log-kill"] = "soak.kill", ["log-full"] = "soak.log", ["log-stall"] = "soak.log",
   dict = "soak.dict", reload = "soak.reload", upgrade = "soak.upgrade" }
 
 local function main()

@@ -1,4 +1,5 @@
--- bench/soak/kill.lua - a worker is killed every second, under a constant load.
+-- bench/soak/kill.lua - a worker is killed every second, under a constant load; in the scenario
+-- log-kill also, at random points, the process that writes the log.
 --
 -- Only requests that were under way on connections of a killed worker may fail; every other one
 -- must succeed, and every answer that a client has got must have its access record in the log,
@@ -18,6 +19,7 @@ local DRAIN_S_MAX = 60
 local PROGRESS_S = 5
 local WRONG_SHOWN_MAX = 20
 local SLEEPS_MS = 21 -- request i sleeps for i % that
+local CONTROL_EVERY_S = { 0.5, 1.2 } -- at random between the two; sooner it isn't started at once
 local SIGKILL = 9
 
 local M = {}
@@ -33,6 +35,7 @@ local function new_state()
     answers = 0, lost = 0, lost_new = 0, idle_closed = 0, wrong = 0, reconnects = 0,
     answered = {}, latencies = {},
     kills = { times = {}, last = 0, count = 0, waiting = {}, gaps = {} }, known = {},
+    control = { count = 0, due = CONTROL_EVERY_S[1] },
   }
 end
 
@@ -83,6 +86,16 @@ local function kill_one(state, running, now)
     state.kills.count = state.kills.count + 1
     table.insert(state.kills.waiting, now)
     ffi.C.kill(victim, SIGKILL)
+  end
+end
+
+local function kill_control(state, running, elapsed)
+  local pid = elapsed >= state.control.due and server.control(running)
+  if pid then
+    state.control.due = elapsed + CONTROL_EVERY_S[1]
+      + math.random() * (CONTROL_EVERY_S[2] - CONTROL_EVERY_S[1])
+    state.control.count = state.control.count + 1
+    ffi.C.kill(pid, SIGKILL)
   end
 end
 
@@ -181,6 +194,9 @@ local function drive(state, running, opts)
         next_kill = next_kill + KILL_EVERY_S
         kill_one(state, running, now)
       end
+      if opts.scenario == "log-kill" and now - begin < opts.seconds then
+        kill_control(state, running, now - begin)
+      end
       if now - begin >= told + PROGRESS_S then
         told = told + PROGRESS_S
         print(("%5.0f s: %d answers, %d kills, %d lost with them, %d wrong"):format(told,
@@ -205,6 +221,7 @@ function M.run(opts)
     library = opts.library, settings = opts.settings, access_log = true,
   }))
   local state = new_state()
+  math.randomseed(opts.seed)
   print(("kill: %d requests/s on %d connections for %d s, a worker killed every second"):format(
     opts.rate or 2000, opts.connections, opts.seconds))
   local sent = drive(state, running, opts)
@@ -216,6 +233,9 @@ function M.run(opts)
   table.sort(state.latencies)
   table.sort(state.kills.gaps)
   local gaps = state.kills.gaps
+  if state.control.count > 0 then
+    print(("kill: the process that writes the log was killed %d times"):format(state.control.count))
+  end
   print(("kill: %d kills; from a kill to the first answer of a new worker: median %.0f ms, "
     .. "most %.0f ms"):format(state.kills.count, open_loop.percentile(gaps, 50) * 1e3,
     open_loop.percentile(gaps, 100) * 1e3))

@@ -13,7 +13,7 @@ local M = {}
 ---@field pid integer of the master
 ---@field port integer
 ---@field folder string
----@field log string file of records, JSON
+---@field log string file of records, JSON; seen from here
 ---@field output string file of what it printed
 
 local function read(path)
@@ -31,9 +31,12 @@ local function argv_of(opts, server)
   local argv = {
     opts.perilune, "run", opts.app, "--listen", "127.0.0.1:0",
     "--workers", tostring(opts.workers), "--name", "soak",
-    "--set", "log.format=json", "--set", "log.output=" .. server.log,
+    "--set", "log.format=json", "--set", "log.output=" .. (opts.log_output or server.log),
     "--set", "log.access=" .. tostring(opts.access_log == true),
   }
+  for i = #(opts.prefix or {}), 1, -1 do
+    table.insert(argv, 1, opts.prefix[i])
+  end
   for _, pair in ipairs(opts.settings or {}) do
     argv[#argv + 1] = "--set"
     argv[#argv + 1] = pair
@@ -48,6 +51,8 @@ end
 ---@field settings? string[] "key=value"
 ---@field library? string folder that LuaJIT is loaded from; nil: the system's
 ---@field access_log? boolean
+---@field log_output? string where the log goes instead of a file beside
+---@field prefix? string[] what is run with the launcher and its arguments behind it
 ---@field core? integer that all its processes are pinned to
 
 --- Starts a server and waits until it answers.
@@ -93,6 +98,18 @@ function M.workers(server)
     end
   end
   return list
+end
+
+--- The process that writes its log.
+---@param server perilune.soak.Server
+---@return integer? pid nil between two of them
+function M.control(server)
+  local path = ("/proc/%d/task/%d/children"):format(server.pid, server.pid)
+  for pid in (read(path) or ""):gmatch("%d+") do
+    if (read(("/proc/%s/comm"):format(pid)) or ""):find("perilune-ctl", 1, true) then
+      return tonumber(pid)
+    end
+  end
 end
 
 --- The LuaJIT that a process has loaded.

@@ -161,7 +161,7 @@ describe("syslog", function()
     inbox:close()
   end)
 
-  it("that is not there holds up nobody, gets what waited, and hears of what was dropped", function()
+  it("that is not there holds up nobody, and gets what waited, and what was dropped", function()
     local path = process.folder() .. "/socket"
     local server = serve({ "log.output=syslog:" .. path })
     ask_many(server.port, 1, OVERFLOW, LONG)
