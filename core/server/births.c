@@ -63,7 +63,7 @@ static void master_close_in_child(struct master *m, enum child_kind kind) {
   pl__dev_close(&m->dev);
   close(m->signal_fd);
   close(m->lifeline[1]);
-  if (!is_control) {
+  if (kind != CONTROL) {
     close(m->transit[0]);
     close(m->transit[1]);
   }

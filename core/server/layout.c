@@ -399,7 +399,6 @@ int pl__layout_begin(const struct pl_fabric *f, uint32_t generation) {
 
 int pl__layout_protect(const struct pl_fabric *f) {
   struct pl_server_state *state;
-  struct pl_server_state *state;
   struct pl_standing *standing;
   struct pl_ledger *ledger;
   struct pl_bundle *bundle;

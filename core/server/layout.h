@@ -123,8 +123,8 @@ int pl__layout_shard(const struct pl_fabric *f, uint32_t who,
                      struct pl_shard **out);
 
 /* In a worker: what only the master, control and trials write cannot be written
- * here on, so that a wild pointer spoils no other worker's next start.  Returns
- * as the above, or a negated errno. */
+ * from here on, so that a wild pointer spoils no other worker's next start.
+ * Returns as the above, or a negated errno. */
 int pl__layout_protect(const struct pl_fabric *f);
 
 /* By the master, before anything loads that generation, while the one two
