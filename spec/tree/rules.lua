@@ -42,6 +42,7 @@ local ONLY_IN = {
   ["luajit.h"] = set "vm",
   ["uv.h"] = set "net server log",
   ["llhttp.h"] = set "http/parser.c",
+  ["nghttp2.h"] = set "net/h2.c net/h2_client.h",
   ["histedit.h"] = set "server/console.c",
   ["jemalloc.h"] = set "base/alloc.c",
   ["perilune.h"] = set "cli server",
