@@ -113,7 +113,7 @@ int pl__grpc_timeout(const struct pl_h2_stream *s, int64_t *ms) {
   }
   for (size_t i = 0; i < sizeof units / sizeof *units; i++)
     if (text.at[text.bytes - 1] == units[i].unit) {
-      /* 8 digits of hours pass 63 bits of nanoseconds, but not doubles. */
+      /* 63 bits do not hold 8 digits of hours in nanoseconds. */
       *ms = units[i].ns >= 1000000 ? count * (units[i].ns / 1000000)
                                    : (count * units[i].ns + 999999) / 1000000;
       return 0;
