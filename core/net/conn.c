@@ -14,6 +14,7 @@
  *   +----------------------- DISCARD <-----------------------------+
  *                            answered before its body was complete
  *
+ *  HEAD -> CLOSING, the socket handed over: HTTP/2's preface (net->on_h2)
  *  any state -> FINISHING (last response leaves) -> LINGER -> CLOSING
  *
  *  state      parses  slab  read deadline      left by
@@ -54,6 +55,7 @@
 #include "base/limits.h"
 #include "http/problem.h"
 #include "http/target.h"
+#include "net/h2.h"
 
 #include <stddef.h>
 #include <unistd.h>
@@ -120,6 +122,7 @@ struct pl_conn {
   bool reset;      /* close by reset: the response was cut */
   bool linger;     /* the peer may still be sending: close gently */
   bool awaiting_body;
+  bool sniffing;           /* HTTP/2's preface may come */
   void *owner;             /* of the transport, if it isn't ours */
   struct pl_socket socket; /* last: not there over a foreign transport */
 };
@@ -578,8 +581,37 @@ static bool conn_parses(const struct pl_conn *c) {
   return c->state == HEAD || c->state == BODY || c->state == DISCARD;
 }
 
+/* The socket goes to who serves HTTP/2; this connection is no more. */
+static void conn_hand_over(struct pl_conn *c) {
+  struct pl_net *net = c->net;
+  struct conn_slot *s = c->slot;
+  int fd = c->transport->ops->release(c->transport);
+
+  net->on_h2(net->h2_arg, fd, pl__slice(s->data, s->filled));
+  conn_give_slot(c);
+  c->state = CLOSING;
+  pl__deadline_disarm(&c->read_deadline);
+}
+
+/* Whether the first bytes still have to be told apart, or were HTTP/2's. */
+static bool conn_sniff(struct pl_conn *c) {
+  enum pl_h2_preface preface =
+      pl__h2_preface(pl__slice(c->slot->data, c->slot->filled));
+
+  if (preface == PL_H2_PREFACE_YES) {
+    conn_hand_over(c);
+    return true;
+  }
+  c->sniffing = preface == PL_H2_PREFACE_MORE;
+  if (c->sniffing && !c->read_deadline.armed)
+    conn_arm(c, PL_DEADLINE_HEADER);
+  return c->sniffing;
+}
+
 /* Understands what has been received, as far as that goes. */
 static void conn_advance(struct pl_conn *c) {
+  if (c->sniffing && conn_sniff(c))
+    return;
   while (conn_parses(c)) {
     struct conn_slot *s = c->slot;
     uint32_t used = 0, had = s->req.body.bytes;
@@ -983,6 +1015,7 @@ int pl__conn_accept(struct pl_net *net, uv_loop_t *loop, int fd,
   net->refused_count--;
   net->accepted_count++;
   c->listener = listener;
+  c->sniffing = net->on_h2 != NULL;
   pl__peer_set(&c->peer, peer);
   conn_start(c);
   return 0;

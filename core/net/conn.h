@@ -80,6 +80,11 @@ struct pl_net {
   uint64_t refused_count;  /* closed, since there was no memory for them */
   uint64_t id_seed;        /* request ids are mixed from it and serial */
   bool draining;
+  /* Where HTTP/2 is served: gets the sockets of connections that begin with its
+   * preface, and what has been received.  Takes over `fd`; `first` is valid
+   * during the call.  NULL: such a connection is refused as any bad request. */
+  void (*on_h2)(void *arg, int fd, struct pl_slice first);
+  void *h2_arg;
   char *discard; /* where unwanted bytes are received to */
 };
 

@@ -98,12 +98,22 @@ static void socket_close(struct pl_transport *t, bool reset) {
   s->fd = -1;
 }
 
+static int socket_release(struct pl_transport *t) {
+  struct pl_socket *s = socket_of(t);
+  int fd = s->fd;
+
+  uv_close((uv_handle_t *)&s->poll, on_poll_closed);
+  s->fd = -1; /* libuv has let go of it */
+  return fd;
+}
+
 static const struct pl_transport_ops socket_ops = {
     .receive = socket_receive,
     .send = socket_send,
     .send_file = socket_send_file,
     .unacked = socket_unacked,
     .watch = socket_watch,
+    .release = socket_release,
     .shut_down = socket_shut_down,
     .close = socket_close,
 };

@@ -46,6 +46,9 @@ struct pl_transport_ops {
   size_t (*unacked)(struct pl_transport *t);
   /* Which readiness is wanted from now on. */
   void (*watch)(struct pl_transport *t, bool readable, bool writable);
+  /* Gives up its descriptor, which stays open and is returned; nothing else may
+   * be called then, and on_closed follows, from the loop. NULL: it has none. */
+  int (*release)(struct pl_transport *t);
   /* Says that no more will be sent; receiving goes on. */
   void (*shut_down)(struct pl_transport *t);
   /* Ends it; on_closed follows, from the loop. reset: unsent bytes are thrown

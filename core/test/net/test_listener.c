@@ -1,5 +1,6 @@
 /* test/net/test_listener.c - real sockets on the loopback: accepting up to the
- * limit, with no descriptors left, and connections over net/socket.c.
+ * limit, with no descriptors left, connections over net/socket.c, and those that
+ * are handed over as HTTP/2.
  */
 #define _GNU_SOURCE /* accept4, SOCK_NONBLOCK */
 #include "base/alloc.h"
@@ -39,6 +40,8 @@ struct fixture {
   struct pl_req *queue[SLABS];
   uint32_t queued, ended, closed;
   uint32_t reply_bytes;
+  int handed_fd; /* of a connection of HTTP/2 */
+  char handed[64];
 };
 
 static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
@@ -307,6 +310,107 @@ static void accepts_what_is_queued_when_it_closes(void **state) {
   close(two);
 }
 
+/* --- HTTP/2 ------------------------------------------------------------- */
+
+#define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+static void on_h2(void *arg, int fd, struct pl_slice first) {
+  struct fixture *f = arg;
+
+  f->handed_fd = fd;
+  memcpy(f->handed, first.at, first.bytes);
+}
+
+static void serve_h2(struct fixture *f) {
+  f->handed_fd = -1;
+  f->net.on_h2 = on_h2;
+  f->net.h2_arg = f;
+}
+
+static void assert_handed_over(struct fixture *f, int fd, const char *first) {
+  char byte = 0;
+
+  turns(f, 10);
+  assert_string_equal(first, f->handed);
+  assert_int_equal(0, f->net.conn_count);
+  assert_int_equal(0, f->slabs.in_use);
+  assert_int_equal(0, f->ended);
+  assert_int_equal(1, send(f->handed_fd, "x", 1, MSG_NOSIGNAL));
+  assert_int_equal(1, recv(fd, &byte, 1, MSG_WAITALL));
+  assert_int_equal('x', byte);
+  close(f->handed_fd);
+  close(fd);
+}
+
+static void hands_over_what_begins_with_the_preface(void **state) {
+  struct fixture *f = *state;
+  int fd = dial(f);
+
+  serve_h2(f);
+  say(fd, PREFACE "and more");
+  assert_handed_over(f, fd, PREFACE "and more");
+}
+
+static void hands_over_a_preface_that_comes_byte_by_byte(void **state) {
+  struct fixture *f = *state;
+  int fd = dial(f);
+  char byte[2] = {0};
+
+  serve_h2(f);
+  for (const char *at = PREFACE; *at; at++) {
+    assert_int_equal(-1, f->handed_fd);
+    byte[0] = *at;
+    say(fd, byte);
+    turns(f, 2);
+  }
+  assert_handed_over(f, fd, PREFACE);
+}
+
+static void serves_http_1_beside_http_2(void **state) {
+  struct fixture *f = *state;
+  int fd = dial(f);
+  char text[1024];
+  int end;
+
+  serve_h2(f);
+  say(fd, "P"); /* of PUT as well as of PRI */
+  turns(f, 5);
+  say(fd, "UT / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+  text[hear(f, fd, text, sizeof text - 1, &end)] = '\0';
+  assert_non_null(strstr(text, "hello"));
+  say(fd, PREFACE); /* too late */
+  text[hear(f, fd, text, sizeof text - 1, &end)] = '\0';
+  assert_non_null(strstr(text, "HTTP/1.1 "));
+  assert_int_equal(-1, f->handed_fd);
+  close(fd);
+}
+
+static void waits_for_a_preface_only_as_long_as_for_a_head(void **state) {
+  struct fixture *f = *state;
+  int fd = dial(f), end;
+  char text[1024];
+
+  serve_h2(f);
+  say(fd, "PRI * HTTP/2");
+  turns(f, 5);
+  f->net.now += 11;
+  text[hear(f, fd, text, sizeof text - 1, &end)] = '\0';
+  assert_non_null(strstr(text, "HTTP/1.1 408 "));
+  close(fd);
+}
+
+static void refuses_the_preface_where_http_2_is_not_served(void **state) {
+  struct fixture *f = *state;
+  int fd = dial(f), end;
+  char text[1024];
+
+  say(fd, PREFACE);
+  text[hear(f, fd, text, sizeof text - 1, &end)] = '\0';
+  assert_non_null(strstr(text, "HTTP/1.1 "));
+  assert_null(strstr(text, "HTTP/1.1 2"));
+  close(fd);
+}
+
 /* In a process of its own: the limit of descriptors cannot be raised again. */
 static int without_descriptors(struct fixture *f) {
   struct rlimit limit = {64, 64};
@@ -360,6 +464,11 @@ int main(void) {
       CASE(sends_more_than_a_socket_takes_at_once),
       CASE(lingers_so_that_a_refusal_can_be_read),
       CASE(accepts_what_is_queued_when_it_closes),
+      CASE(hands_over_what_begins_with_the_preface),
+      CASE(hands_over_a_preface_that_comes_byte_by_byte),
+      CASE(serves_http_1_beside_http_2),
+      CASE(waits_for_a_preface_only_as_long_as_for_a_head),
+      CASE(refuses_the_preface_where_http_2_is_not_served),
       CASE(waits_for_descriptors_when_they_are_used_up),
   };
 
