@@ -107,12 +107,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t bytes) {
   static const char begin[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
                               "\0\0\0\4\0\0\0\0\0";
   struct run r = {.now_ms = 1000, .status = PL_GRPC_SERVING};
-  struct pl_grpc_health_source source = {source_status, source_list, NULL, &r};
+  struct pl_grpc_health_source source = {source_status, source_list, NULL, NULL,
+                                         &r};
   const char *text = (const char *)at;
 
   if (!bytes || bytes > 131072)
     return 0;
-  pl__grpc_health_init(&r.health, &source, (struct pl_slice){0});
+  pl__grpc_health_init(&r.health, &source);
   r.h = pl__h2_open(&events, &r);
   CHECK(r.h);
   if (at[0] != 0xa5)

@@ -13,8 +13,6 @@
 #include "base/err.h"
 #include "server/grpc.h"
 
-#define SERVICE_PATH "/grpc.health.v1.Health/"
-
 /* One Watch. */
 struct watcher {
   struct pl_list link; /* in h->watchers */
@@ -135,13 +133,20 @@ static int append_entry(struct pl_buf *b, struct pl_buf *pair,
 
 /* --- answers ------------------------------------------------------------ */
 
+static bool is_authorized(const struct pl_grpc_health *h,
+                          const struct pl_h2_stream *s) {
+  return !h->source.token ||
+         pl__grpc_is_authorized(s, h->source.token(h->source.arg));
+}
+
 static struct pl_grpc_end end_of(const struct pl_grpc_health *h,
+                                 const struct pl_h2_stream *s,
                                  enum pl_grpc_status status,
                                  const char *message) {
   struct pl_grpc_end end = {.status = status, .message = message};
   const char *state = h->source.state ? h->source.state(h->source.arg) : NULL;
 
-  if (state)
+  if (state && is_authorized(h, s))
     end.extra = (struct pl_h2_field){PL_SLICE("x-health-state"),
                                      pl__slice(state, strlen(state))};
   return end;
@@ -149,14 +154,14 @@ static struct pl_grpc_end end_of(const struct pl_grpc_health *h,
 
 static void refuse(const struct pl_grpc_health *h, struct pl_h2_stream *s,
                    enum pl_grpc_status status, const char *message) {
-  struct pl_grpc_end end = end_of(h, status, message);
+  struct pl_grpc_end end = end_of(h, s, status, message);
 
   pl__grpc_refuse(s, &end);
 }
 
 static void finish(const struct pl_grpc_health *h, struct pl_h2_stream *s,
                    enum pl_grpc_status status, const char *message) {
-  struct pl_grpc_end end = end_of(h, status, message);
+  struct pl_grpc_end end = end_of(h, s, status, message);
 
   pl__grpc_end(s, &end);
 }
@@ -321,36 +326,40 @@ void pl__grpc_health_close(struct pl_grpc_health *h) {
 typedef void (*answer_fn)(struct pl_grpc_health *h, struct pl_h2_stream *s,
                           struct pl_slice service, int64_t now_ms);
 
-static answer_fn method_of(struct pl_slice path) {
-  const struct {
-    struct pl_slice path;
-    answer_fn answer;
-  } methods[] = {
-      {PL_SLICE(SERVICE_PATH "Check"), answer_check},
-      {PL_SLICE(SERVICE_PATH "Watch"), answer_watch},
-      {PL_SLICE(SERVICE_PATH "List"), answer_list},
-  };
+struct method {
+  const char *path;
+  answer_fn answer;
+  bool is_open; /* to who shows no token */
+};
 
+static const struct method methods[] = {
+    {"/grpc.health.v1.Health/Check", answer_check, true},
+    {"/grpc.health.v1.Health/Watch", answer_watch, false},
+    {"/grpc.health.v1.Health/List", answer_list, false},
+};
+
+static const struct method *method_of(struct pl_slice path) {
   for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-    if (pl__slice_equal(methods[i].path, path))
-      return methods[i].answer;
+    if (pl__slice_equal(pl__slice(methods[i].path, strlen(methods[i].path)),
+                        path))
+      return &methods[i];
   return NULL;
 }
 
 void pl__grpc_health_on_request(struct pl_grpc_health *h,
                                 struct pl_h2_stream *s, int64_t now_ms) {
-  answer_fn answer_method = method_of(pl__h2_field(s, ":path"));
+  const struct method *method = method_of(pl__h2_field(s, ":path"));
   struct pl_slice message, service;
   enum pl_grpc_status status;
   const char *why;
 
   if (!pl__grpc_accept(s))
     return;
-  if (!pl__grpc_is_authorized(s, h->token)) {
+  if (!(method && method->is_open) && !is_authorized(h, s)) {
     refuse(h, s, PL_GRPC_UNAUTHENTICATED, "a bearer token is needed");
     return;
   }
-  if (!answer_method) {
+  if (!method) {
     refuse(h, s, PL_GRPC_UNIMPLEMENTED, "unknown method");
     return;
   }
@@ -360,13 +369,11 @@ void pl__grpc_health_on_request(struct pl_grpc_health *h,
   else if (!parse_request(message, &service))
     refuse(h, s, PL_GRPC_INVALID_ARGUMENT, "malformed message");
   else
-    answer_method(h, s, service, now_ms);
+    method->answer(h, s, service, now_ms);
 }
 
 void pl__grpc_health_init(struct pl_grpc_health *h,
-                          const struct pl_grpc_health_source *source,
-                          struct pl_slice token) {
+                          const struct pl_grpc_health_source *source) {
   h->source = *source;
-  h->token = token;
   pl__list_init(&h->watchers);
 }

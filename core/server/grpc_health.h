@@ -7,7 +7,9 @@
  *   List    the status of all; RESOURCE_EXHAUSTED for more than 100
  *
  * A client that reads slowly is told the latest status, not each one between.
- * Every answer has the trailer x-health-state if the source tells a state.
+ * Where there is a token, Watch and List need it; Check does not, as those who
+ * probe (Kubernetes) can show none.  Every answer to who may know has the
+ * trailer x-health-state, if the source tells a state.
  * Source: grpc/grpc-proto grpc/health/v1/health.proto.
  *
  * What services there are is the source's business.  Knows no socket; all calls
@@ -40,21 +42,21 @@ struct pl_grpc_health_source {
   int (*status)(void *arg, struct pl_slice service);
   /* Writes `max` entries at most; returns how many there are. */
   uint32_t (*list)(void *arg, struct pl_grpc_health_entry *to, uint32_t max);
-  /* A word for x-health-state, static. The function may be NULL. */
+  /* A word for x-health-state, static; NULL: none. The function may be NULL. */
   const char *(*state)(void *arg);
+  /* The bearer token that calls must bring, valid until the source is asked
+   * again; no bytes: none. The function may be NULL. */
+  struct pl_slice (*token)(void *arg);
   void *arg;
 };
 
 struct pl_grpc_health {
   struct pl_grpc_health_source source;
-  struct pl_slice token; /* bearer token that calls must bring; 0 bytes: none */
   struct pl_list watchers;
 };
 
-/* token: borrowed, must outlive it. */
 void pl__grpc_health_init(struct pl_grpc_health *h,
-                          const struct pl_grpc_health_source *source,
-                          struct pl_slice token);
+                          const struct pl_grpc_health_source *source);
 
 /* What the owner of the sessions passes on from their events. */
 void pl__grpc_health_on_request(struct pl_grpc_health *h,

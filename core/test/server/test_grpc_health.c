@@ -15,6 +15,7 @@ struct fixture {
   struct pl_grpc_health_entry services[SERVICES];
   uint32_t service_count;
   const char *state;
+  const char *token;
   uint32_t outputs;
 };
 
@@ -38,6 +39,12 @@ static uint32_t source_list(void *arg, struct pl_grpc_health_entry *to,
 
 static const char *source_state(void *arg) {
   return ((struct fixture *)arg)->state;
+}
+
+static struct pl_slice source_token(void *arg) {
+  const char *token = ((struct fixture *)arg)->token;
+
+  return pl__slice(token, token ? strlen(token) : 0);
 }
 
 static void on_request(void *arg, struct pl_h2_stream *s) {
@@ -70,9 +77,9 @@ static void set_service(struct fixture *f, uint32_t i, const char *name,
 static int set_up(void **state) {
   struct fixture *f = pl__alloc_zero(sizeof *f);
   struct pl_grpc_health_source source = {source_status, source_list,
-                                         source_state, f};
+                                         source_state, source_token, f};
 
-  pl__grpc_health_init(&f->health, &source, (struct pl_slice){0});
+  pl__grpc_health_init(&f->health, &source);
   f->h = pl__h2_open(&events, f);
   assert_non_null(f->h);
   h2_client_open(&f->client, f->h);
@@ -495,7 +502,10 @@ static void refuses_messages_that_are_too_large(void **state) {
   assert_true(f->client.answers[i].closed);
 }
 
-static void asks_for_the_token_where_one_is_set(void **state) {
+#define UNAUTHENTICATED                                                        \
+  "grpc-status: 16\ngrpc-message: a bearer token is needed\n"
+
+static void watch_and_list_ask_for_the_token_where_one_is_set(void **state) {
   struct fixture *f = *state;
   static const char *const good[] = {"content-type", "application/grpc",
                                      "authorization", "bearer s3cret", NULL};
@@ -503,16 +513,32 @@ static void asks_for_the_token_where_one_is_set(void **state) {
                                        "Bearer s3crets", "Basic s3cret",
                                        "s3cret",         ""};
 
-  f->health.token = PL_SLICE("s3cret");
-  assert_statuses(call_with(f, HEALTH "Check", good, ""), "1");
-  assert_refused(call(f, HEALTH "Check", ""),
-                 "grpc-status: 16\ngrpc-message: a bearer token is needed\n");
+  f->token = "s3cret";
+  assert_statuses(call_with(f, HEALTH "Watch", good, "db"), "2");
+  assert_int_equal(23, call_with(f, HEALTH "List", good, "")->body_bytes);
+  assert_refused(call(f, HEALTH "Watch", ""), UNAUTHENTICATED);
+  assert_refused(call(f, HEALTH "List", ""), UNAUTHENTICATED);
   for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
     const char *const fields[] = {"content-type", "application/grpc",
                                   "authorization", values[i], NULL};
-    assert_refused(call_with(f, HEALTH "Reset", fields, ""),
-                   "grpc-status: 16\ngrpc-message: a bearer token is needed\n");
+    assert_refused(call_with(f, HEALTH "Watch", fields, ""), UNAUTHENTICATED);
+    assert_refused(call_with(f, HEALTH "Reset", fields, ""), UNAUTHENTICATED);
   }
+}
+
+static void check_is_open_but_for_the_state_of_the_whole(void **state) {
+  struct fixture *f = *state;
+  static const char *const good[] = {"content-type", "application/grpc",
+                                     "authorization", "Bearer s3cret", NULL};
+  struct h2_answer *a;
+
+  f->token = "s3cret";
+  f->state = "HEALTHY";
+  a = call(f, HEALTH "Check", "db");
+  assert_statuses(a, "2");
+  assert_string_equal(BEGIN "--\ngrpc-status: 0\n", a->fields);
+  assert_string_equal(BEGIN "--\ngrpc-status: 0\nx-health-state: HEALTHY\n",
+                      call_with(f, HEALTH "Check", good, "")->fields);
 }
 
 /* --- memory ------------------------------------------------------------- */
@@ -570,7 +596,8 @@ int main(void) {
       TEST(refuses_bodies_that_are_not_one_message),
       TEST(refuses_compressed_messages),
       TEST(refuses_messages_that_are_too_large),
-      TEST(asks_for_the_token_where_one_is_set),
+      TEST(watch_and_list_ask_for_the_token_where_one_is_set),
+      TEST(check_is_open_but_for_the_state_of_the_whole),
       cmocka_unit_test(survives_each_allocation_that_fails),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
