@@ -31,7 +31,7 @@ local BELOW = {
   guard = set "fabric http base",
   log = set "fabric http base",
   server = set "net vm guard log fabric http base",
-  fuzz = set "net vm guard log fabric http base",
+  fuzz = set "server net vm guard log fabric http base",
 }
 
 -- Header -> the rooms and files that may name it.

@@ -1,7 +1,7 @@
-/* test/net/h2_client.h - an HTTP/2 client in memory, for tests of sessions.
+/* test/net/h2_client.h - an HTTP/2 client for tests.
  *
  * A client session of nghttp2 whose bytes go to a pl_h2 and back, in pieces if
- * wanted.  What comes is kept per stream: fields as "name: value\n", the body,
+ * wanted, or to a socket that does not block.  What comes is kept per stream: fields as "name: value\n", the body,
  * how it ended.  Time is the test's.
  */
 #ifndef PL_TEST_NET_H2_CLIENT_H
@@ -16,10 +16,12 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <nghttp2/nghttp2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define H2_CLIENT_ANSWERS 256u /* by the order of requests */
 
@@ -43,7 +45,9 @@ struct h2_upload {
 
 struct h2_client {
   nghttp2_session *session;
-  struct pl_h2 *server;
+  struct pl_h2 *server; /* NULL: there is a socket */
+  int fd;
+  bool is_closed; /* the socket, by the other side */
   struct h2_answer answers[H2_CLIENT_ANSWERS];
   struct h2_upload uploads[H2_CLIENT_ANSWERS];
   uint32_t count;
@@ -100,6 +104,18 @@ static inline int h2_client_on_data(nghttp2_session *session, uint8_t flags,
   return 0;
 }
 
+static inline int h2_client_on_frame(nghttp2_session *session,
+                                     const nghttp2_frame *frame, void *arg) {
+  struct h2_client *c = arg;
+
+  (void)session;
+  if (frame->hd.type == NGHTTP2_GOAWAY) {
+    c->told_goaway = true;
+    c->goaway_code = frame->goaway.error_code;
+  }
+  return 0;
+}
+
 static inline int h2_client_on_close(nghttp2_session *session, int32_t id,
                                      uint32_t code, void *arg) {
   struct h2_answer *a = h2_client_answer(arg, id);
@@ -128,6 +144,7 @@ static inline ssize_t h2_client_read(nghttp2_session *session, int32_t id,
   return (ssize_t)n;
 }
 
+/* server: NULL if the caller sets `fd`. */
 static inline void h2_client_open(struct h2_client *c, struct pl_h2 *server) {
   nghttp2_session_callbacks *callbacks;
 
@@ -143,6 +160,8 @@ static inline void h2_client_open(struct h2_client *c, struct pl_h2 *server) {
                                                             h2_client_on_data);
   nghttp2_session_callbacks_set_on_stream_close_callback(callbacks,
                                                          h2_client_on_close);
+  nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks,
+                                                       h2_client_on_frame);
   assert_int_equal(0, nghttp2_session_client_new(&c->session, callbacks, c));
   nghttp2_session_callbacks_del(callbacks);
   assert_int_equal(0, nghttp2_submit_settings(c->session, 0, NULL, 0));
@@ -165,11 +184,26 @@ static inline void h2_client_feed(struct h2_client *c, const void *at,
   }
 }
 
+/* What has come by the socket. */
+static inline bool h2_client_receive(struct h2_client *c) {
+  uint8_t room[16384];
+  ssize_t n = recv(c->fd, room, sizeof room, 0);
+
+  if (n > 0)
+    assert_int_equal(n, nghttp2_session_mem_recv(c->session, room, (size_t)n));
+  else if (n == 0 || errno != EAGAIN)
+    c->is_closed = true;
+  return n > 0;
+}
+
 /* What the server has to say, a frame.  GOAWAY is read here, as a client that
  * has been made to break the rules may have given up by itself. */
 static inline bool h2_client_hear(struct h2_client *c) {
-  struct pl_slice s = pl__h2_take(c->server);
+  struct pl_slice s;
 
+  if (!c->server)
+    return h2_client_receive(c);
+  s = pl__h2_take(c->server);
   if (!s.bytes)
     return false;
   if (s.bytes >= 17 && s.at[3] == NGHTTP2_GOAWAY) {
@@ -187,7 +221,10 @@ static inline bool h2_client_say(struct h2_client *c) {
   ssize_t n = nghttp2_session_mem_send(c->session, &at);
 
   assert_true(n >= 0);
-  h2_client_feed(c, at, (size_t)n);
+  if (c->server)
+    h2_client_feed(c, at, (size_t)n);
+  else if (n)
+    send(c->fd, at, (size_t)n, MSG_NOSIGNAL); /* small: it fits */
   return n > 0;
 }
 
