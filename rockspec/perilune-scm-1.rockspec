@@ -9,7 +9,7 @@ description = {
   detailed = [[
     Perilune serves HTTP from a C core and runs request handlers, middleware and
     background work as Lua functions that LuaJIT compiles. It needs LuaJIT,
-    libuv, jemalloc and the sources of llhttp (on Debian: node-llhttp; elsewhere
+    libuv, nghttp2, jemalloc and the sources of llhttp (on Debian: node-llhttp; elsewhere
     point LLHTTP_INCLUDE_DIR and LLHTTP_SOURCE_DIR to them).
   ]],
   license = "MIT",
@@ -21,6 +21,7 @@ dependencies = {
 external_dependencies = {
   LIBUV = { header = "uv.h" },
   JEMALLOC = { header = "jemalloc/jemalloc.h" },
+  NGHTTP2 = { header = "nghttp2/nghttp2.h" },
 }
 build = {
   type = "cmake",

@@ -29,10 +29,12 @@
 #include "server/config.h"
 #include "server/edition.h"
 #include "server/figures.h"
+#include "server/grpc_conns.h"
 #include "server/layout.h"
 #include "server/loop.h"
 #include "server/modules.h"
 #include "server/overview.h"
+#include "server/services.h"
 #include "server/standing.h"
 #include "server/trends.h"
 
@@ -49,6 +51,8 @@ struct pl_admin {
   struct pl_loop loop;
   struct pl_listener listener;
   bool listens;
+  struct pl_services services;
+  struct pl_grpc_conns grpc;
   uv_async_t end;
   double end_at; /* monotonic seconds, the latest; 0: it is not to end */
   uv_timer_t look_timer;
@@ -124,6 +128,16 @@ static int report_metrics(struct pl_admin *a, struct pl_slice argument,
                             out);
 }
 
+static int report_health(struct pl_admin *a, struct pl_slice argument,
+                         struct pl_buf *out) {
+  int failed = pl__services_set(&a->services, argument);
+
+  (void)out;
+  if (!failed)
+    pl__grpc_conns_changed(&a->grpc);
+  return failed;
+}
+
 static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
                      struct pl_buf *out) {
   static const struct {
@@ -133,7 +147,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   } topics[] = {
       {"status", report_status},     {"state", report_state},
       {"token", report_token},       {"metrics", report_metrics},
-      {"watching", report_watching},
+      {"watching", report_watching}, {"health", report_health},
   };
 
   for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
@@ -320,6 +334,7 @@ static void stop_listening(struct pl_admin *a) {
     return;
   pl__listener_close(&a->listener);
   pl__net_drain_gently(&a->dispatch.net);
+  pl__grpc_conns_drain(&a->grpc); /* its clients connect anew */
   a->listens = false;
 }
 
@@ -338,8 +353,9 @@ static void listen_or_not(struct pl_admin *a) {
 }
 
 static void end_if_drained(struct pl_admin *a) {
-  if (a->end_at > 0 &&
-      (a->dispatch.net.conn_count == 0 || pl__clock_monotonic_s() >= a->end_at))
+  uint32_t left = a->dispatch.net.conn_count + a->grpc.count;
+
+  if (a->end_at > 0 && (!left || pl__clock_monotonic_s() >= a->end_at))
     pl__loop_stop(&a->loop);
 }
 
@@ -384,6 +400,40 @@ static void *thread_main(void *arg) {
     warn(a, "the admin plane does not start", a->err);
   pl__loop_run(&a->loop);
   return NULL;
+}
+
+/* --- gRPC ------------------------------------------------------------------------ */
+
+static int grpc_status(void *arg, struct pl_slice service) {
+  return pl__services_status(&((struct pl_admin *)arg)->services, service);
+}
+
+static uint32_t grpc_list(void *arg, struct pl_grpc_health_entry *to,
+                          uint32_t max) {
+  return pl__services_list(&((struct pl_admin *)arg)->services, to, max);
+}
+
+static const char *grpc_state(void *arg) {
+  return pl__services_state(&((struct pl_admin *)arg)->services);
+}
+
+static struct pl_slice grpc_token(void *arg) {
+  const char *token =
+      ((struct pl_admin *)arg)->dispatch.now->config.admin_token;
+
+  return pl__slice(token, strlen(token));
+}
+
+static void open_grpc(struct pl_admin *a) {
+  struct pl_grpc_health_source source = {.status = grpc_status,
+                                         .list = grpc_list,
+                                         .state = grpc_state,
+                                         .token = grpc_token,
+                                         .arg = a};
+
+  pl__grpc_conns_open(&a->grpc, &a->loop.uv, &source);
+  a->dispatch.net.on_h2 = pl__grpc_conns_take;
+  a->dispatch.net.h2_arg = &a->grpc;
 }
 
 /* --- a life --------------------------------------------------------------------- */
@@ -443,6 +493,7 @@ static int open_loop(struct pl_admin *a) {
     return failed;
   }
   uv_timer_init(&a->loop.uv, &a->look_timer);
+  open_grpc(a);
   a->end.data = a->look_timer.data = a;
   a->loading.data = a->closing.data = a;
   a->loop.after_turn = after_turn;
@@ -455,6 +506,7 @@ static void close_loop(struct pl_admin *a) {
   if (a->listens)
     pl__listener_close(&a->listener);
   pl__net_close_all(&a->dispatch.net);
+  pl__grpc_conns_close(&a->grpc);
   uv_close((uv_handle_t *)&a->end, NULL);
   uv_close((uv_handle_t *)&a->look_timer, NULL);
   pl__loop_close(&a->loop);
@@ -481,7 +533,8 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
   if (!a)
     return PL_ENOMEM;
   a->args = *args;
-  failed = open_dispatch(a);
+  failed = pl__services_init(&a->services);
+  failed = failed ? failed : open_dispatch(a);
   if (failed)
     goto fail_dispatch;
   failed = open_loop(a);
@@ -501,6 +554,7 @@ fail_dispatch:
   snprintf(error, PL_ADMIN_ERROR_BYTES,
            "the admin plane does not start: %.400s",
            a->err[0] ? a->err : pl_strerror(failed));
+  pl__services_deinit(&a->services);
   pl__free(a);
   return PL_EFAIL;
 }
@@ -518,5 +572,6 @@ void pl__admin_stop(struct pl_admin *a) {
   close_loop(a);
   pl__dispatch_close(&a->dispatch);
   pl__trends_deinit(&a->trends);
+  pl__services_deinit(&a->services);
   pl__free(a);
 }

@@ -1,5 +1,5 @@
-/* server/admin.h - the admin plane: how the server is, over HTTP, for people,
- * probes and collectors.
+/* server/admin.h - the admin plane: how the server is, over HTTP and gRPC, for
+ * people, probes and collectors.
  *
  * A thread of control with a loop, connections and a VM of its own, so that it
  * answers while every worker hangs.  The VM serves lua/perilune/admin/app.lua and
@@ -14,8 +14,8 @@
  *   metrics [open]   all of them, as Prometheus or OpenMetrics has it
  *   token            what clients have to show; empty: nothing
  *   watching         why the app's checks are not run; empty: they are
- *   health LINES     takes in the states of services, a line each: "+name" or
- *                    "-name"
+ *   health LINES     takes in the states of services (server/services.h); with
+ *                    that gRPC is answered, without Lua
  *
  * Logs are the main thread's matter; its records go by control's ring.
  */

@@ -40,7 +40,6 @@ local REASON_BYTES = 300
 
 local checks = {} ---@type perilune.HealthCheck[] in order
 local by_name = {} ---@type table<string, perilune.HealthCheck>
-local told -- the states that gRPC was told last
 local watches = false -- an app
 local is_first = true -- no VM before this one has: later a check that is new holds nothing up
 
@@ -78,19 +77,17 @@ function M.has_started()
   return core.report("state") ~= "starting"
 end
 
---- For clients of gRPC: readiness as "", and each check by its name.
+--- For clients of gRPC: readiness as "" and "ready", that this answers as "live", and each
+--- check by its name.
 local function tell()
-  local lines = { (M.is_ready() and "+" or "-") }
+  local ready = M.is_ready() and "+" or "-"
+  local lines = { "=" .. M.overall(), ready, ready .. "ready", "+live" }
   for _, check in ipairs(checks) do
     local serves = check.state == "healthy" or check.state == "degraded"
     lines[#lines + 1] = (serves and "+" or "-") .. check.name
     GAUGE:with(check.name):set(GAUGE_VALUES[check.state])
   end
-  local text = table.concat(lines, "\n")
-  if text ~= told then
-    told = text
-    core.report("health", text)
-  end
+  core.report("health", table.concat(lines, "\n"))
 end
 
 local function enter(check, state, reason)
@@ -301,7 +298,7 @@ add("errors", rule(false), errors_rule)
 function M.watch(app)
   watches = true
   for _, check in ipairs(app_module.checks(app)) do
-    if by_name[check.name] then
+    if by_name[check.name] or check.name == "ready" or check.name == "live" then
       error(("%s: there is a health check %q already"):format(check.where, check.name), 0)
     end
     add(check.name, check.opts, check.fn)
