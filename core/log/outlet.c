@@ -34,6 +34,15 @@ static int transit_fill(const struct pl_outlet *o) {
   return ioctl(o->transit[0], FIONREAD, &bytes) ? -errno : bytes;
 }
 
+/* Bytes of the batch that have gone on. */
+static uint32_t progress(const struct pl_outlet *o) {
+  struct pl_ledger_note note = pl__ledger_note(o->ledger);
+  int fill = note.phase == PL_LEDGER_MOVING ? transit_fill(o) : 0;
+  return note.phase == PL_LEDGER_MOVING && fill >= 0
+             ? note.from + note.bytes - (uint32_t)fill
+             : note.from;
+}
+
 /* --- what a file holds --------------------------------------------------- */
 
 /* Where in the file the next write goes, by a descriptor without O_APPEND
@@ -249,7 +258,15 @@ static int room_of(const struct pl_outlet *o, int fill) {
   return size < fill ? size : fill;
 }
 
-/* Moves what lies in the transit on.  0 when it is empty. */
+/* The kernel moves nothing here (splice is not for this output, or not for us):
+ * from now on it is written to directly. */
+static void transit_leave(struct pl_outlet *o) {
+  pl__ledger_turn(o->ledger, PL_LEDGER_HELD, progress(o));
+  transit_clear(o);
+  o->transit[0] = o->transit[1] = -1;
+}
+
+/* Moves what lies in the transit on.  0 when it is empty, or left. */
 static int transit_move(struct pl_outlet *o) {
   struct pl_ledger_note note = pl__ledger_note(o->ledger);
   int fill;
@@ -261,6 +278,10 @@ static int transit_move(struct pl_outlet *o) {
                        SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     if (n == 0)
       return -EIO;
+    if (n < 0 && (errno == EINVAL || errno == ENOSYS || errno == EPERM)) {
+      transit_leave(o);
+      return 0;
+    }
     if (n < 0 && errno != EINTR)
       return -errno;
   }
@@ -292,15 +313,6 @@ static int flush_sending(struct pl_outlet *o) {
   int status = pl__sink_write(o->sink, at, bytes, &taken);
   pl__ledger_turn(o->ledger, PL_LEDGER_HELD, note.from + (uint32_t)taken);
   return status;
-}
-
-/* Bytes of the batch that have gone on. */
-static uint32_t progress(const struct pl_outlet *o) {
-  struct pl_ledger_note note = pl__ledger_note(o->ledger);
-  int fill = note.phase == PL_LEDGER_MOVING ? transit_fill(o) : 0;
-  return note.phase == PL_LEDGER_MOVING && fill >= 0
-             ? note.from + note.bytes - (uint32_t)fill
-             : note.from;
 }
 
 static int flush_once(struct pl_outlet *o) {

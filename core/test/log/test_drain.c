@@ -21,7 +21,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -326,6 +328,143 @@ static void no_line_is_ended_that_was_not_begun(void **state) {
   assert_null(strstr(text, "\n\n"));
 }
 
+/* Ten lines, of which some bytes are in the file and the ledger still says that
+ * they are on their way: as a kill within the write leaves it. */
+static void be_killed_within_a_write(void) {
+  struct rlimit room, old;
+  struct stat st;
+  struct pl_ledger_note note;
+  assert_int_equal(fstat(sink.fd, &st), 0);
+  assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+  room = old;
+  room.rlim_cur = (rlim_t)st.st_size + 500;
+  signal(SIGXFSZ, SIG_IGN);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &room), 0);
+  for (uint64_t i = 0; i < 10; i++)
+    say(0, i, (int64_t)i, PL_LEVEL_INFO);
+  assert_int_equal(run(PL_DRAIN_BLOCKED), 10);
+  assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+  assert_int_equal(drain.failing, -EFBIG);
+  note = pl__ledger_note(ledger);
+  assert_int_equal(note.from, 500);
+  note.phase = PL_LEDGER_FILE;
+  note.from = 0;
+  note.size = (uint64_t)st.st_size;
+  note.device = (uint64_t)st.st_dev;
+  note.inode = (uint64_t)st.st_ino;
+  pl__ledger_put(ledger, &note);
+  close_drain();
+}
+
+static void append(const char *name, const char *line) {
+  int fd = open(name, O_WRONLY | O_APPEND);
+  assert_int_equal(write(fd, line, strlen(line)), (ssize_t)strlen(line));
+  close(fd);
+}
+
+static void a_write_cut_by_death_is_found_in_the_file(void **state) {
+  (void)state;
+  append(path, "{\"time\":\"of another\"}\n");
+  be_killed_within_a_write();
+  open_drain();
+  assert_int_equal(pl__drain_finish(&drain, 1000), 0);
+  contents(path);
+  assert_once(10);
+}
+
+/* Two logs in one file: theirs came first, then ours. */
+static void it_is_found_behind_what_others_have_appended(void **state) {
+  (void)state;
+  struct pl_ledger_note note;
+  append(path, "{\"time\":\"of another\"}\n");
+  be_killed_within_a_write();
+  note = pl__ledger_note(ledger);
+  note.size = 0;
+  pl__ledger_put(ledger, &note);
+  open_drain();
+  assert_int_equal(pl__drain_finish(&drain, 1000), 0);
+  contents(path);
+  assert_once(10);
+}
+
+static void it_is_found_in_a_file_that_was_moved(void **state) {
+  (void)state;
+  be_killed_within_a_write();
+  assert_int_equal(rename(path, moved), 0);
+  open_drain();
+  assert_int_equal(pl__drain_finish(&drain, 1000), 0);
+  /* the line that was cut is whole in the new file */
+  contents(moved);
+  char *end = strrchr(text, '\n');
+  assert_non_null(end);
+  size_t whole = (size_t)(end + 1 - text);
+  static char first[1024];
+  memcpy(first, text, whole);
+  first[whole] = 0;
+  contents(path);
+  memmove(text + whole, text, strlen(text) + 1);
+  memcpy(text, first, whole);
+  assert_once(10);
+}
+
+static void it_is_begun_again_when_the_file_was_cut(void **state) {
+  (void)state;
+  be_killed_within_a_write();
+  assert_int_equal(truncate(path, 0), 0);
+  open_drain();
+  assert_int_equal(pl__drain_finish(&drain, 1000), 0);
+  contents(path);
+  assert_once(10);
+}
+
+static void a_ledger_without_sense_is_begun_anew(void **state) {
+  (void)state;
+  be_killed_within_a_write();
+  struct pl_ledger_note note = pl__ledger_note(ledger);
+  note.batch = sizeof ledger->data + 1;
+  pl__ledger_put(ledger, &note);
+  assert_int_equal(truncate(path, 0), 0);
+  open_drain();
+  assert_int_equal(pl__drain_finish(&drain, 1000), 0);
+  contents(path);
+  assert_once(10);
+}
+
+/* A file that is appended to is what splice refuses. */
+static void what_splice_refuses_is_written_to_directly(void **state) {
+  (void)state;
+  sink.medium = PL_MEDIUM_PIPE;
+  for (uint64_t i = 0; i < 10; i++)
+    say(0, i, (int64_t)i, PL_LEVEL_INFO);
+  assert_int_equal(run(PL_DRAIN_IDLE), 10);
+  contents(path);
+  assert_once(10);
+}
+
+static void syslog_messages_go_on_being_numbered(void **state) {
+  (void)state;
+  struct pl_syslog syslog;
+  for (uint64_t i = 0; i < 2; i++) {
+    close_drain();
+    assert_int_equal(pl__sink_open(&sink, path), 0);
+    pl__drain_init(&drain, &sink, ledger, transit, PL_LOG_JSON, false,
+                   PL_LEVEL_DEBUG, NULL);
+    pl__syslog_init(&syslog, 3, "x", 1);
+    drain.syslog = &syslog;
+    for (uint16_t r = 0; r < RING_COUNT; r++)
+      assert_int_equal(pl__drain_add(&drain, rings[r], r), 0);
+    pl__drain_resume(&drain);
+    say(0, i, 1, PL_LEVEL_INFO);
+    assert_int_equal(run(PL_DRAIN_IDLE), 1);
+  }
+  int fd = open(path, O_RDONLY);
+  ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  assert_true(n > 0 && text[n - 1] == 0);
+  assert_non_null(strstr(text, "sequenceId=\"1\"] {"));
+  assert_non_null(strstr(text + strlen(text) + 1, "sequenceId=\"2\"] {"));
+}
+
 static void
 a_full_disk_loses_nothing_and_is_told_when_it_is_over(void **state) {
   (void)state;
@@ -591,6 +730,13 @@ int main(void) {
       FACT(a_full_disk_loses_nothing_and_is_told_when_it_is_over),
       FACT(a_line_cut_by_death_is_gone_on_with_by_the_next_drain),
       FACT(no_line_is_ended_that_was_not_begun),
+      FACT(a_write_cut_by_death_is_found_in_the_file),
+      FACT(it_is_found_behind_what_others_have_appended),
+      FACT(it_is_found_in_a_file_that_was_moved),
+      FACT(it_is_begun_again_when_the_file_was_cut),
+      FACT(a_ledger_without_sense_is_begun_anew),
+      FACT(what_splice_refuses_is_written_to_directly),
+      FACT(syslog_messages_go_on_being_numbered),
       FACT(nobody_waits_for_a_pipe_that_is_closed),
       FACT(a_slow_pipe_gets_whole_lines_once),
       FACT(a_line_cut_by_reopening_is_written_again_whole),
