@@ -160,8 +160,9 @@ static void assert_once(uint32_t step) {
     *end = 0;
     char *number = strstr(at, "\"msg\":\"n");
     drops += strstr(at, "records dropped") != NULL;
-    if (number && atoi(number + 8) < RECORD_COUNT)
-      seen[atoi(number + 8)]++;
+    unsigned long n = number ? strtoul(number + 8, NULL, 10) : RECORD_COUNT;
+    if (n < RECORD_COUNT)
+      seen[n]++;
   }
   for (unsigned i = 0; i < RECORD_COUNT; i++)
     if (seen[i] != 1)
