@@ -48,8 +48,26 @@ static int write_record(void *arg, const void *record, uint32_t bytes) {
   status = taken == o->line.bytes ? 0 : PL_EFULL;
   if (taken)
     o->torn = status != 0;
+  o->count += status == 0;
   pl__buf_release(&o->line);
   return status;
+}
+
+void pl__overflow_tell(struct pl_overflow *o, struct pl_ring_writer *w,
+                       uint16_t worker) {
+  _Alignas(8) char memory[256];
+  const struct pl_record head = {
+      .level = PL_LEVEL_WARN, .worker = worker, .route = PL_RECORD_NO_ROUTE};
+  struct pl_record_draft draft;
+
+  if (!o->count)
+    return;
+  pl__record_begin(
+      &draft, memory, sizeof memory, &head,
+      PL_SLICE("log records written to stderr: the ring was full"));
+  pl__record_num(&draft, PL_SLICE("error"), (double)o->count);
+  if (!pl__record_try_end(&draft, w))
+    o->count = 0;
 }
 
 void pl__overflow_attach(struct pl_overflow *o, struct pl_ring_writer *w,

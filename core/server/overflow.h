@@ -21,6 +21,7 @@ struct pl_overflow {
   struct pl_sink sink;
   struct pl_buf line; /* empty between two records */
   bool torn;          /* the last line was not written whole */
+  uint64_t count;     /* written, and not told in the log */
 };
 
 /* Lets `w` write to `fd` what it has no room for.  Both are borrowed, as are
@@ -29,6 +30,10 @@ struct pl_overflow {
 void pl__overflow_attach(struct pl_overflow *o, struct pl_ring_writer *w,
                          int fd, const struct pl_config *config,
                          const struct pl_routes *routes);
+/* Tells in the log how many lines are not in it, once there is room again.
+ * worker: of the record. */
+void pl__overflow_tell(struct pl_overflow *o, struct pl_ring_writer *w,
+                       uint16_t worker);
 /* Gives memory and descriptor back; the writer has no overflow any more. */
 void pl__overflow_detach(struct pl_overflow *o, struct pl_ring_writer *w);
 

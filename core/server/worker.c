@@ -174,6 +174,7 @@ static void on_beat(uv_timer_t *timer) {
     if (w->dispatch.running == 0)
       pl__vm_rest(&w->dispatch.now->vm);
   }
+  pl__overflow_tell(&w->overflow, &w->dispatch.log, (uint16_t)w->args->index);
   pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP, WORKER_SLABS_PUNCH_MAX);
   if (!w->draining)
     pl__adoption_look(&w->adoption);
@@ -361,6 +362,7 @@ static void serve(struct worker *w) {
   pl__vm_tell_counts(&w->dispatch.now->vm);
   pl__dispatch_tell(&w->dispatch);
   pl__dispatch_tally(&w->dispatch);
+  pl__overflow_tell(&w->overflow, &w->dispatch.log, (uint16_t)w->args->index);
   /* Cut, and handlers still hold some; or a helper thread is at work. */
   if (w->dispatch.net.conn_count || pl__succession_is_busy(&w->succession))
     _exit(0);

@@ -82,6 +82,29 @@ static void writes_nothing_while_there_is_room(void **state) {
   assert_string_equal(written(), "");
 }
 
+static void tells_in_the_log_how_many_lines_are_elsewhere(void **state) {
+  (void)state;
+  struct pl_record_log_view view;
+  struct pl_field field;
+  const void *at;
+  uint32_t bytes;
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(pl__record_text(&writer, &head, PL_SLICE("m")), 0);
+  pl__overflow_tell(&overflow, &writer, 3);
+  assert_int_equal(overflow.count, 3); /* no room yet */
+  while (pl__ring_peek(&reader, &bytes))
+    pl__ring_next(&reader);
+  pl__ring_release(&reader);
+  pl__overflow_tell(&overflow, &writer, 3);
+  assert_non_null(at = pl__ring_peek(&reader, &bytes));
+  assert_int_equal(pl__record_read_log(at, bytes, &view), 0);
+  assert_int_equal(pl__record_field(&view, &field), 1);
+  assert_true(field.number == 3);
+  pl__ring_next(&reader);
+  pl__overflow_tell(&overflow, &writer, 3);
+  assert_null(pl__ring_peek(&reader, &bytes));
+}
+
 static void counts_as_dropped_what_stderr_does_not_take(void **state) {
   (void)state;
   uint64_t before = pl__ring_drops(&reader, PL_LEVEL_ERROR), lost = 0;
@@ -128,6 +151,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       FACT(writes_the_line_at_once),
       FACT(writes_nothing_while_there_is_room),
+      FACT(tells_in_the_log_how_many_lines_are_elsewhere),
       FACT(counts_as_dropped_what_stderr_does_not_take),
       FACT(ends_a_line_that_was_cut),
       FACT(counts_as_dropped_what_nobody_reads),
