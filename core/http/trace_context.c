@@ -66,33 +66,31 @@ static int is_tracestate(struct pl_slice name) {
 
 /* --- traceparent -------------------------------------------------------- */
 
-/* Two lower-case hex digits, or -1. */
-static int parse_byte(const char *at) {
-  int high = pl__char_hex(at[0]), low = pl__char_hex(at[1]);
+/* Version and flags, as one number: vvff0000. 0: they are none. */
+static int parse_ends(const char *at, uint32_t *ends) {
+  const char digits[8] = {at[0], at[1], at[FLAGS_AT], at[FLAGS_AT + 1],
+                          '0',   '0',   '0',          '0'};
 
-  if ((high | low) < 0 || (at[0] >= 'A' && at[0] <= 'F') ||
-      (at[1] >= 'A' && at[1] <= 'F'))
-    return -1;
-  return high << 4 | low;
+  return pl__hex_get32(digits, ends);
 }
 
 int pl__traceparent_parse(struct pl_slice text, struct pl_context *c) {
   uint64_t high, low, parent;
+  uint32_t ends, version;
   const char *at;
-  int version, flags;
 
   text = pl__slice_trim(text);
   at = text.at;
   if (text.bytes < PL_TRACEPARENT_BYTES || at[TRACE_AT - 1] != '-' ||
       at[PARENT_AT - 1] != '-' || at[FLAGS_AT - 1] != '-')
     return PL_EBAD;
-  version = parse_byte(at);
-  flags = parse_byte(at + FLAGS_AT);
-  if (version < 0 || version == 0xff || flags < 0 ||
-      !(pl__hex_get(at + TRACE_AT, &high) &
+  if (!(parse_ends(at, &ends) & pl__hex_get(at + TRACE_AT, &high) &
         pl__hex_get(at + TRACE_AT + 16, &low) &
         pl__hex_get(at + PARENT_AT, &parent)) ||
       !(high | low) || !parent)
+    return PL_EBAD;
+  version = ends >> 24;
+  if (version == 0xff)
     return PL_EBAD;
   if (text.bytes > PL_TRACEPARENT_BYTES &&
       (version == 0 || at[PL_TRACEPARENT_BYTES] != '-'))
@@ -100,7 +98,7 @@ int pl__traceparent_parse(struct pl_slice text, struct pl_context *c) {
   c->trace_id[0] = high;
   c->trace_id[1] = low;
   c->parent_id = parent;
-  c->trace_flags = (uint8_t)(flags & (PL_TRACE_SAMPLED | PL_TRACE_RANDOM));
+  c->trace_flags = ends >> 16 & (PL_TRACE_SAMPLED | PL_TRACE_RANDOM);
   return 0;
 }
 
