@@ -12,6 +12,7 @@
 
 local app_module = require("perilune.app")
 local core = require("perilune.core")
+local ffi = require("perilune.ffi")
 local json = require("perilune.json")
 local log = require("perilune.log")
 local metric = require("perilune.metric")
@@ -173,6 +174,7 @@ local function run(check)
 end
 
 local function run_and_note(check)
+  ffi.C.pl_context_renew() -- each run is a trace
   local started = task.monotonic()
   local result, reason = run(check)
   check.took = task.monotonic() - started

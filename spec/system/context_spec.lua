@@ -37,6 +37,9 @@ end)
 app:get("/crash", function()
   require("ffi").cast("int *", 8)[0] = 1
 end)
+app:health("check", { every = "100ms" }, function()
+  P.log.info("in a check")
+end)
 P.every("20ms", "tick", function()
   P.log.info("in a timer")
 end)
@@ -162,6 +165,19 @@ describe("a request from curl", function()
     end
   end)
 
+  it("shares none with health checks either", function()
+    serve({ "admin.listen=127.0.0.1:0" })
+    assert(server:wait_log("in a check.*in a check"))
+    server:stop()
+    local seen, count = {}, 0
+    for _, record in ipairs(records()) do
+      if record.msg == "in a check" and not seen[record.trace_id] then
+        seen[record.trace_id], count = true, count + 1
+      end
+    end
+    assert.is_true(count >= 2)
+  end)
+
   it("is not believed about tenant, tier and id by default", function()
     serve()
     local now = json.decode((curl("/context", "X-Tenant: acme", "X-Tier: high",
@@ -189,6 +205,18 @@ describe("a request from curl", function()
     assert.equal("/context", access.target)
     local other = find("target", "/out")
     assert.equal(out.traceparent, ("00-%s-%s-01"):format(TRACE, other.span_id))
+  end)
+
+  it("is believed on a local socket where that is trusted, and nowhere else", function()
+    local path = process.folder() .. "/s.sock"
+    server = process.server({ app = { ["app.lua"] = APP }, args = { "--listen", "unix:" .. path,
+      "--set", "context.trusted=unix" } })
+    local client = process.spawn({ "curl", "-sS", "--unix-socket", path, "-H", "X-Tenant: acme",
+      "http://x/context" })
+    assert.equal(0, client:wait(), client:err())
+    assert.equal("acme", json.decode(client:out()).tenant)
+    assert.is_nil(json.decode((curl("/context", "X-Tenant: acme"))).tenant)
+    server:stop()
   end)
 
   it("is named where a crash is told of, by the id of its caller too", function()
