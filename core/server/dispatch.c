@@ -117,8 +117,7 @@ static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
   if (d->log_access && is_sampled(d, req))
     log_access(d, g, c, req, seconds);
   if (d->tally.shard)
-    pl__tally_request(&d->tally, g ? g : d->now, req,
-                      g ? pl__vm_route_in_log(&g->vm, req) : PL_RECORD_NO_ROUTE,
+    pl__tally_request(&d->tally, g ? g : d->now, req, g ? req->route : 0,
                       seconds);
 }
 

@@ -210,7 +210,8 @@ static unsigned method_of(const struct pl_req *req) {
                                           : PL_TALLY_METHODS - 1;
 }
 
-/* "/notes/:id" of "GET /notes/:id". */
+/* "/notes/:id" of "GET /notes/:id". Those that answer what no route matches have
+ * none. */
 static struct pl_slice pattern_of(const struct pl_generation *g,
                                   uint32_t route) {
   struct pl_slice all =
@@ -291,7 +292,6 @@ void pl__tally_request(struct pl_tally *t, struct pl_generation *g,
   unsigned method = method_of(req), class = req->status / 100u;
   struct pl_tally_cells *c;
 
-  route = route == PL_RECORD_NO_ROUTE ? 0 : route;
   class = class < PL_TALLY_CLASSES ? class : 0;
   c = cells_of(g, route, method);
   if (!c)
@@ -301,9 +301,11 @@ void pl__tally_request(struct pl_tally *t, struct pl_generation *g,
   pl__shard_add(t->shard, c->requests[class], 1);
   record_seconds(t, c->seconds, seconds, g, req);
   if (req->body_received > 0)
-    pl__tally_record(t, PL_TALLY_REQUEST_BYTES, req->body_received);
+    pl__shard_record(t->shard, t->cells[PL_TALLY_REQUEST_BYTES],
+                     req->body_received);
   if (req->sent_bytes > 0)
-    pl__tally_record(t, PL_TALLY_RESPONSE_BYTES, req->sent_bytes);
+    pl__shard_record(t->shard, t->cells[PL_TALLY_RESPONSE_BYTES],
+                     req->sent_bytes);
   if (PL_UNLIKELY(req->flags & (PL_REQ_OVERDUE | PL_REQ_ABORTED)))
     count_rare(t, req);
 }

@@ -111,7 +111,7 @@ static inline void pl__tally_record(struct pl_tally *t, unsigned what,
 /* A request has ended.
  *
  *   g        whose router has seen it, or (refused before that) any
- *   route    0: none
+ *   route    as in the request; 0: none
  *   seconds  since its head was complete */
 void pl__tally_request(struct pl_tally *t, struct pl_generation *g,
                        const struct pl_req *req, uint32_t route,
