@@ -265,18 +265,23 @@ static struct pl_tally_cells *cells_of(struct pl_generation *g, uint32_t route,
   return &own->cells[route * PL_TALLY_METHODS + method];
 }
 
+static void put_example(struct pl_example *e, double seconds, double now,
+                        const struct pl_context *context) {
+  struct pl_origin origin = {
+      .now = now,
+      .trace = {context->trace_id[0], context->trace_id[1]},
+      .request_id = context->request_id};
+
+  pl__example_put(e, seconds, &origin);
+}
+
 static void record_seconds(struct pl_tally *t, uint32_t cell, double seconds,
                            const struct pl_generation *g,
                            const struct pl_req *req) {
   struct pl_example *e = pl__shard_record(t->shard, cell, seconds);
-  const struct pl_context *context = &req->context;
-  struct pl_origin origin = {
-      .now = g->vm.clock.now,
-      .trace = {context->trace_id[0], context->trace_id[1]},
-      .request_id = context->request_id};
 
-  if (pl__example_is_due(e, origin.now))
-    pl__example_put(e, seconds, &origin);
+  if (PL_UNLIKELY(pl__example_is_due(e, g->vm.clock.now)))
+    put_example(e, seconds, g->vm.clock.now, &req->context);
 }
 
 static void count_rare(struct pl_tally *t, const struct pl_req *req) {
