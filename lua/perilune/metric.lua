@@ -271,6 +271,9 @@ local function check(kind, name, help, labels, merge)
     fail(kind, name, 'workers are put together by "sum", "max" or "each"')
   end
   check_labels(kind, name, labels)
+  if merge == "each" and table.concat(labels, ","):find("%f[%w_]worker%f[^%w_]") then
+    fail(kind, name, 'the label worker is given by "each"')
+  end
 end
 
 --- One that this version of the app has made before.

@@ -50,6 +50,9 @@ describe("P.metric", function()
         'P.metric.gauge("spec_most"): workers are put together by "max" already')
       assert.has_error(function() metric.gauge("spec_least", "Gs.", nil, "min") end,
         'P.metric.gauge("spec_least"): workers are put together by "sum", "max" or "each"')
+      assert.has_error(function() metric.gauge("spec_own", "Gs.", { "a", "worker" }, "each") end,
+        'P.metric.gauge("spec_own"): the label worker is given by "each"')
+      metric.gauge("spec_own", "Gs.", { "my_worker", "workers" }, "each")
     end)
   end)
 
