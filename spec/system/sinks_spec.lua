@@ -286,24 +286,38 @@ function Load:receive(index)
   end
 end
 
--- Load for some seconds, while now and then the log's process is killed, or a worker.
+-- Kills the log's process, or now and then a worker.
+local function kill_one(server, random, kills)
+  local control, workers = process.family(server.process.pid)
+  local victim, kind = control, "control"
+  if random(3) == 1 then
+    victim, kind = workers[random(#workers)], "worker"
+  end
+  if victim then
+    process.signal(victim, "KILL")
+    kills[kind] = kills[kind] + 1
+  end
+end
+
+-- Load for some seconds, and kills at random points of it: amid the requests, or a little later,
+-- when their records are written.
 local function load_and_kill(server, seconds, random)
   local load = setmetatable({ port = server.port, wires = {}, sent = {}, answered = {}, last = 0,
     lost = 0 }, Load)
   local due, kills = posix.now() + seconds, { control = 0, worker = 0 }
   while posix.now() < due and load.last < IN_A_RING do
+    local point = random(32) -- past the last connection: none now
     for index = 1, 8 do
       load:send(index, 15)
+      if point == index then
+        kill_one(server, random, kills)
+      end
     end
-    local control, workers = process.family(server.process.pid)
-    local victim, kind = control, "control"
-    if random(3) == 1 then
-      victim, kind = workers[random(#workers)], "worker"
-    end
-    posix.sleep(random(0, 100) / 10000)
-    if victim and random(4) == 1 then
-      process.signal(victim, "KILL")
-      kills[kind] = kills[kind] + 1
+    if point > 8 and random(2) == 1 then
+      posix.sleep(random(10) / 1000)
+      if point < 12 then
+        kill_one(server, random, kills)
+      end
     end
     for index = 1, 8 do
       load:receive(index)
