@@ -54,6 +54,7 @@ enum {
   PL_REQ_CLOSE = 1024,      /* close once the response is out */
   PL_REQ_WAITED = 2048,     /* the handler has waited at least once */
   PL_REQ_OVERDUE = 4096,    /* its deadline was raised: what it says is late */
+  PL_REQ_TOLD = 8192,       /* on_answer has run */
 
   /* extra_flags: which fields the handler has set itself */
   PL_EXTRA_TYPE = 1,

@@ -357,7 +357,20 @@ static void conn_arm_write(struct pl_conn *c) {
                    c->net->now);
 }
 
+/* The last bytes of a response are about to go. */
+static void conn_tell_answer(struct pl_conn *c) {
+  struct pl_req *req = &c->slot->req;
+
+  if (!(req->flags & PL_REQ_DONE) || (req->flags & PL_REQ_TOLD) ||
+      !c->net->events.on_answer)
+    return;
+  req->flags |= PL_REQ_TOLD;
+  c->net->events.on_answer(c->net->arg, c, req);
+}
+
 static void conn_flush(struct pl_conn *c) {
+  if (c->state == BUSY)
+    conn_tell_answer(c);
   bool moved, was_waiting = c->want_write;
   enum pl_write_outcome outcome =
       pl__writer_flush(&c->writer, c->transport, &moved);

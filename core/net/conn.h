@@ -27,7 +27,7 @@ struct pl_conn;
 struct sockaddr;
 
 /* All calls come from the loop, never from inside a function of this header,
- * but for on_end, on_closed and on_writable, which pl__conn_end, _abort,
+ * but for on_answer, on_end, on_closed and on_writable, which pl__conn_end, _abort,
  * _flush and _pin may cause. */
 struct pl_conn_events {
   /* The head is complete: route it, set body_max and deadline. The body may
@@ -43,6 +43,11 @@ struct pl_conn_events {
    * nothing can be sent either and pinned bytes are free.  PL_REQ_ABORTED is
    * set.  May come twice; pl__conn_end must still come. */
   void (*on_gone)(void *arg, struct pl_conn *c, struct pl_req *req);
+  /* The whole response is in the output, and before this returns none of the
+   * bytes that were put there last has gone: what must be known of a request
+   * before its client knows that it was answered.  At most once, before on_end;
+   * not for what the handler answers and ends in one go.  May be NULL. */
+  void (*on_answer)(void *arg, struct pl_conn *c, struct pl_req *req);
   /* The request is over, handled or refused (then route is 0): for the access
    * log. Everything in `req` is valid for the last time. */
   void (*on_end)(void *arg, struct pl_conn *c, struct pl_req *req);

@@ -114,11 +114,23 @@ static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
   d->tally.now = pl__stopwatch_read(&d->watch) + d->time_offset;
   seconds = d->tally.now - req->received;
   seconds = seconds > 0 ? seconds : 0;
-  if (d->log_access && is_sampled(d, req))
+  if (d->log_access && !(req->flags & PL_REQ_TOLD) && is_sampled(d, req))
     log_access(d, g, c, req, seconds);
   if (d->tally.shard)
     pl__tally_request(&d->tally, g ? g : d->now, req, g ? req->route : 0,
                       seconds);
+}
+
+/* The record has to be there before the client has its answer: a worker that
+ * is killed in between would leave none. */
+static void on_answer(void *arg, struct pl_conn *c, struct pl_req *req) {
+  struct pl_dispatch *d = dispatch_of(arg);
+  double seconds;
+
+  if (!d->log_access || !is_sampled(d, req))
+    return;
+  seconds = pl__stopwatch_read(&d->watch) + d->time_offset - req->received;
+  log_access(d, owner_of(d, req), c, req, seconds > 0 ? seconds : 0);
 }
 
 static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
@@ -149,6 +161,7 @@ static const struct pl_conn_events conn_events = {
     .on_body = on_body,
     .on_writable = on_writable,
     .on_gone = on_gone,
+    .on_answer = on_answer,
     .on_end = on_end,
     .on_closed = on_closed,
 };

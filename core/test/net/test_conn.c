@@ -48,6 +48,8 @@ struct fixture {
   struct client clients[CLIENTS];
   uint32_t head_count, request_count, end_count, closed_count;
   uint32_t body_count, writable_count, gone_count;
+  uint32_t answer_count;
+  size_t answer_bytes;  /* that the client had at the last on_answer */
   uint32_t abort_count; /* of on_end with PL_REQ_ABORTED */
   uint16_t status;      /* of the last on_end */
   uint16_t body_status; /* likewise */
@@ -100,6 +102,15 @@ static void on_gone(void *arg, struct pl_conn *c, struct pl_req *req) {
   ((struct fixture *)arg)->gone_count++;
 }
 
+static void on_answer(void *arg, struct pl_conn *c, struct pl_req *req) {
+  struct fixture *f = arg;
+
+  assert_ptr_equal(client_of(c)->req, req);
+  assert_true(req->flags & PL_REQ_DONE);
+  f->answer_count++;
+  f->answer_bytes = client_of(c)->memory.out.bytes;
+}
+
 static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct fixture *f = arg;
 
@@ -119,8 +130,9 @@ static void on_closed(void *arg, struct pl_conn *c) {
   k->conn = NULL;
 }
 
-static const struct pl_conn_events events = {
-    on_head, on_request, on_body, on_writable, on_gone, on_end, on_closed};
+static const struct pl_conn_events events = {on_head,     on_request, on_body,
+                                             on_writable, on_gone,    on_answer,
+                                             on_end,      on_closed};
 
 static void end(struct client *k) {
   k->req = NULL;
@@ -911,6 +923,21 @@ static void lets_nothing_go_on_after_a_reset(void **state) {
   }
 }
 
+static void tells_of_an_answer_before_its_bytes_go(void **state) {
+  struct fixture *f = *state;
+  struct client *k = &f->clients[0];
+
+  send_text(f, k, "GET /pin HTTP/1.1\r\nHost: h\r\n\r\n");
+  assert_int_equal(f->answer_count, 1);
+  assert_int_equal(f->answer_bytes, 0);
+  assert_int_equal(f->end_count, 1);
+  forget(k);
+  send_text(f, k, "GET /file HTTP/1.1\r\nHost: h\r\n\r\n");
+  assert_int_equal(f->answer_count, 2);
+  assert_int_equal(f->answer_bytes, 0);
+  assert_int_equal(f->end_count, 2);
+}
+
 static void frees_what_was_pinned_when_the_peer_resets(void **state) {
   struct fixture *f = *state;
   struct client *k = &f->clients[0];
@@ -1433,6 +1460,7 @@ int main(void) {
       CASE(starts_the_handler_before_all_of_a_chunked_body),
       CASE(starts_the_handler_when_a_chunked_body_fills_the_slab),
       CASE(lets_nothing_go_on_after_a_reset),
+      CASE(tells_of_an_answer_before_its_bytes_go),
       CASE(frees_what_was_pinned_when_the_peer_resets),
       CASE(has_no_room_while_bytes_are_pinned),
       CASE(has_no_room_while_a_file_is_under_way),

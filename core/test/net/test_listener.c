@@ -74,7 +74,7 @@ static void on_closed(void *arg, struct pl_conn *c) {
 }
 
 static const struct pl_conn_events events = {
-    on_head, on_request, on_news, on_news, on_news, on_end, on_closed};
+    on_head, on_request, on_news, on_news, on_news, NULL, on_end, on_closed};
 
 /* One turn of the loop, and what a worker would do after it. */
 static void turn(struct fixture *f) {

@@ -44,7 +44,7 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
 static void on_closed(void *arg, struct pl_conn *c) { (void)arg, (void)c; }
 
 static const struct pl_conn_events events = {
-    on_head, on_head, on_head, on_head, on_head, on_head, on_closed};
+    on_head, on_head, on_head, on_head, on_head, NULL, on_head, on_closed};
 
 static int set_up(void **state) {
   struct fixture *f = pl__alloc_zero(sizeof *f);

@@ -40,7 +40,7 @@ static void on_conn_closed(void *arg, struct pl_conn *c) {
 }
 
 static const struct pl_conn_events events = {
-    on_news, on_news, on_news, on_news, on_news, on_news, on_conn_closed};
+    on_news, on_news, on_news, on_news, on_news, NULL, on_news, on_conn_closed};
 
 static int source_status(void *arg, struct pl_slice service) {
   (void)service;
