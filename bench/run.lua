@@ -31,6 +31,10 @@ scenarios: plain plain16 api body big idle (default: all)
   --access          instead of peers: Perilune with its access log on against off, in pairs
   --discard         with --access: the log goes to /dev/null, so that the price is Perilune's alone,
                     without the kernel's for a file's pages; lines are not counted
+  --sample SHARE    with --access: log.access_sample of the one that logs; lines are not counted
+  --against FILE    with --access: the launcher of the one that does not log, such as that of a
+                    version that did not count or trace either: what all of that costs together
+  --traced          requests have a traceparent
   --json FILE       write all samples and medians
   --svg FILE        write the picture
   --perilune FILE   the launcher (default build/release/bin/perilune)
@@ -60,12 +64,13 @@ end
 
 local FLAGS = {
   ["--access"] = "access", ["--discard"] = "discard", ["--no-pin"] = "no_pin",
+  ["--traced"] = "traced",
   ["--help"] = "help", ["-h"] = "help",
 }
 local VALUES = {
   ["--rounds"] = "rounds", ["--seconds"] = "seconds", ["--peers"] = "peers", ["--json"] = "json",
   ["--svg"] = "svg", ["--perilune"] = "perilune", ["--build"] = "build", ["--port"] = "port",
-  ["--unpacked"] = "unpacked",
+  ["--unpacked"] = "unpacked", ["--sample"] = "sample", ["--against"] = "against",
 }
 
 local function parse(args)
@@ -166,6 +171,7 @@ local function describe(place, chosen, opts)
     cores = process.cpu_count(),
     rounds = opts.rounds,
     seconds = opts.seconds,
+    traced = opts.traced,
     command = "luajit bench/run.lua " .. table.concat(arg, " "),
     versions = {},
   }
@@ -189,7 +195,7 @@ end
 local function start_all(setting, scenario, starts)
   local servers = {}
   for _, start in ipairs(starts) do
-    local server, err = measure.start(setting, start.peer, start.access_log, start.name)
+    local server, err = measure.start(setting, start.peer, start)
     if not server then
       return nil, err, servers
     end
@@ -264,7 +270,7 @@ local function run_load(setting, scenario, chosen, rounds)
 end
 
 local function idle_once(setting, scenario, peer)
-  local server, err = measure.start(setting, peer, false)
+  local server, err = measure.start(setting, peer, {})
   if not server then
     return nil, err
   end
@@ -335,20 +341,23 @@ local function count_lines(path)
 end
 
 local function print_price(scenario, samples, on, off)
-  local cpu, rate = {}, {}
+  local cpu, rate, p99 = {}, {}, {}
   for i = 1, #samples[on] do
     cpu[i] = samples[on][i].cpu_us / samples[off][i].cpu_us
     rate[i] = samples[on][i].requests_per_s / samples[off][i].requests_per_s
+    p99[i] = samples[on][i].p99_us / samples[off][i].p99_us
   end
-  local text = "log on / off in %s, medians of %d pairs: CPU per request %.3f, requests/s %.3f"
-  print(text:format(scenario.name, #cpu, statistics.median(cpu), statistics.median(rate)))
+  print(("on / off in %s, medians of %d pairs: CPU per request %.3f, requests/s %.3f, P99 %.3f")
+    :format(scenario.name, #cpu, statistics.median(cpu), statistics.median(rate),
+      statistics.median(p99)))
 end
 
-local function access_once(setting, scenario, rounds, discard)
+local function access_once(setting, scenario, opts)
   local peer = peers.find("perilune")
   local servers, err, started = start_all(setting, scenario, {
-    { peer = peer, access_log = discard and "/dev/null" or true, name = "log on" },
-    { peer = peer, access_log = false, name = "log off" },
+    { peer = peer, access_log = opts.discard and "/dev/null" or true, name = "log on",
+      access_sample = opts.sample },
+    { peer = peer, access_log = false, name = "log off", launcher = setting.place.against },
   })
   if not servers then
     stop_all(started)
@@ -357,7 +366,7 @@ local function access_once(setting, scenario, rounds, discard)
   local on, off = servers[1], servers[2]
   on.label, off.label = "access log on", "access log off"
   local samples
-  samples, err = in_turns(setting, scenario, servers, rounds)
+  samples, err = in_turns(setting, scenario, servers, opts.rounds)
   stop_all(servers)
   if not samples then
     return nil, err
@@ -365,7 +374,7 @@ local function access_once(setting, scenario, rounds, discard)
   local result = result_of(scenario, servers, samples)
   report.print(result)
   print_price(scenario, samples, on, off)
-  if discard then
+  if opts.discard or opts.sample then
     return result
   end
   -- The log also holds the answers to the checks and to what wrk left unread at its end.
@@ -379,7 +388,7 @@ end
 local function compare_access(setting, opts)
   local results = {}
   for _, scenario in ipairs(opts.scenarios) do
-    local result, err = access_once(setting, scenario, opts.rounds, opts.discard)
+    local result, err = access_once(setting, scenario, opts)
     if not result then
       return nil, err
     end
@@ -416,6 +425,7 @@ local function main()
     build = absolute(opts.build or source .. "/../build/bench"),
     unpacked = absolute(opts.unpacked or source .. "/../build/peers"),
     perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune"),
+    against = opts.against and absolute(opts.against),
   }
   opts.scenarios = default_scenarios(opts)
   local chosen = opts.access and { peers.find("perilune") } or choose_peers(opts.peers)

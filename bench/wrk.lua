@@ -1,17 +1,20 @@
 -- bench/wrk.lua - the script of wrk: what each scenario sends, and one line of results at the end.
 --
--- Usage: wrk ... -s bench/wrk.lua URL -- SCENARIO ORDER_FILE
+-- Usage: wrk ... -s bench/wrk.lua URL -- SCENARIO ORDER_FILE [traced]
 -- luacheck: globals wrk init request done
 
 local ROUTE_COUNT = 200
 local REQUEST_COUNT = 1000 -- made once, sent in turns
 local PIPELINE = 16
 
+local TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 local function api_requests()
   local headers = {
     ["Accept"] = "application/json",
     ["Authorization"] = "Bearer bench-token",
     ["User-Agent"] = "bench/1.0",
+    ["traceparent"] = wrk.headers["traceparent"],
   }
   local texts = {}
   for i = 0, REQUEST_COUNT - 1 do
@@ -53,6 +56,7 @@ local SET_UP = {
 
 function init(args)
   wrk.headers["Host"] = "127.0.0.1"
+  wrk.headers["traceparent"] = args[3] == "traced" and TRACEPARENT or nil
   SET_UP[args[1]](args[2])
 end
 

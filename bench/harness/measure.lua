@@ -50,12 +50,16 @@ end
 --- Starts a server and waits until it answers.
 ---@param setting perilune.bench.Setting
 ---@param peer perilune.bench.Peer
----@param access_log boolean|string true: a file in the server's folder; a string: that file
----@param name? string default: the peer's
+---@param start table how: access_log (true: a file in the server's folder; a string: that file),
+--- name (default: the peer's); of Perilune also access_sample, launcher
 ---@return perilune.bench.Server? server
 ---@return string? err with what the server said
-function M.start(setting, peer, access_log, name)
-  local server = { peer = peer, name = name or peer.name, port = setting.port, requests = 0 }
+function M.start(setting, peer, start)
+  local server = {
+    peer = peer, name = start.name or peer.name, port = setting.port, requests = 0,
+    access_sample = start.access_sample, launcher = start.launcher,
+  }
+  local access_log = start.access_log
   setting.port = setting.port + 1
   server.folder = ("%s/%s-%d"):format(setting.folder, peer.name, server.port)
   process.make_folder(server.folder)
@@ -98,7 +102,7 @@ local function wrk(setting, scenario, server, seconds)
   for _, arg in ipairs({
     "wrk", "-t1", "-c" .. scenario.connections, ("-d%ds"):format(seconds), "--timeout", "10s",
     "-s", source .. "/wrk.lua", ("http://127.0.0.1:%d%s"):format(server.port, scenario.path),
-    "--", scenario.name, source .. "/order.json",
+    "--", scenario.name, source .. "/order.json", setting.traced and "traced",
   }) do
     argv[#argv + 1] = arg
   end

@@ -19,6 +19,8 @@ local M = {}
 ---@field port integer
 ---@field folder string of this server, for this run
 ---@field access_log string? file; nil: none is written
+---@field access_sample string? Perilune: share of requests in it
+---@field launcher string? Perilune: another one than the place's
 
 ---@class perilune.bench.Need one of the first four
 ---@field file? string
@@ -83,7 +85,7 @@ end
 
 local function perilune_start(place, serve)
   local argv = {
-    place.perilune, "run", place.source .. "/apps/bench",
+    serve.launcher or place.perilune, "run", place.source .. "/apps/bench",
     "--listen", "127.0.0.1:" .. serve.port,
     "--workers", "1",
     "--name", "bench-" .. serve.port,
@@ -93,6 +95,10 @@ local function perilune_start(place, serve)
     "--set", "log.format=json",
     "--set", "log.output=" .. (serve.access_log or serve.folder .. "/server.log"),
   }
+  if serve.access_sample then
+    argv[#argv + 1] = "--set"
+    argv[#argv + 1] = "log.access_sample=" .. serve.access_sample
+  end
   return argv, { XDG_RUNTIME_DIR = serve.folder }
 end
 

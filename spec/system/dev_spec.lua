@@ -42,7 +42,7 @@ local function start(files, opts)
     FORCE_COLOR = opts.colour }
   local p = process.start({ "dev", folder, "--listen", "127.0.0.1:0", "--set",
     "admin.listen=127.0.0.1:" .. (opts.events or 0), "--set", "vm.load_timeout="
-      .. (opts.load_timeout or process.is_sanitized() and "3s" or "300ms") }, { env = env })
+      .. (opts.load_timeout or process.is_sanitized() and "3s" or "800ms") }, { env = env })
   local port = assert(p:wait_for("err", "serving [^\n]-http://127%.0%.0%.1:(%d+)"), p:err())
   return { process = p, port = tonumber(port), app = folder }
 end
