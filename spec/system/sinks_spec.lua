@@ -345,7 +345,7 @@ describe("each record of an answered request comes out once", function()
       state = state * 16807 % 2147483647
       return from + state % (to - from + 1)
     end
-    local load, kills = load_and_kill(server, 3, random, opts)
+    local load, kills = load_and_kill(server, 2, random, opts)
     assert.equal(0, server:stop(), "PL_SEED=" .. seed)
     local counts, faults = count_numbers(text_of()), {}
     for _, number in ipairs(load.answered) do
