@@ -302,8 +302,8 @@ static void after_load(uv_work_t *work, int status) {
   (void)status;
   a->is_loading = false;
   a->next = NULL;
-  if (!g) { /* the next look tries again, or finds another one */
-    a->wanted = 0;
+  if (!g) { /* not even without the app: the VM before it goes on */
+    warn(a, "the admin plane stays with the generation before", a->err);
     return;
   }
   g->vm.options.is_muted = false;
