@@ -1,9 +1,9 @@
 --- How well the server is: the app's checks and our own rules, run in the VM of the admin plane.
 ---
 ---   a check's run    passed, degraded, failed
----   a check          pending until its first run, then healthy, degraded, unhealthy: what has
----                    failed failure_threshold times in a row, or at its first run, is unhealthy
----                    until it has passed success_threshold times in a row
+---   a check          pending until its first run, then what that says. Worse it is after
+---                    failure_threshold runs in a row that say so, better after
+---                    success_threshold
 ---   the server       unhealthy when something critical is; else degraded when anything is not
 ---                    healthy; else healthy
 ---
@@ -30,7 +30,8 @@ local M = {}
 ---@field state perilune.HealthState
 ---@field reason string? why it is not healthy
 ---@field failures integer in a row
----@field passes integer in a row
+---@field worse integer runs in a row that said worse than its state
+---@field passes integer runs in a row that said better
 ---@field runs integer
 ---@field ran_at number? seconds since the epoch
 ---@field took number? seconds
@@ -98,10 +99,28 @@ local function enter(check, state, reason)
   end
   local before = check.state
   check.state, check.since = state, task.now()
+  check.worse, check.passes = 0, 0
   if before ~= "pending" or state ~= "healthy" then
     local write = state == "healthy" and log.info or log.warn
     write(("health: %s is %s"):format(check.name, state), { before = before, reason = reason })
   end
+end
+
+-- The state that a result speaks for, and how bad it is.
+local SAYS = { passed = "healthy", degraded = "degraded", failed = "unhealthy" }
+local RANKS = { healthy = 0, degraded = 1, unhealthy = 2 }
+
+--- What is reached by a run that says `said`, with all streaks counted.
+local function state_after(check, said)
+  local opts, rank = check.opts, RANKS[check.state]
+  if not rank or check.failures >= opts.failure_threshold then
+    return said
+  elseif RANKS[said] > rank and check.worse >= opts.failure_threshold then
+    return "degraded" -- what has failed too seldom to be unhealthy, too
+  elseif RANKS[said] < rank and check.passes >= opts.success_threshold then
+    return said
+  end
+  return check.state
 end
 
 --- Takes in one result.
@@ -109,16 +128,14 @@ end
 ---@param result "passed"|"degraded"|"failed"
 ---@param reason string?
 local function note(check, result, reason)
-  if result == "failed" then
-    check.failures, check.passes = check.failures + 1, 0
-    if check.failures >= check.opts.failure_threshold or check.state == "pending" then
-      enter(check, "unhealthy", reason)
-    end
-  else
-    check.failures, check.passes = 0, check.passes + 1
-    if check.passes >= check.opts.success_threshold or check.state ~= "unhealthy" then
-      enter(check, result == "passed" and "healthy" or "degraded", reason)
-    end
+  local said = SAYS[result]
+  local rank, now = RANKS[said], RANKS[check.state] or 0
+  check.failures = result == "failed" and check.failures + 1 or 0
+  check.worse = rank > now and check.worse + 1 or 0
+  check.passes = rank < now and check.passes + 1 or 0
+  local state = state_after(check, said)
+  if state == said or state ~= check.state then
+    enter(check, state, reason)
   end
   tell()
 end
@@ -192,7 +209,8 @@ end
 
 local function add(name, opts, fn)
   local check = {
-    name = name, opts = opts, fn = fn, state = "pending", failures = 0, passes = 0, runs = 0,
+    name = name, opts = opts, fn = fn, state = "pending", failures = 0, worse = 0, passes = 0,
+    runs = 0,
   }
   checks[#checks + 1], by_name[name] = check, check
 end
@@ -292,7 +310,6 @@ add("loop", rule(false), each_worker(lag_of))
 add("memory", rule(false), each_worker(memory_of))
 add("errors", rule(false), errors_rule)
 
-
 -- A life -----------------------------------------------------------------------------------
 
 --- Adds the checks of an app.
@@ -315,7 +332,9 @@ function M.start()
   tell()
 end
 
-local KEPT = { "state", "reason", "failures", "passes", "runs", "ran_at", "took", "since" }
+local KEPT = {
+  "state", "reason", "failures", "worse", "passes", "runs", "ran_at", "took", "since",
+}
 
 --- All that is known, as a text.
 ---@return string

@@ -130,6 +130,36 @@ describe("the admin plane", function()
     assert.matches("health: db is healthy", s.process:out())
   end)
 
+  it("changes a state only by runs in a row that agree", function()
+    local s = start([[
+      local runs = { well = 0, ill = 0, mends = 0 }
+      local function run_of(name)
+        runs[name] = runs[name] + 1
+        return runs[name]
+      end
+      app:health("well", { every = "20ms" }, function()
+        return run_of("well") % 2 == 1 or "degraded", "now and then"
+      end)
+      app:health("ill", { every = "20ms", success_threshold = 2 }, function()
+        return run_of("ill") % 2 == 0 or "degraded", "now and then"
+      end)
+      app:health("mends", { every = "20ms", success_threshold = 3 }, function()
+        return run_of("mends") > 3 or "degraded", "at first"
+      end)
+    ]])
+    assert(process.eventually(function()
+      local ill, well = check(s, "ill"), check(s, "well")
+      return ill and well and math.min(ill.runs, well.runs) > 20
+    end, 10))
+    assert(becomes(s, "mends", "healthy"))
+    assert.equal(0, stop(s))
+    local log = s.process:out()
+    assert.is_nil(log:find("health: well is", 1, true))
+    assert.matches("health: ill is degraded", log)
+    assert.is_nil(log:find("health: ill is healthy", 1, true))
+    assert.matches("health: mends is degraded.*health: mends is healthy", log)
+  end)
+
   it("answers while every worker hangs, and says so", function()
     local s = start(nil, { args = { "--set", "vm.stuck_timeout=60s" } })
     local clients = {}

@@ -102,8 +102,8 @@ function App:on_error(fn) end
 ---@field every? number|string between two runs: seconds, or "5s"; 10 s
 ---@field timeout? number|string of a run; 1 s
 ---@field critical? boolean while it is unhealthy, the server is not ready; false
----@field failure_threshold? integer failures in a row that make it unhealthy; 2
----@field success_threshold? integer passes in a row that make it healthy again; 1
+---@field failure_threshold? integer runs in a row that make it worse; 2
+---@field success_threshold? integer runs in a row that make it better; 1
 
 --- A health check, run by the admin plane beside the workers, not in them.
 --- `fn` returns something true, or nothing at all, when all is well; nil or
