@@ -245,7 +245,7 @@ static void stand(const struct master *m, struct pl_standing_facts *f) {
   f->has_admin = pl__is_owner(m);
   f->started_ns = m->started_ns;
   f->generation = m->reload.committed;
-  f->committed = m->reload.committed;
+  f->committed = f->generation ? f->generation - 1 : 0; /* one each */
   f->rejected = m->rejected_count;
   f->crashes = m->crash_count;
   f->last = m->reload.result;

@@ -64,7 +64,7 @@ static double since_ms(int64_t at_ns, int64_t now_ns) {
 }
 
 struct signs {
-  uint32_t requests, connections;
+  uint32_t in_flight, connections;
   double beat_ms; /* since the last heartbeat */
 };
 
@@ -74,7 +74,8 @@ static struct signs signs_of(const struct pl_overview *o, uint32_t index) {
   if (!o->beats)
     return (struct signs){0};
   return (struct signs){
-      .requests = atomic_load_explicit(&b->request_count, memory_order_relaxed),
+      .in_flight =
+          atomic_load_explicit(&b->request_count, memory_order_relaxed),
       .connections =
           atomic_load_explicit(&b->connection_count, memory_order_relaxed),
       .beat_ms = since_ms(atomic_load_explicit(&b->at_ns, memory_order_relaxed),
@@ -214,10 +215,10 @@ static void put_worker(struct writer *w, const struct pl_overview *o,
 
   put(w,
       "%s{\"index\":%u,\"pid\":%d,\"state\":\"%s\",\"generation\":%u,"
-      "\"connections\":%u,\"requests\":%u,\"heartbeat_ms\":%.0f,"
+      "\"connections\":%u,\"in_flight\":%u,\"heartbeat_ms\":%.0f,"
       "\"restarts\":%u,\"uptime_s\":%.1f",
       first ? "" : ",", index, c->pid, c->state, c->generation, now.connections,
-      now.requests, now.beat_ms, c->restarts,
+      now.in_flight, now.beat_ms, c->restarts,
       since_ms(c->ready_ns, o->now_ns) / 1000);
   if (o->trends && index < o->trends->worker_count)
     put_worker_trend(w, &o->trends->workers[index]);
@@ -341,14 +342,14 @@ int pl__overview_text(const struct pl_overview *o, struct pl_buf *out) {
     put(&w, "\nadmin plane  %s", f->admin);
   put(&w, "\ngeneration   %u (%.8s)\n", f->generation, hash);
   put_last_reload(&w, &f->last);
-  put(&w, "\nWORKER  PID      STATE      GENERATION  CONNECTIONS  REQUESTS  "
+  put(&w, "\nWORKER  PID      STATE      GENERATION  CONNECTIONS  RUNNING   "
           "HEARTBEAT  RESTARTS\n");
   for (uint32_t i = 0; i < f->worker_count; i++) {
     const struct pl_standing_worker *c = &f->workers[i];
     struct signs now = signs_of(o, i);
     if (c->is_shown)
       put(&w, "%-7u %-8d %-10s %-11u %-12u %-9u %4.0f ms    %u\n", i, c->pid,
-          c->state, c->generation, now.connections, now.requests, now.beat_ms,
+          c->state, c->generation, now.connections, now.in_flight, now.beat_ms,
           c->restarts);
   }
   return w.failed;

@@ -44,7 +44,7 @@ struct pl_standing_facts {
                      one that it replaces or is replaced by */
   int64_t started_ns; /* realtime */
   uint32_t generation;
-  uint32_t committed; /* reloads so far, the first load included */
+  uint32_t committed; /* reloads so far, without the first load */
   uint32_t rejected;
   uint32_t crashes; /* of workers */
   struct pl_reload_result last;

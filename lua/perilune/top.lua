@@ -171,7 +171,7 @@ local function totals(s, paint)
     ("%s requests/s   p50 %s   p99 %s   errors %s   in flight %s   connections %s"):format(
       paint("bold", count(rate)), milliseconds(s.p50_ms), milliseconds(s.p99_ms),
       paint(errors and errors > 0.01 and "red", errors and ("%.1f %%"):format(errors * 100) or "-"),
-      count(sum(s.workers, "requests")), count(sum(s.workers, "connections"))),
+      count(sum(s.workers, "in_flight")), count(sum(s.workers, "connections"))),
     ("reloads %d%s   crashes %s   log records dropped %s"):format(s.reloads.committed,
       s.reloads.rejected > 0 and paint("yellow", (" (%d rejected)"):format(s.reloads.rejected))
         or "", paint(s.crashes > 0 and "red", count(s.crashes)),
@@ -184,7 +184,7 @@ local function worker_rows(s)
   for i, w in ipairs(s.workers) do
     rows[i] = {
       tostring(w.index), tostring(w.pid), w.state, tostring(w.generation),
-      count(w.requests_per_s), count(w.requests), count(w.connections), percent(w.busy),
+      count(w.requests_per_s), count(w.in_flight), count(w.connections), percent(w.busy),
       milliseconds(w.lag_ms), bytes(w.memory_bytes), count(w.restarts),
       style = w.state ~= "serving" and (STATE_STYLES[w.state] or "red"),
     }

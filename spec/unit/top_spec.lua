@@ -11,7 +11,7 @@ local function status(more)
     log = { dropped = { debug = 0, info = 0, warn = 0, error = 0 } },
     workers = {
       { index = 0, pid = 1236, state = "serving", generation = 7, requests_per_s = 12345.2,
-        requests = 4, connections = 320, busy = 0.41, lag_ms = 0.31, memory_bytes = 12687769,
+        in_flight = 4, connections = 320, busy = 0.41, lag_ms = 0.31, memory_bytes = 12687769,
         restarts = 0 },
     },
     routes = {
