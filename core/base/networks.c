@@ -23,8 +23,7 @@ static int has_bits_behind(const struct pl_network *n) {
 static int parse_bits(struct pl_network *n, const char *text) {
   uint64_t bits;
 
-  if (pl__text_number(pl__slice(text, strlen(text)), bits_max(n->family),
-                      &bits))
+  if (pl__text_number(pl__slice_text(text), bits_max(n->family), &bits))
     return PL_EINVAL;
   n->bits = (uint8_t)bits;
   return has_bits_behind(n) ? PL_EINVAL : 0;

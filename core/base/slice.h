@@ -25,6 +25,11 @@ static inline struct pl_slice pl__slice(const char *at, size_t bytes) {
   return (struct pl_slice){at, (uint32_t)bytes};
 }
 
+/* All of a NUL-terminated text. */
+static inline struct pl_slice pl__slice_text(const char *text) {
+  return pl__slice(text, strlen(text));
+}
+
 static inline int pl__slice_equal(struct pl_slice a, struct pl_slice b) {
   return a.bytes == b.bytes &&
          (a.bytes == 0 || memcmp(a.at, b.at, a.bytes) == 0);

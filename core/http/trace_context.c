@@ -261,7 +261,7 @@ static const char *const tiers[] = {[PL_TIER_NORMAL] = "normal",
 
 int pl__tier_parse(struct pl_slice name) {
   for (int i = 0; i < 3; i++)
-    if (pl__slice_equal_nocase(name, pl__slice(tiers[i], strlen(tiers[i]))))
+    if (pl__slice_equal_nocase(name, pl__slice_text(tiers[i])))
       return i;
   return -1;
 }

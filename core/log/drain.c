@@ -128,8 +128,7 @@ static void tell_drops(struct pl_drain *d, struct pl_drain_ring *r) {
   for (unsigned i = 0; i < PL_RING_LANES; i++)
     if (r->drops[i]) {
       const char *name = pl__level_name(i);
-      pl__record_num(&draft, pl__slice(name, strlen(name)),
-                     (double)r->drops[i]);
+      pl__record_num(&draft, pl__slice_text(name), (double)r->drops[i]);
     }
   r->drops_pending = end_own(d, &draft);
 }
@@ -157,7 +156,7 @@ static void tell_failed(struct pl_drain *d) {
             is_stall ? PL_SLICE("log output had stalled and goes on")
                      : PL_SLICE("log output had failed and works again"));
   if (!is_stall)
-    pl__record_str(&draft, PL_SLICE("error"), pl__slice(text, strlen(text)));
+    pl__record_str(&draft, PL_SLICE("error"), pl__slice_text(text));
   pl__record_num(&draft, PL_SLICE("seconds"),
                  (double)d->failed_ns / PL_NS_PER_S);
   if (end_own(d, &draft))
@@ -177,7 +176,7 @@ static void tell_rotation(struct pl_drain *d) {
   }
   begin_own(&draft, memory, sizeof memory, PL_RECORD_CONTROL, PL_LEVEL_WARN,
             PL_SLICE("log file cannot be rotated and goes on growing"));
-  pl__record_str(&draft, PL_SLICE("error"), pl__slice(text, strlen(text)));
+  pl__record_str(&draft, PL_SLICE("error"), pl__slice_text(text));
   if (end_own(d, &draft))
     d->rotation_told = d->rotation;
 }

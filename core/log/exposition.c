@@ -515,12 +515,12 @@ void pl__exposition_begin(struct pl_exposition *e,
 
 void pl__exposition_head(struct pl_exposition *e, const char *name,
                          const char *help, enum pl_metric_kind kind) {
-  head(e, pl__slice(name, strlen(name)), pl__slice(help, strlen(help)), kind);
+  head(e, pl__slice_text(name), pl__slice_text(help), kind);
 }
 
 void pl__exposition_sample(struct pl_exposition *e, const char *labels,
                            double number) {
-  sample(e, pl__slice(labels, strlen(labels)), number);
+  sample(e, pl__slice_text(labels), number);
 }
 
 int pl__exposition_end(struct pl_exposition *e) {

@@ -28,8 +28,7 @@ const char *pl__level_name(unsigned level) {
 
 int pl__level_parse(struct pl_slice name, unsigned *level) {
   for (unsigned i = 0; i <= PL_LEVEL_ERROR; i++)
-    if (pl__slice_equal(name,
-                        pl__slice(level_names[i], strlen(level_names[i])))) {
+    if (pl__slice_equal(name, pl__slice_text(level_names[i]))) {
       *level = i;
       return 0;
     }

@@ -468,7 +468,7 @@ static void conn_refuse(struct pl_conn *c, uint16_t status,
   req->flags |= PL_REQ_CLOSE;
   req->flags &= ~(uint32_t)PL_REQ_KEEP_ALIVE;
   pl__extra_clear(req);
-  if (pl__encode_problem(req, status, pl__slice(detail, strlen(detail))))
+  if (pl__encode_problem(req, status, pl__slice_text(detail)))
     c->reset = true; /* no memory for even that */
   c->linger = true;
   c->net->events.on_end(c->net->arg, c, req);

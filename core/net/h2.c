@@ -525,7 +525,7 @@ void pl__h2_free(struct pl_h2 *h) {
 /* --- a stream ----------------------------------------------------------- */
 
 struct pl_slice pl__h2_field(const struct pl_h2_stream *s, const char *name) {
-  struct pl_slice wanted = pl__slice(name, strlen(name));
+  struct pl_slice wanted = pl__slice_text(name);
   struct pl_h2_field field;
   uint32_t from = 0;
 

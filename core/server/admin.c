@@ -82,8 +82,8 @@ static void warn(struct pl_admin *a, const char *message, const char *why) {
   struct pl_record_draft draft;
 
   pl__record_begin(&draft, memory, sizeof memory, &head,
-                   pl__slice(message, strlen(message)));
-  pl__record_str(&draft, PL_SLICE("reason"), pl__slice(why, strlen(why)));
+                   pl__slice_text(message));
+  pl__record_str(&draft, PL_SLICE("reason"), pl__slice_text(why));
   pl__record_end(&draft, &a->dispatch.log);
 }
 
@@ -151,8 +151,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   };
 
   for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
-    if (pl__slice_equal(pl__slice(topics[i].topic, strlen(topics[i].topic)),
-                        topic))
+    if (pl__slice_equal(pl__slice_text(topics[i].topic), topic))
       return topics[i].run(arg, argument, out);
   return PL_EINVAL;
 }
@@ -421,7 +420,7 @@ static struct pl_slice grpc_token(void *arg) {
   const char *token =
       ((struct pl_admin *)arg)->dispatch.now->config.admin_token;
 
-  return pl__slice(token, strlen(token));
+  return pl__slice_text(token);
 }
 
 static void open_grpc(struct pl_admin *a) {

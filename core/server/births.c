@@ -148,7 +148,7 @@ static int placeholder_config(struct master *m, struct pl_config *out) {
     return PL_ENOMEM;
   *out = *m->config;
   memcpy(settings, "{\"error\":\"", 10);
-  at = pl__put_json(settings + 10, pl__slice(why, strlen(why)));
+  at = pl__put_json(settings + 10, pl__slice_text(why));
   memcpy(at, "\"}", 3);
   out->settings_json = settings;
   out->settings_bytes = (uint32_t)(at + 2 - settings);

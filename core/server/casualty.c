@@ -88,10 +88,6 @@ const struct pl_flight *pl__casualty_next(const struct pl_casualty *c,
 
 /* --- the records ------------------------------------------------------- */
 
-static struct pl_slice slice_of(const char *text) {
-  return pl__slice(text, strlen(text));
-}
-
 static struct pl_record head_of(const struct pl_casualty *c,
                                 enum pl_level level) {
   return (struct pl_record){.level = (uint8_t)level,
@@ -141,7 +137,7 @@ static void put_signal(struct pl_record_draft *d, int number) {
     snprintf(text, sizeof text, "SIG%s", name);
   else
     snprintf(text, sizeof text, "signal %d", number);
-  pl__record_str(d, PL_SLICE("signal"), slice_of(text));
+  pl__record_str(d, PL_SLICE("signal"), pl__slice_text(text));
 }
 
 static const char *phase_name(uint32_t phase) {
@@ -178,7 +174,7 @@ static void put_code(struct pl_record_draft *d, const struct pl_crash *crash) {
   const char *name = code_name(crash->signal, crash->code);
 
   if (name)
-    pl__record_str(d, PL_SLICE("code"), slice_of(name));
+    pl__record_str(d, PL_SLICE("code"), pl__slice_text(name));
   else
     pl__record_num(d, PL_SLICE("code"), crash->code);
 }
@@ -187,7 +183,7 @@ static void put_address(struct pl_record_draft *d, uint64_t address) {
   char text[32];
 
   snprintf(text, sizeof text, "0x%llx", (unsigned long long)address);
-  pl__record_str(d, PL_SLICE("address"), slice_of(text));
+  pl__record_str(d, PL_SLICE("address"), pl__slice_text(text));
 }
 
 /* Lines in the crash section, without the newline behind the last one. */
@@ -242,7 +238,7 @@ static void log_death(const struct pl_casualty *c, struct pl_ring_writer *log) {
   struct pl_record_draft d;
 
   pl__casualty_begin(&d, memory, sizeof memory, &head, running,
-                     slice_of(message_of(pl__casualty_cause(c))));
+                     pl__slice_text(message_of(pl__casualty_cause(c))));
   pl__record_num(&d, PL_SLICE("pid"), c->pid);
   /* Its own watchdog may have ended what began with another signal. */
   if (c->signal)
@@ -255,7 +251,8 @@ static void log_death(const struct pl_casualty *c, struct pl_ring_writer *log) {
     put_code(&d, crash);
   if (crash && crash->sender && crash->sender != c->pid && !c->stuck)
     pl__record_num(&d, PL_SLICE("sender"), crash->sender);
-  pl__record_str(&d, PL_SLICE("phase"), slice_of(phase_name(phase_of(c))));
+  pl__record_str(&d, PL_SLICE("phase"),
+                 pl__slice_text(phase_name(phase_of(c))));
   pl__casualty_age(&d, running, c->now_ns);
   pl__record_num(&d, PL_SLICE("in_flight"), in_flight_count(c));
   if (!running)

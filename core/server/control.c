@@ -111,7 +111,7 @@ static void tell_no_admin(struct control *c, const char *why) {
   if (pl__layout_ring(c->args->fabric, PL_RECORD_CONTROL, &ring))
     return;
   pl__ring_writer_init(&writer, ring, -1);
-  pl__record_text(&writer, &head, pl__slice(why, strlen(why)));
+  pl__record_text(&writer, &head, pl__slice_text(why));
 }
 
 static int admin_open(struct control *c, char *error, size_t error_bytes) {

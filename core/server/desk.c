@@ -32,7 +32,7 @@ static bool asks(struct pl_slice query, const char *pair) {
 
 static void say(struct pl_desk *d, uint64_t client, unsigned status,
                 const char *json) {
-  pl__ops_answer(&d->ops, client, status, JSON, pl__slice(json, strlen(json)));
+  pl__ops_answer(&d->ops, client, status, JSON, pl__slice_text(json));
 }
 
 static void say_failed(struct pl_desk *d, uint64_t client, unsigned status,
@@ -42,7 +42,7 @@ static void say_failed(struct pl_desk *d, uint64_t client, unsigned status,
   snprintf(json, sizeof json, "{\"status\":%u,\"detail\":\"%s\"}\n", status,
            detail);
   pl__ops_answer(&d->ops, client, status, "application/problem+json",
-                 pl__slice(json, strlen(json)));
+                 pl__slice_text(json));
 }
 
 /* `failed` is of the writing. */

@@ -67,7 +67,7 @@ static bool is_trace_line(struct pl_slice line) {
 /* A message may have lines of its own; the traceback begins where they do. */
 static struct report report_of(const char *text,
                                const struct pl_bundle *tried) {
-  struct pl_slice rest = pl__slice(text, strlen(text)), line;
+  struct pl_slice rest = pl__slice_text(text), line;
   struct report r = {.message = rest};
 
   while (rest.bytes) {

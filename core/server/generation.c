@@ -263,10 +263,6 @@ static int open_vm(struct pl_generation *g,
   return pl__vm_open(&g->vm, &options, err);
 }
 
-static struct pl_slice slice_of(const char *text) {
-  return pl__slice(text, strlen(text));
-}
-
 /* By its configuration, whose texts they go on pointing to. */
 static void set_rules(struct pl_generation *g) {
   const struct pl_config *c = &g->config;
@@ -275,9 +271,9 @@ static void set_rules(struct pl_generation *g) {
     g->rules.trusted.count = 0;
   g->rules.trace_trusted_only =
       c->context_trace_from == PL_CONFIG_TRACE_TRUSTED;
-  g->rules.request_id = slice_of(c->context_request_id_header);
-  g->rules.tenant = slice_of(c->context_tenant_header);
-  g->rules.tier = slice_of(c->context_tier_header);
+  g->rules.request_id = pl__slice_text(c->context_request_id_header);
+  g->rules.tenant = pl__slice_text(c->context_tenant_header);
+  g->rules.tier = pl__slice_text(c->context_tier_header);
   if (c->context_reply_request_id)
     g->env.id_field = g->rules.request_id;
 }

@@ -146,8 +146,7 @@ static void block_end(struct block *b, const struct pl_grpc_end *end) {
 
   block_add(b, PL_SLICE("grpc-status"), pl__slice(b->number, (size_t)bytes));
   if (end->message)
-    block_add(b, PL_SLICE("grpc-message"),
-              pl__slice(end->message, strlen(end->message)));
+    block_add(b, PL_SLICE("grpc-message"), pl__slice_text(end->message));
   if (end->extra.name.bytes)
     block_add(b, end->extra.name, end->extra.value);
 }

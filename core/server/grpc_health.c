@@ -147,8 +147,8 @@ static struct pl_grpc_end end_of(const struct pl_grpc_health *h,
   const char *state = h->source.state ? h->source.state(h->source.arg) : NULL;
 
   if (state && is_authorized(h, s))
-    end.extra = (struct pl_h2_field){PL_SLICE("x-health-state"),
-                                     pl__slice(state, strlen(state))};
+    end.extra =
+        (struct pl_h2_field){PL_SLICE("x-health-state"), pl__slice_text(state)};
   return end;
 }
 
@@ -340,8 +340,7 @@ static const struct method methods[] = {
 
 static const struct method *method_of(struct pl_slice path) {
   for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-    if (pl__slice_equal(pl__slice(methods[i].path, strlen(methods[i].path)),
-                        path))
+    if (pl__slice_equal(pl__slice_text(methods[i].path), path))
       return &methods[i];
   return NULL;
 }

@@ -302,7 +302,7 @@ static bool in_range(const struct pl_key *key, double value) {
 }
 
 static int integer_parse(const char *text, uint64_t *out) {
-  return pl__text_number(pl__slice(text, strlen(text)), UINT32_MAX, out);
+  return pl__text_number(pl__slice_text(text), UINT32_MAX, out);
 }
 
 static int bool_parse(const char *text, bool *out) {
@@ -436,13 +436,13 @@ int pl__key_set(const struct pl_key *key, const char *text,
 
   switch (key->type) {
   case PL_KEY_DURATION:
-    if (pl__text_seconds(pl__slice(text, strlen(text)), &seconds) ||
+    if (pl__text_seconds(pl__slice_text(text), &seconds) ||
         !in_range(key, seconds))
       return PL_EINVAL;
     memcpy(field, &seconds, sizeof(seconds));
     return 0;
   case PL_KEY_SHARE:
-    if (pl__text_share(pl__slice(text, strlen(text)), &share))
+    if (pl__text_share(pl__slice_text(text), &share))
       return PL_EINVAL;
     memcpy(field, &share, sizeof(share));
     return 0;
@@ -452,7 +452,7 @@ int pl__key_set(const struct pl_key *key, const char *text,
     memcpy(field, &bits, sizeof(bits));
     return 0;
   case PL_KEY_SIZE:
-    if (pl__text_bytes(pl__slice(text, strlen(text)), &number) ||
+    if (pl__text_bytes(pl__slice_text(text), &number) ||
         !in_range(key, (double)number))
       return PL_EINVAL;
     memcpy(field, &number, sizeof(number));

@@ -91,10 +91,9 @@ void pl__master_log(struct master *m, enum pl_level level, const char *message,
   if ((uint32_t)level < m->config->log_level)
     return;
   pl__record_begin(&draft, memory, sizeof(memory), &head,
-                   pl__slice(message, strlen(message)));
+                   pl__slice_text(message));
   if (key)
-    pl__record_str(&draft, pl__slice(key, strlen(key)),
-                   pl__slice(value, strlen(value)));
+    pl__record_str(&draft, pl__slice_text(key), pl__slice_text(value));
   pl__record_end(&draft, &m->log);
   pl__ring_wake(&m->log);
 }

@@ -232,8 +232,7 @@ static void ask(struct pl_ops *o, struct pl_ops_client *c) {
     refuse(c, 400, "the target is malformed");
     return;
   }
-  request.method =
-      pl__slice(names[c->req.method], strlen(names[c->req.method]));
+  request.method = pl__slice_text(names[c->req.method]);
   request.path = c->req.path;
   request.query = c->req.query;
   c->state = ASKED;

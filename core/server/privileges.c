@@ -17,8 +17,7 @@
 
 /* A number in the place of a name. */
 static bool is_number(const char *text, uint64_t *out) {
-  return pl__text_number(pl__slice(text, strlen(text)), UINT32_MAX - 1, out) ==
-         0;
+  return pl__text_number(pl__slice_text(text), UINT32_MAX - 1, out) == 0;
 }
 
 static int fail(char *error, const char *format, const char *what) {

@@ -31,10 +31,6 @@ enum { NONE, LOADING, LOADED, SWAPPING, ENDING, CATCHING_UP, LEAVING };
 
 /* --- telling ----------------------------------------------------------- */
 
-static struct pl_slice slice_of(const char *text) {
-  return pl__slice(text, strlen(text));
-}
-
 static void log_end(struct pl_reload *r) {
   const struct pl_reload_result *result = &r->result;
   struct pl_record head = {
@@ -56,12 +52,12 @@ static void log_end(struct pl_reload *r) {
                    result->code ? PL_SLICE("a generation was rejected")
                                 : PL_SLICE("a generation is served"));
   if (result->code)
-    pl__record_str(&d, PL_SLICE("reason"), slice_of(result->text));
-  pl__record_str(&d, PL_SLICE("hash"), slice_of(hash));
+    pl__record_str(&d, PL_SLICE("reason"), pl__slice_text(result->text));
+  pl__record_str(&d, PL_SLICE("hash"), pl__slice_text(hash));
   pl__record_num(&d, PL_SLICE("took_ms"),
                  (double)result->took_ns / PL_NS_PER_MS);
   if (result->fixed[0])
-    pl__record_str(&d, PL_SLICE("not_changed"), slice_of(result->fixed));
+    pl__record_str(&d, PL_SLICE("not_changed"), pl__slice_text(result->fixed));
   pl__record_end(&d, r->options.log);
   pl__ring_wake(r->options.log);
 }

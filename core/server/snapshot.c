@@ -41,7 +41,7 @@ static bool is_lua(const char *name) {
 }
 
 static void add(struct walk *w, const char *text, size_t bytes) {
-  struct pl_slice path = pl__slice(w->path, strlen(w->path)), known;
+  struct pl_slice path = pl__slice_text(w->path), known;
   struct pl_slice name =
       pl__slice(w->path + w->root_bytes, strlen(w->path) - w->root_bytes);
 

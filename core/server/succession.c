@@ -35,9 +35,9 @@ static void warn(struct pl_dispatch *d, const struct pl_generation *g,
   struct pl_record_draft draft;
 
   pl__record_begin(&draft, memory, sizeof memory, &head,
-                   pl__slice(message, strlen(message)));
+                   pl__slice_text(message));
   if (why)
-    pl__record_str(&draft, PL_SLICE("reason"), pl__slice(why, strlen(why)));
+    pl__record_str(&draft, PL_SLICE("reason"), pl__slice_text(why));
   pl__record_end(&draft, &d->log);
 }
 

@@ -137,14 +137,10 @@ static const struct row master_rows[PL_TALLY_MASTER_COUNT] = {
         "Time from the start of a reload to its end, whatever that was."),
 };
 
-static struct pl_slice slice_of(const char *text) {
-  return pl__slice(text, strlen(text));
-}
-
 static uint32_t family_open(struct pl_tally *t, const struct row *r,
                             uint32_t series_max) {
-  struct pl_metric m = {.name = slice_of(r->name),
-                        .help = slice_of(r->help),
+  struct pl_metric m = {.name = pl__slice_text(r->name),
+                        .help = pl__slice_text(r->help),
                         .kind = r->kind,
                         .merge = r->merge,
                         .series_max = series_max};
@@ -159,8 +155,8 @@ static void rows_open(struct pl_tally *t, const struct row *rows,
                       uint32_t count) {
   for (uint32_t i = 0; i < count; i++) {
     uint32_t family = family_open(t, &rows[i], 0);
-    struct pl_slice label = slice_of(rows[i].label ? rows[i].label : "");
-    struct pl_slice value = slice_of(rows[i].value ? rows[i].value : "");
+    struct pl_slice label = pl__slice_text(rows[i].label ? rows[i].label : "");
+    struct pl_slice value = pl__slice_text(rows[i].value ? rows[i].value : "");
     t->cells[i] = PL_SHARD_NOWHERE;
     if (family != UINT32_MAX)
       t->cells[i] = pl__metrics_series(t->table, t->self, family, &label,
@@ -241,8 +237,9 @@ static void cells_make(struct pl_tally *t, struct pl_tally_cells *c,
                        unsigned method, unsigned class) {
   static const char *const classes[PL_TALLY_CLASSES] = {"none", "1xx", "2xx",
                                                         "3xx",  "4xx", "5xx"};
-  struct pl_slice values[] = {pattern_of(g, route), slice_of(methods[method]),
-                              slice_of(classes[class])};
+  struct pl_slice values[] = {pattern_of(g, route),
+                              pl__slice_text(methods[method]),
+                              pl__slice_text(classes[class])};
 
   if (!c->seconds)
     c->seconds = cell_make(t, t->seconds, values, 2);

@@ -69,7 +69,7 @@ static bool is_of_app(const struct pl_watcher *w, const char *path) {
   char name[NAME_MAX + 1];
   const char *at = path, *end;
 
-  if (!is_below(pl__slice(path, strlen(path)), w->root))
+  if (!is_below(pl__slice_text(path), w->root))
     return false;
   for (at += strlen(w->root); *at == '/'; at = end) {
     end = strchrnul(++at, '/');
@@ -156,8 +156,7 @@ static void forget_watch(struct pl_watcher *w, int watch) {
 static void forget_below(struct pl_watcher *w, const char *path) {
   for (uint32_t i = w->folder_count; i-- > 0;) {
     const char *folder = w->folders[i].path;
-    if (strcmp(folder, path) != 0 &&
-        !is_below(pl__slice(folder, strlen(folder)), path))
+    if (strcmp(folder, path) != 0 && !is_below(pl__slice_text(folder), path))
       continue;
     inotify_rm_watch(w->fd, w->folders[i].watch);
     folder_drop(w, i);
@@ -327,7 +326,7 @@ static void change_note(struct pl_watcher *w, uint32_t changes,
 static uint32_t change_of(struct pl_watcher *w, const struct pl_bundle *b,
                           const char *path, const char *name) {
   uint32_t kind = kind_of(name), change;
-  struct pl_slice known, key = pl__slice(path, strlen(path));
+  struct pl_slice known, key = pl__slice_text(path);
 
   if (!kind || is_below(key, w->not_below))
     return 0;

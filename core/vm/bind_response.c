@@ -61,7 +61,7 @@ static const char *page_script(const struct pl_req *req, uint32_t status,
 /* Head, page and script, as one. */
 static int send_page(struct pl_req *req, uint16_t status, struct pl_slice media,
                      struct pl_slice page, const char *script) {
-  struct pl_slice more = pl__slice(script, strlen(script));
+  struct pl_slice more = pl__slice_text(script);
   int failed =
       pl__encode_head(req, status, media, (int64_t)page.bytes + more.bytes);
 

@@ -154,8 +154,8 @@ void pl__report(struct pl_vm *vm, enum pl_level level,
   if ((int)level < vm->options.log_level_min)
     return;
   pl__report_begin(vm, &draft, memory, sizeof memory, level, about,
-                   pl__slice(message, strlen(message)));
+                   pl__slice_text(message));
   if (*error)
-    pl__record_str(&draft, PL_SLICE("error"), pl__slice(error, strlen(error)));
+    pl__record_str(&draft, PL_SLICE("error"), pl__slice_text(error));
   pl__report_end(vm, &draft);
 }

@@ -12,10 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct pl_slice slice_of(const char *text) {
-  return pl__slice(text, strlen(text));
-}
-
 /* --- reading ----------------------------------------------------------- */
 
 /* All of an open file on the stack, as a string; or nothing and an errno. */
@@ -50,13 +46,14 @@ static struct pl_slice name_below(const char *folder, const char *path) {
 
   if (!folder || strncmp(path, folder, bytes) || path[bytes] != '/')
     return PL_SLICE("");
-  return slice_of(path + bytes + 1);
+  return pl__slice_text(path + bytes + 1);
 }
 
 /* What is on the stack was read from `path`. */
 static int record(lua_State *L, const struct pl_vm_sources *from,
                   const char *path) {
-  struct pl_slice key = slice_of(path), name = name_below(from->folder, path);
+  struct pl_slice key = pl__slice_text(path),
+                  name = name_below(from->folder, path);
   struct pl_slice text, known;
   size_t bytes;
 
@@ -103,7 +100,7 @@ static int push_bundled(lua_State *L, const struct pl_vm_sources *from,
 
   if (!pl__bundle_is(from->bundle, from->generation))
     return ESTALE;
-  is_there = pl__bundle_find(from->bundle, slice_of(path), &text);
+  is_there = pl__bundle_find(from->bundle, pl__slice_text(path), &text);
   if (is_there)
     lua_pushlstring(L, text.at, text.bytes);
   /* Also what is not there says something only if it is the same bundle. */
@@ -132,7 +129,7 @@ static bool is_bundled(const char *path) {
 
   return from->bundle && from->generation &&
          pl__bundle_is(from->bundle, from->generation) &&
-         pl__bundle_find(from->bundle, slice_of(path), &text);
+         pl__bundle_find(from->bundle, pl__slice_text(path), &text);
 }
 
 static bool is_readable(const char *path) {
