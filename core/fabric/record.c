@@ -50,6 +50,12 @@ _Static_assert(sizeof(struct access_body) == 56, "nor has this");
 _Static_assert(sizeof(struct log_body) == 16, "nor this");
 _Static_assert(sizeof(struct field_head) == 12, "nor this");
 
+const char *pl__level_name(unsigned level) {
+  static const char *const names[] = {"debug", "info", "warn", "error"};
+
+  return level <= PL_LEVEL_ERROR ? names[level] : "?";
+}
+
 /* Where the body of a record begins, behind its head and labels. */
 static uint32_t body_at(const struct pl_record *head) {
   uint32_t labels = (uint32_t)head->tenant_bytes + head->caller_id_bytes;
@@ -290,6 +296,16 @@ int pl__record_text(struct pl_ring_writer *w, const struct pl_record *head,
   _Alignas(8) char memory[2048];
   struct pl_record_draft d;
   pl__record_begin(&d, memory, sizeof memory, head, message);
+  return pl__record_end(&d, w);
+}
+
+int pl__record_with(struct pl_ring_writer *w, const struct pl_record *head,
+                    const char *message, const char *key, const char *value) {
+  _Alignas(8) char memory[2048 + PL_LIMIT_LOG_VALUE_BYTES];
+  struct pl_record_draft d;
+  pl__record_begin(&d, memory, sizeof memory, head, pl__slice_text(message));
+  if (value)
+    pl__record_str(&d, pl__slice_text(key), pl__slice_text(value));
   return pl__record_end(&d, w);
 }
 

@@ -29,6 +29,9 @@ enum pl_record_kind { PL_RECORD_LOG = 1, PL_RECORD_ACCESS = 2 };
 
 enum pl_level { PL_LEVEL_DEBUG, PL_LEVEL_INFO, PL_LEVEL_WARN, PL_LEVEL_ERROR };
 
+/* "debug", "info", "warn", "error"; "?" of a number that is no level. */
+const char *pl__level_name(unsigned level);
+
 enum pl_field_type { PL_FIELD_STRING = 1, PL_FIELD_NUMBER, PL_FIELD_BOOL };
 
 #define PL_RECORD_USUAL_BYTES 1024u
@@ -140,6 +143,9 @@ int pl__record_try_end(struct pl_record_draft *d, struct pl_ring_writer *w);
  * Returns as pl__record_end. */
 int pl__record_text(struct pl_ring_writer *w, const struct pl_record *head,
                     struct pl_slice message);
+/* One with a text, or with none where `value` is NULL. */
+int pl__record_with(struct pl_ring_writer *w, const struct pl_record *head,
+                    const char *message, const char *key, const char *value);
 
 /* --- reading ---------------------------------------------------------- */
 

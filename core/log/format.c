@@ -20,21 +20,6 @@
 #define PUT(at, literal)                                                       \
   (memcpy((at), (literal), sizeof(literal) - 1), (at) + sizeof(literal) - 1)
 
-static const char *const level_names[] = {"debug", "info", "warn", "error"};
-
-const char *pl__level_name(unsigned level) {
-  return level <= PL_LEVEL_ERROR ? level_names[level] : "?";
-}
-
-int pl__level_parse(struct pl_slice name, unsigned *level) {
-  for (unsigned i = 0; i <= PL_LEVEL_ERROR; i++)
-    if (pl__slice_equal(name, pl__slice_text(level_names[i]))) {
-      *level = i;
-      return 0;
-    }
-  return PL_EINVAL;
-}
-
 void pl__formatter_init(struct pl_formatter *f, enum pl_log_format format,
                         bool colour, const struct pl_routes *routes) {
   *f = (struct pl_formatter){.routes = routes,
@@ -156,7 +141,7 @@ static char *put_json_head(struct pl_formatter *f, char *at,
   at = PUT(at, "{\"time\":\"");
   at = put_time(f, at, head->time_ns);
   at = PUT(at, "Z\",\"level\":\"");
-  at = put_text(at, level_names[head->level]);
+  at = put_text(at, pl__level_name(head->level));
   return PUT(at, "\",\"msg\":\"");
 }
 

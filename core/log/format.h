@@ -74,9 +74,4 @@ int pl__format_record(struct pl_formatter *f, const void *record,
  * `at`, where there is room; returns the first byte behind it. */
 char *pl__format_time(struct pl_formatter *f, char *at, int64_t time_ns);
 
-/* "debug", "info", "warn", "error". */
-const char *pl__level_name(unsigned level);
-/* Sets *level from such a name.  Returns 0 or PL_EINVAL. */
-int pl__level_parse(struct pl_slice name, unsigned *level);
-
 #endif /* PL_LOG_FORMAT_H */

@@ -78,13 +78,8 @@ static void warn(struct pl_admin *a, const char *message, const char *why) {
                            .worker = PL_RECORD_CONTROL,
                            .route = PL_RECORD_NO_ROUTE,
                            .generation = a->dispatch.now->number};
-  _Alignas(8) char memory[PL_LIMIT_LOG_VALUE_BYTES + 1024];
-  struct pl_record_draft draft;
 
-  pl__record_begin(&draft, memory, sizeof memory, &head,
-                   pl__slice_text(message));
-  pl__record_str(&draft, PL_SLICE("reason"), pl__slice_text(why));
-  pl__record_end(&draft, &a->dispatch.log);
+  pl__record_with(&a->dispatch.log, &head, message, "reason", why);
 }
 
 /* --- what Lua asks ------------------------------------------------------------ */

@@ -60,9 +60,6 @@ static void put_workers(struct figures *f) {
 
 /* --- the log ------------------------------------------------------------------ */
 
-static const char *const levels[PL_RING_LANES] = {"debug", "info", "warn",
-                                                  "error"};
-
 void pl__figures_drops(const struct pl_fabric *f, uint32_t worker_count,
                        uint64_t drops[PL_RING_LANES]) {
   struct pl_ring *ring;
@@ -87,7 +84,7 @@ static void put_drops(struct figures *f) {
                       "Records that found no room in a log ring.",
                       PL_METRIC_COUNTER);
   for (unsigned lane = 0; lane < PL_RING_LANES; lane++) {
-    snprintf(labels, sizeof labels, "level=\"%s\"", levels[lane]);
+    snprintf(labels, sizeof labels, "level=\"%s\"", pl__level_name(lane));
     pl__exposition_sample(&f->exposition, labels, (double)drops[lane]);
   }
 }

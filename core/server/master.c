@@ -62,7 +62,6 @@
 #define CONTROL_END_MS (PL_CONTROL_FINISH_MS + 1000)
 #define RETRY_MS 100 /* when there is no memory to wait with */
 #define MESSAGE_BYTES 4096
-#define RECORD_BYTES 8192
 
 /* ---- telling ------------------------------------------------------------- */
 
@@ -79,22 +78,16 @@ void pl__master_say(struct master *m, const char *format, ...) {
   m->options->on_message(m->options->arg, text, bytes + 1);
 }
 
-/* One record with at most one field; a `key` of NULL leaves it out. */
+/* One record with at most one field; a `value` of NULL leaves it out. */
 void pl__master_log(struct master *m, enum pl_level level, const char *message,
                     const char *key, const char *value) {
   struct pl_record head = {.level = (uint8_t)level,
                            .worker = PL_RECORD_MASTER,
                            .route = PL_RECORD_NO_ROUTE};
-  struct pl_record_draft draft;
-  _Alignas(8) char memory[RECORD_BYTES];
 
   if ((uint32_t)level < m->config->log_level)
     return;
-  pl__record_begin(&draft, memory, sizeof(memory), &head,
-                   pl__slice_text(message));
-  if (key)
-    pl__record_str(&draft, pl__slice_text(key), pl__slice_text(value));
-  pl__record_end(&draft, &m->log);
+  pl__record_with(&m->log, &head, message, key, value);
   pl__ring_wake(&m->log);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "fabric/record.h"
 #include "log/digits.h"
 #include "perilune.h"
 #include "server/figures.h"
@@ -189,12 +190,9 @@ static void put_routes(struct writer *w, const struct pl_trends *t) {
 }
 
 static void put_log(struct writer *w, const struct pl_overview *o) {
-  static const char *const levels[PL_RING_LANES] = {"debug", "info", "warn",
-                                                    "error"};
-
   put(w, ",\"log\":{\"dropped\":{");
   for (unsigned i = 0; i < PL_RING_LANES; i++)
-    put(w, "%s\"%s\":%llu", i ? "," : "", levels[i],
+    put(w, "%s\"%s\":%llu", i ? "," : "", pl__level_name(i),
         (unsigned long long)o->drops[i]);
   put(w, "}}");
 }

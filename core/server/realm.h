@@ -85,7 +85,7 @@ struct master {
 
 __attribute__((format(printf, 2, 3))) void
 pl__master_say(struct master *m, const char *format, ...);
-/* One record with at most one field; a `key` of NULL leaves it out. */
+/* One record with at most one field; a `value` of NULL leaves it out. */
 void pl__master_log(struct master *m, enum pl_level level, const char *message,
                     const char *key, const char *value);
 /* TERM or INT, or the like by the control socket. */

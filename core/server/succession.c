@@ -31,14 +31,8 @@ static void warn(struct pl_dispatch *d, const struct pl_generation *g,
                            .worker = (uint16_t)d->worker,
                            .route = PL_RECORD_NO_ROUTE,
                            .generation = g->number};
-  _Alignas(8) char memory[PL_LIMIT_LOG_VALUE_BYTES + 1024];
-  struct pl_record_draft draft;
 
-  pl__record_begin(&draft, memory, sizeof memory, &head,
-                   pl__slice_text(message));
-  if (why)
-    pl__record_str(&draft, PL_SLICE("reason"), pl__slice_text(why));
-  pl__record_end(&draft, &d->log);
+  pl__record_with(&d->log, &head, message, "reason", why);
 }
 
 void pl__succession_publish(const struct pl_fabric *fabric,

@@ -1,8 +1,7 @@
 /* server/values.c - see values.h. */
 #include "server/values.h"
+#include "fabric/record.h"
 #include "server/config.h"
-
-static const char *const levels[] = {"debug", "info", "warn", "error"};
 
 void pl__values_fill(const struct pl_config *c, struct pl_vm_value *out,
                      uint32_t max) {
@@ -37,7 +36,7 @@ void pl__values_fill(const struct pl_config *c, struct pl_vm_value *out,
       {"context.request_id_header", c->context_request_id_header, 0},
       {"context.tenant_header", c->context_tenant_header, 0},
       {"context.tier_header", c->context_tier_header, 0},
-      {"log.level", levels[c->log_level & 3], 0},
+      {"log.level", pl__level_name(c->log_level), 0},
   };
   uint32_t n = sizeof all / sizeof *all;
 

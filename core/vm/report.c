@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const level_names[] = {"debug", "info", "warn", "error"};
-
 struct pl_record_labels pl__report_labels(const struct pl_context *context) {
   return (struct pl_record_labels){
       .tenant = pl__slice(context->tenant, context->tenant_bytes),
@@ -57,7 +55,7 @@ static void print_draft(const struct pl_record_draft *draft) {
   if (pl__record_read(draft->at, draft->bytes, &head) ||
       pl__record_read_log(draft->at, draft->bytes, &view))
     return;
-  fprintf(stderr, "%s: %.*s", level_names[head.level & 3],
+  fprintf(stderr, "%s: %.*s", pl__level_name(head.level),
           (int)view.message.bytes, view.message.at);
   while (pl__record_field(&view, &field) == 1)
     print_field(&field);

@@ -356,17 +356,6 @@ static void appends_nothing_without_memory(void **state) {
   line();
 }
 
-static void levels_have_names(void **state) {
-  (void)state;
-  unsigned level = 9;
-  for (unsigned i = 0; i <= PL_LEVEL_ERROR; i++) {
-    const char *name = pl__level_name(i);
-    assert_int_equal(pl__level_parse(pl__slice(name, strlen(name)), &level), 0);
-    assert_int_equal(level, i);
-  }
-  assert_int_equal(pl__level_parse(PL_SLICE("loud"), &level), PL_EINVAL);
-}
-
 #define FACT(f) cmocka_unit_test_setup_teardown(f, make_all, free_all)
 
 int main(void) {
@@ -388,7 +377,6 @@ int main(void) {
       FACT(the_longest_record_has_room_in_its_line),
       FACT(refuses_what_is_no_record),
       FACT(appends_nothing_without_memory),
-      FACT(levels_have_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
