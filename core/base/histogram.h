@@ -51,11 +51,6 @@ static inline double pl__histogram_end(uint32_t index) {
   return of.number;
 }
 
-/* How many buckets lie wholly at or below 2^exponent. */
-static inline uint32_t pl__histogram_below(int exponent) {
-  return (uint32_t)(exponent - PL_HISTOGRAM_EXPONENT_MIN) * PL_HISTOGRAM_STEPS;
-}
-
 /* What is counted, put together from several places. */
 struct pl_histogram {
   double sum;       /* of all numbers */

@@ -266,10 +266,6 @@ int pl__tier_parse(struct pl_slice name) {
   return -1;
 }
 
-const char *pl__tier_name(unsigned tier) {
-  return tiers[tier <= PL_TIER_LOW ? tier : PL_TIER_NORMAL];
-}
-
 /* --- tracestate --------------------------------------------------------- */
 
 static int is_key_char(char c) {

@@ -78,7 +78,5 @@ int pl__tenant_is_valid(struct pl_slice text);
 
 /* PL_TIER_* by its name in any case, or -1. */
 int pl__tier_parse(struct pl_slice name);
-/* "normal", "high", "low". Static. */
-const char *pl__tier_name(unsigned tier);
 
 #endif /* PL_HTTP_TRACE_CONTEXT_H */

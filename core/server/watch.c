@@ -258,10 +258,6 @@ bool pl__watch_exit(struct pl_watch *w, uint32_t index, int code) {
   return true;
 }
 
-const struct pl_beat *pl__watch_beat(const struct pl_watch *w, uint32_t index) {
-  return w->shelves[index].beat;
-}
-
 /* --- the end ----------------------------------------------------------- */
 
 void pl__watch_end(struct pl_watch *w) {

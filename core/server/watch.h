@@ -67,8 +67,6 @@ void pl__watch_death(struct pl_watch *w, uint32_t index, int signal);
  * handler was running, and nothing has been told. */
 bool pl__watch_exit(struct pl_watch *w, uint32_t index, int code);
 
-/* What a worker says of itself. */
-const struct pl_beat *pl__watch_beat(const struct pl_watch *w, uint32_t index);
 /* Tells all workers that none comes after them. */
 void pl__watch_end(struct pl_watch *w);
 /* Requests that living workers have said are running. */
