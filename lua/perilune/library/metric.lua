@@ -27,7 +27,7 @@ function metric.gauge(name, help, labels, merge) end
 
 --- A histogram: which numbers came how often. It keeps them with an error of at
 --- most 3.1 %, and is shown at powers of two: from 61 us to 32 s if its name ends
---- in _seconds, from 64 to 256 MiB if it ends in _bytes, else from 0.001 to 2^20.
+--- in _seconds, from 64 bytes to 256 MiB if in _bytes, else from 0.001 to 2^20.
 --- Goes on as a counter does.
 ---@param name string
 ---@param help string
