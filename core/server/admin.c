@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "fabric/metrics.h"
 #include "fabric/record.h"
+#include "http/bearer.h"
 #include "net/listener.h"
 #include "perilune.h"
 #include "server/config.h"
@@ -101,12 +102,16 @@ static int report_state(struct pl_admin *a, struct pl_slice argument,
   return pl__buf_append(out, a->facts.state, (uint32_t)strlen(a->facts.state));
 }
 
-static int report_token(struct pl_admin *a, struct pl_slice argument,
-                        struct pl_buf *out) {
-  const char *token = a->dispatch.now->config.admin_token;
+static struct pl_slice token_of(const struct pl_admin *a) {
+  return pl__slice_text(a->dispatch.now->config.admin_token);
+}
 
-  (void)argument;
-  return pl__buf_append(out, token, (uint32_t)strlen(token));
+/* Something for those who may ask for more than probes.  The token itself stays
+ * here: the app's checks run in the same Lua. */
+static int report_allowed(struct pl_admin *a, struct pl_slice argument,
+                          struct pl_buf *out) {
+  return pl__bearer_allows(argument, token_of(a)) ? pl__buf_append(out, "+", 1)
+                                                  : 0;
 }
 
 static int report_watching(struct pl_admin *a, struct pl_slice argument,
@@ -141,7 +146,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
                struct pl_buf *out);
   } topics[] = {
       {"status", report_status},     {"state", report_state},
-      {"token", report_token},       {"metrics", report_metrics},
+      {"allowed", report_allowed},   {"metrics", report_metrics},
       {"watching", report_watching}, {"health", report_health},
   };
 
@@ -411,12 +416,7 @@ static const char *grpc_state(void *arg) {
   return pl__services_state(&((struct pl_admin *)arg)->services);
 }
 
-static struct pl_slice grpc_token(void *arg) {
-  const char *token =
-      ((struct pl_admin *)arg)->dispatch.now->config.admin_token;
-
-  return pl__slice_text(token);
-}
+static struct pl_slice grpc_token(void *arg) { return token_of(arg); }
 
 static void open_grpc(struct pl_admin *a) {
   struct pl_grpc_health_source source = {.status = grpc_status,

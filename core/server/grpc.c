@@ -1,6 +1,7 @@
 /* server/grpc.c - see grpc.h. */
 #include "server/grpc.h"
 #include "base/err.h"
+#include "http/bearer.h"
 
 #include <stdio.h>
 
@@ -44,18 +45,7 @@ bool pl__grpc_accept(struct pl_h2_stream *s) {
 
 bool pl__grpc_is_authorized(const struct pl_h2_stream *s,
                             struct pl_slice token) {
-  struct pl_slice scheme = PL_SLICE("Bearer ");
-  struct pl_slice given = pl__h2_field(s, "authorization");
-  unsigned char differs = 0;
-
-  if (!token.bytes)
-    return true;
-  if (given.bytes != scheme.bytes + token.bytes ||
-      !pl__slice_equal_nocase(pl__slice(given.at, scheme.bytes), scheme))
-    return false;
-  for (uint32_t i = 0; i < token.bytes; i++)
-    differs |= (unsigned char)(given.at[scheme.bytes + i] ^ token.at[i]);
-  return differs == 0;
+  return pl__bearer_allows(pl__h2_field(s, "authorization"), token);
 }
 
 static uint32_t big_endian(const char *at) {

@@ -36,8 +36,7 @@ struct pl_grpc_end {
 
 /* Whether the request is a call; else it is answered, by HTTP's means. */
 bool pl__grpc_accept(struct pl_h2_stream *s);
-/* Whether the call brings `token`, compared in constant time; a token of no
- * bytes is not asked for. */
+/* Whether the call brings `token`; one of no bytes is not asked for. */
 bool pl__grpc_is_authorized(const struct pl_h2_stream *s,
                             struct pl_slice token);
 /* The call's one message, valid as long as the stream's body.  Not PL_GRPC_OK:

@@ -22,24 +22,11 @@ GET /metrics          for Prometheus; OpenMetrics where it is accepted
 GET /status           the server at a glance, as JSON; ?format=text: for people
 ]]
 
---- Equal, in a time that does not tell how much of it is.
-local function is_same(a, b)
-  local difference = #a == #b and 0 or 1
-  for i = 1, #a do
-    difference = bit.bor(difference, bit.bxor(a:byte(i), b:byte((i - 1) % #b + 1)))
-  end
-  return difference == 0
-end
-
 --- Middleware: the token, where one is configured.
 local function with_token(c, next)
-  local token = core.report("token")
-  if token ~= "" then
-    local given = (c:header("authorization") or ""):match("^[Bb]earer +(.-) *$")
-    if not given or not is_same(given, token) then
-      c:set("WWW-Authenticate", 'Bearer realm="perilune"')
-      return c:problem(401, "the admin plane takes a bearer token: Authorization: Bearer TOKEN")
-    end
+  if core.report("allowed", c:header("authorization") or "") == "" then
+    c:set("WWW-Authenticate", 'Bearer realm="perilune"')
+    return c:problem(401, "the admin plane takes a bearer token: Authorization: Bearer TOKEN")
   end
   return next(c)
 end
