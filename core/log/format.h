@@ -5,8 +5,8 @@
  * they apply:
  *
  *   time level msg req_id trace_id span_id tenant route method target status
- *   duration_ms bytes_in bytes_out remote http aborted worker, then the
- *   record's own fields
+ *   duration_ms bytes_in bytes_out remote http aborted worker generation, then
+ *   the record's own fields
  *
  * req_id is the one a trusted peer has given, else 16 hex digits of ours.
  * Records of the master and of control have "process" in the place of worker.
