@@ -2,6 +2,7 @@
 #include "fabric/metrics.h"
 
 #include "base/err.h"
+#include "base/utf8.h"
 
 #include <string.h>
 
@@ -52,6 +53,26 @@ bool pl__metric_is_label(struct pl_slice name) {
          !(name.bytes > 1 && memcmp(name.at, "__", 2) == 0);
 }
 
+/* --- texts ----------------------------------------------------------------- */
+
+/* Writes at most `max` bytes of a text, with U+FFFD for each that is no UTF-8 or
+ * is NUL: parsers of expositions refuse all of one that has either.  Returns how
+ * many bytes that takes, up to 3 * max. */
+static uint32_t clean(char *to, struct pl_slice text, uint32_t max) {
+  char *from = to;
+  uint32_t i = 0;
+
+  while (i < text.bytes && i < max) {
+    uint32_t bytes = text.at[i] ? pl__utf8_bytes(text, i) : 0;
+    if (bytes > max - i) /* not half a character */
+      break;
+    memcpy(to, bytes ? text.at + i : PL_UTF8_REPLACEMENT, bytes ? bytes : 3);
+    to += bytes ? bytes : 3;
+    i += bytes ? bytes : 1;
+  }
+  return (uint32_t)(to - from);
+}
+
 /* --- families -------------------------------------------------------------- */
 
 static uint32_t base_bytes(const struct pl_metric *m) {
@@ -92,6 +113,7 @@ static int family_make(struct pl_metrics_table *t, const struct pl_metric *m,
                        uint32_t *family) {
   uint32_t index = atomic_load_explicit(&t->family_count, memory_order_relaxed);
   struct pl_metric_family *f = &t->families[index];
+  char help[3 * PL_METRICS_HELP_BYTES];
 
   if (index == PL_METRICS_FAMILIES_MAX)
     return PL_EFULL;
@@ -101,10 +123,9 @@ static int family_make(struct pl_metrics_table *t, const struct pl_metric *m,
                                                              : t->series_max,
                                  .name_bytes = m->name.bytes,
                                  .base_bytes = base_bytes(m)};
-  f->help_bytes = m->help.bytes < PL_METRICS_HELP_BYTES ? m->help.bytes
-                                                        : PL_METRICS_HELP_BYTES;
+  f->help_bytes = clean(help, m->help, PL_METRICS_HELP_BYTES);
   memcpy(f->name, m->name.at, m->name.bytes);
-  if (!text_keep(t, m->help.at, f->help_bytes, &f->help_at))
+  if (!text_keep(t, help, f->help_bytes, &f->help_at))
     return PL_EFULL;
   atomic_store_explicit(&t->family_count, index + 1, memory_order_release);
   *family = index;
@@ -166,27 +187,6 @@ int pl__metrics_family(struct pl_metrics_table *t, uint64_t self,
 
 /* --- labels as text --------------------------------------------------------- */
 
-/* Bytes of the UTF-8 character at `at`, 0 when there is none (RFC 3629). */
-static uint32_t utf8_bytes(const unsigned char *at, uint32_t left) {
-  uint32_t bytes = at[0] < 0x80   ? 1
-                   : at[0] < 0xc2 ? 0
-                   : at[0] < 0xe0 ? 2
-                   : at[0] < 0xf0 ? 3
-                   : at[0] < 0xf5 ? 4
-                                  : 0;
-
-  if (bytes > left)
-    return 0;
-  for (uint32_t i = 1; i < bytes; i++)
-    if ((at[i] & 0xc0) != 0x80)
-      return 0;
-  if (bytes > 2 &&
-      ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
-       (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f)))
-    return 0;
-  return bytes;
-}
-
 static char *put_byte(char *to, char c) {
   if (c == '\\' || c == '"' || c == '\n')
     *to++ = '\\';
@@ -194,26 +194,13 @@ static char *put_byte(char *to, char c) {
   return to;
 }
 
-/* A value, escaped; U+FFFD for what is no UTF-8. */
+/* A value, escaped. */
 static char *put_value(char *to, struct pl_slice value) {
-  const unsigned char *at = (const unsigned char *)value.at;
-  uint32_t left = value.bytes < PL_METRICS_VALUE_BYTES ? value.bytes
-                                                       : PL_METRICS_VALUE_BYTES;
+  char text[3 * PL_METRICS_VALUE_BYTES];
+  uint32_t bytes = clean(text, value, PL_METRICS_VALUE_BYTES);
 
-  while (left) {
-    uint32_t bytes = utf8_bytes(at, left);
-    if (bytes == 1) {
-      to = put_byte(to, (char)*at);
-    } else if (bytes) {
-      memcpy(to, at, bytes);
-      to += bytes;
-    } else {
-      memcpy(to, "\xef\xbf\xbd", 3);
-      to += 3;
-    }
-    at += bytes ? bytes : 1;
-    left -= bytes ? bytes : 1;
-  }
+  for (uint32_t i = 0; i < bytes; i++)
+    to = put_byte(to, text[i]);
   return to;
 }
 
@@ -380,7 +367,7 @@ bool pl__metrics_is_sound(const struct pl_metrics_table *t,
          f->name_bytes < PL_METRICS_NAME_BYTES &&
          f->base_bytes <= f->name_bytes &&
          f->help_at <= PL_METRICS_TEXT_BYTES &&
-         f->help_bytes <= PL_METRICS_HELP_BYTES &&
+         f->help_bytes <= 3 * PL_METRICS_HELP_BYTES &&
          f->help_bytes <= PL_METRICS_TEXT_BYTES - f->help_at;
 }
 

@@ -132,7 +132,7 @@ int pl__metrics_find_family(const struct pl_metrics_table *t,
 /* The cell of the series with these labels, made if there is none.
  *
  *   names, values  `count` of each, at most PL_METRICS_LABELS_MAX; values are
- *                  cut and made UTF-8
+ *                  cut and made UTF-8 without NUL
  *   is_own         false: it is the cell of `other`, or PL_SHARD_NOWHERE, and
  *                  may be another one later; may be NULL
  *

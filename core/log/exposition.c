@@ -105,14 +105,14 @@ static const char *kind_name(enum pl_metric_kind kind) {
 }
 
 static char *put_unit(char *at, struct pl_slice name) {
-  static const char *const units[] = {"seconds", "bytes"};
+  static const char *const units[] = {"_seconds", "_bytes"};
 
   for (size_t i = 0; i < sizeof units / sizeof *units; i++)
     if (ends_in(name, units[i])) {
       at = PUT(at, "# UNIT ");
       at = put(at, name.at, name.bytes);
       *at++ = ' ';
-      at = put(at, units[i], strlen(units[i]));
+      at = put(at, units[i] + 1, strlen(units[i] + 1));
       *at++ = '\n';
     }
   return at;
@@ -338,19 +338,28 @@ struct scrape {
   uint32_t *order; /* series, family by family */
 };
 
+/* Whether a process has a part in a series: workers have in all. */
+static bool has_part(const struct scrape *s, uint32_t kind, uint32_t cell,
+                     uint32_t shard) {
+  const struct pl_shard *of = &s->m->shards[shard];
+  enum pl_shard_life life = pl__shard_life(of);
+
+  if (life == PL_SHARD_UNUSED ||
+      (kind == PL_METRIC_GAUGE && life != PL_SHARD_LIVE))
+    return false;
+  return shard < s->m->worker_count || pl__shard_load(&of->cells[cell]) != 0;
+}
+
 static double merged(const struct scrape *s, uint32_t kind, uint32_t merge,
                      uint32_t cell) {
   double number = 0;
   bool is_first = true;
 
   for (uint32_t i = 0; i < s->shard_count; i++) {
-    const struct pl_shard *shard = &s->m->shards[i];
-    enum pl_shard_life life = pl__shard_life(shard);
     double one;
-    if (life == PL_SHARD_UNUSED ||
-        (kind == PL_METRIC_GAUGE && life != PL_SHARD_LIVE))
+    if (!has_part(s, kind, cell, i))
       continue;
-    one = pl__shard_get(shard, cell);
+    one = pl__shard_get(&s->m->shards[i], cell);
     if (merge == PL_MERGE_SUM)
       number += one;
     else
@@ -375,18 +384,6 @@ static void write_histogram(struct scrape *s, struct pl_slice labels,
   }
   histogram(s->e, labels, &s->cuts, &s->sum, chosen);
   pl__histogram_clear(&s->sum);
-}
-
-/* Whether a process has a part in a series: workers have in all. */
-static bool has_part(const struct scrape *s, uint32_t kind, uint32_t cell,
-                     uint32_t shard) {
-  const struct pl_shard *of = &s->m->shards[shard];
-  enum pl_shard_life life = pl__shard_life(of);
-
-  if (life == PL_SHARD_UNUSED ||
-      (kind == PL_METRIC_GAUGE && life != PL_SHARD_LIVE))
-    return false;
-  return shard < s->m->worker_count || pl__shard_load(&of->cells[cell]) != 0;
 }
 
 /* A series for each process that has, or had, a part in it. */

@@ -87,6 +87,16 @@ struct pl_jit_counts *pl_jit_counts(void) {
 
 /* --- names ------------------------------------------------------------------ */
 
+/* Whether there is one of that name which is not the same. */
+static bool conflicts(const struct pl_metrics_table *t,
+                      const struct pl_metric *wanted) {
+  uint32_t family;
+  int status = pl__metrics_find_family(t, wanted, &family);
+
+  return status == PL_ECONFLICT ||
+         (status == 0 && t->families[family].merge != wanted->merge);
+}
+
 int pl_metric_open(struct pl_meter *m, const struct pl_slice *name,
                    const struct pl_slice *help, int kind, int merge,
                    uint32_t *family) {
@@ -94,13 +104,12 @@ int pl_metric_open(struct pl_meter *m, const struct pl_slice *name,
                              .help = *help,
                              .kind = (enum pl_metric_kind)kind,
                              .merge = (enum pl_metric_merge)merge};
-  uint32_t theirs;
+  int status;
 
-  if (is_guest(m->vm) &&
-      pl__metrics_find_family(m->vm->options.metrics, &wanted, &theirs) ==
-          PL_ECONFLICT)
+  if (is_guest(m->vm) && conflicts(m->vm->options.metrics, &wanted))
     return PL_ECONFLICT;
-  return pl__metrics_family(m->table, m->self, &wanted, family);
+  status = pl__metrics_family(m->table, m->self, &wanted, family);
+  return status == 0 && conflicts(m->table, &wanted) ? PL_ECONFLICT : status;
 }
 
 int pl_metric_is_label(const struct pl_slice *name) {

@@ -3,7 +3,7 @@
 --- What they count lies in the server's shared memory, each worker's apart
 --- (core/fabric/shard.h); whoever scrapes puts it together. Methods that count are
 --- one call by FFI and allocate nothing. Objects for label values are kept, so
---- that `with` finds them again; there are as many as metrics.series_max lets be.
+--- that `with` finds them again, up to KEPT_MAX of a metric.
 
 local core = require("perilune.core")
 local ffi = require("perilune.ffi")
@@ -24,6 +24,8 @@ local KINDS = { [COUNTER] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogr
 local MERGES = { sum = 0, max = 1, each = 2 } -- enum pl_metric_merge
 local LABELS_MAX = 8
 local KEPT_LABELS_MAX = 4 -- `with` of more asks the core each time
+local KEPT_MAX = 16384 -- objects of one metric
+local KEPT_BYTES_MAX = 128 -- of their values; longer ones are cut in the core
 
 local meter = C.pl_meter()
 if meter == nil then
@@ -37,6 +39,7 @@ end
 ---@field _labels string[] their names
 ---@field _count integer how many
 ---@field _children table label value -> ... -> series
+---@field _kept integer? how many are in _children
 ---@field _family integer
 ---@field _other perilune.metric.Series? what there was no room for
 
@@ -96,13 +99,23 @@ local function check_count(self, count)
   end
 end
 
+--- Values that differ can be of one series (they are cut, and made UTF-8), so that there are no
+--- bounds to how many of them come.
+local function make_room(self)
+  self._kept = (self._kept or 0) + 1
+  if self._kept > KEPT_MAX then
+    self._children, self._kept = {}, 1
+  end
+end
+
 --- The series of these values is asked for first, or again as it could not be kept.
 local function make(self, ...)
   local count = select("#", ...)
   check_count(self, count)
-  local texts = {}
+  local texts, longest = {}, 0
   for i = 1, count do
     texts[i] = value_of(self, i, (select(i, ...)))
+    longest = math.max(longest, #texts[i])
   end
   local is_own = new("int[1]")
   local cell = C.pl_metric_series(meter, self._family, slices_of(self._labels),
@@ -114,7 +127,8 @@ local function make(self, ...)
     getmetatable(self))
   if is_own[0] == 0 then
     self._other = child
-  elseif count <= KEPT_LABELS_MAX then
+  elseif count <= KEPT_LABELS_MAX and longest <= KEPT_BYTES_MAX then
+    make_room(self)
     local at = self._children
     for i = 1, count - 1 do
       local value = select(i, ...)
@@ -296,7 +310,8 @@ local function open(kind, name, help, merge)
   if code == EINVAL then
     fail(kind, name, "it takes %s", NAMES[kind])
   elseif code == ECONFLICT then
-    fail(kind, name, "this server has counted it as another type since it was started")
+    fail(kind, name, "this server has counted it as another type since it was started, or put workers"
+      .. " together in another way")
   elseif code == EFULL then
     fail(kind, name, "too many metrics")
   elseif code ~= 0 then

@@ -141,6 +141,24 @@ describe("P.metric", function()
       end
       assert.equal(1000, kept)
     end)
+
+    it("does not keep an object for each of the values that are one series", function()
+      local c = metric.counter("spec_alike_total", "As.", { "id" })
+      local long = ("x"):rep(128)
+      for i = 1, 1000 do
+        c:with(long .. i):add()
+      end
+      assert.equal(1000, c:with(long):get())
+      for i = 0, 39999 do -- no UTF-8
+        c:with(string.char(128 + i % 64, 128 + i / 64 % 64, 128 + i / 4096)):add()
+      end
+      assert.equal(40000, c:with("\255\255\255"):get())
+      local kept = 0
+      for _ in pairs(c._children) do
+        kept = kept + 1
+      end
+      assert.is_true(kept <= 16384)
+    end)
   end)
 
   describe("refuses", function()
@@ -185,7 +203,7 @@ describe("P.metric", function()
         'P.metric.gauge("spec_y"): it has the labels (a) already')
       assert.has_error(function() metric.counter("spec_y_total", "Ys.") end,
         'P.metric.counter("spec_y_total"): this server has counted it as another type since it'
-        .. " was started")
+        .. " was started, or put workers together in another way")
     end)
 
     it("at the place where it was asked wrongly", function()

@@ -146,6 +146,33 @@ static void writes_labels_as_exposition_has_them(void **state) {
   longest[sizeof longest - 1] = '\0';
   assert_int_equal(labels_of(series_of(f, longest, NULL)).bytes,
                    PL_METRICS_VALUE_BYTES + 4);
+  assert_labels(pl__metrics_series(table, self, f, names,
+                                   &(struct pl_slice){"a\0b", 3}, 1, NULL),
+                "one=\"a\xef\xbf\xbd"
+                "b\"");
+}
+
+static void keeps_help_that_parsers_take(void **state) {
+  struct pl_metric m = {.name = PL_SLICE("a"), .kind = PL_METRIC_GAUGE};
+  char longest[PL_METRICS_HELP_BYTES + 2];
+  const struct pl_metric_family *f = &table->families[0];
+  uint32_t family;
+
+  (void)state;
+  m.help = (struct pl_slice){"\xff a\0b \xc3", 7};
+  assert_int_equal(pl__metrics_family(table, self, &m, &family), 0);
+  assert_int_equal(f->help_bytes, 13);
+  assert_memory_equal(table->text + f->help_at,
+                      "\xef\xbf\xbd a\xef\xbf\xbd"
+                      "b \xef\xbf\xbd",
+                      13);
+  /* Cut between characters. */
+  memset(longest, 'h', sizeof longest);
+  memcpy(longest + PL_METRICS_HELP_BYTES - 1, "\xc3\xa4", 2);
+  m.name = PL_SLICE("b");
+  m.help = pl__slice(longest, sizeof longest);
+  assert_int_equal(pl__metrics_family(table, self, &m, &family), 0);
+  assert_int_equal(f[1].help_bytes, PL_METRICS_HELP_BYTES - 1);
 }
 
 /* --- series ------------------------------------------------------------------ */
@@ -413,6 +440,7 @@ int main(void) {
       FACT(finds_a_family_again_and_refuses_another_kind),
       FACT(takes_names_that_can_be_shown),
       FACT(writes_labels_as_exposition_has_them),
+      FACT(keeps_help_that_parsers_take),
       FACT(gives_each_set_of_labels_its_own_cell),
       FACT(counts_together_what_is_past_the_limit),
       FACT(has_ten_thousand_series_and_then_counts_nowhere),

@@ -128,6 +128,7 @@ static void takes_the_largest_or_shows_each(void **state) {
                      "all_total{worker=\"1\"} 1\n");
   pl__metrics_begin(metrics.table, master);
   assert_null(strstr(expose(PL_EXPOSITION_PROMETHEUS), "master"));
+  assert_has(out.at, "\nmost -1\n"); /* the master has none */
   pl__shard_add(master, all, 5);
   assert_has(expose(PL_EXPOSITION_PROMETHEUS),
              "\nall_total{worker=\"master\"} 5\n");
@@ -252,6 +253,17 @@ static void escapes_help(void **state) {
              "# HELP g a\\\\b \\\"c\\\"\\nd\n");
 }
 
+/* Parsers refuse a unit that is no word of its own. */
+static void names_units_that_are_words(void **state) {
+  (void)state;
+  series("a_seconds", "As.", PL_METRIC_GAUGE, PL_MERGE_SUM, NULL);
+  series("b_milliseconds", "Bs.", PL_METRIC_GAUGE, PL_MERGE_SUM, NULL);
+  series("c_kilobytes_total", "Cs.", PL_METRIC_COUNTER, PL_MERGE_SUM, NULL);
+  assert_has(expose(PL_EXPOSITION_OPENMETRICS), "\n# UNIT a_seconds seconds\n");
+  assert_null(strstr(out.at, "# UNIT b"));
+  assert_null(strstr(out.at, "# UNIT c"));
+}
+
 static void tells_how_often_there_was_no_room(void **state) {
   char value[16];
 
@@ -309,6 +321,7 @@ int main(void) {
       FACT(cuts_bytes_and_others_elsewhere),
       FACT(adds_the_latest_examples_in_openmetrics),
       FACT(escapes_help),
+      FACT(names_units_that_are_words),
       FACT(tells_how_often_there_was_no_room),
       FACT(takes_families_of_the_caller),
       FACT(stops_at_the_limit_of_the_buffer),
