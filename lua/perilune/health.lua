@@ -142,9 +142,16 @@ end
 
 -- Running -------------------------------------------------------------------------------
 
+--- A reason as a text that JSON can have, as it goes into reports.
 local function cut(reason)
-  reason = tostring(reason or "it said no reason")
-  return #reason > REASON_BYTES and reason:sub(1, REASON_BYTES) .. "..." or reason
+  local text = tostring(reason or "it said no reason")
+  if #text > REASON_BYTES then
+    text = text:sub(1, REASON_BYTES):gsub("[\192-\255][\128-\191]*$", "") .. "..."
+  end
+  if not pcall(json.encode, text) then -- no UTF-8
+    text = text:gsub("[\128-\255]", "?")
+  end
+  return text
 end
 
 --- What a check has returned, as a result and a reason.
