@@ -506,7 +506,8 @@ static void close_loop(struct pl_admin *a) {
   pl__loop_close(&a->loop);
 }
 
-/* Only the thread itself is to be interrupted in its Lua. */
+/* Only the thread itself is to be interrupted in its Lua; signals that control
+ * reads are never to find it, as they would end the process. */
 static int thread_start(struct pl_admin *a) {
   sigset_t all, before;
   int failed;

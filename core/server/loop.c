@@ -79,8 +79,6 @@ int pl__loop_open(struct pl_loop *l, struct pl_dispatch *d) {
 
   if (failed)
     return failed;
-  /* Ticks of preemption (vm/preempt.h) need not wake a loop that sleeps. */
-  uv_loop_configure(&l->uv, UV_LOOP_BLOCK_SIGNAL, SIGPROF);
   l->dispatch = d;
   l->was_idle = false;
   l->before_turn = NULL;
@@ -94,6 +92,10 @@ int pl__loop_open(struct pl_loop *l, struct pl_dispatch *d) {
   uv_check_start(&l->check, on_check);
   uv_idle_start(&l->idle, on_idle); /* the first turn comes at once */
   return 0;
+}
+
+void pl__loop_block_ticks(struct pl_loop *l) {
+  uv_loop_configure(&l->uv, UV_LOOP_BLOCK_SIGNAL, SIGPROF);
 }
 
 void pl__loop_run(struct pl_loop *l) { uv_run(&l->uv, UV_RUN_DEFAULT); }

@@ -30,6 +30,10 @@ struct pl_loop {
 
 /* 0 or a UV_E*. */
 int pl__loop_open(struct pl_loop *l, struct pl_dispatch *d);
+/* Ticks of preemption (vm/preempt.h) do not wake it while it sleeps.  But all
+ * other signals do then, whatever its thread blocks: for processes that have no
+ * other thread. */
+void pl__loop_block_ticks(struct pl_loop *l);
 /* Runs until pl__loop_stop. */
 void pl__loop_run(struct pl_loop *l);
 void pl__loop_stop(struct pl_loop *l);

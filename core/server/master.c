@@ -505,8 +505,10 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
   default:
     /* There is more to write, if it has not ended by itself or by us. */
     if (c == pl__control_of(m) &&
-        (m->state != ENDING || (WIFSIGNALED(status) && m->due_ns)))
+        (m->state != ENDING || (WIFSIGNALED(status) && m->due_ns))) {
+      c->deaths = 0; /* there is no time for long pauses any more */
       pl__child_schedule(c, pl__clock_monotonic_ns());
+    }
   }
   pl__watch_mark(&m->watch, m->state != STARTING);
   pl__reload_on_death(&m->reload);

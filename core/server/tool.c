@@ -267,6 +267,7 @@ static int tool_run(struct tool *t, const char *name,
 
   if (failed)
     return pl__error_set(error, failed, NULL);
+  pl__loop_block_ticks(&t->loop);
   t->loop.before_turn = before_turn;
   t->loop.after_turn = after_turn;
   t->loop.arg = t;

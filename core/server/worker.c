@@ -304,6 +304,7 @@ static int open_loop(struct worker *w, char *err) {
              uv_strerror(failed));
     return failed;
   }
+  pl__loop_block_ticks(&w->loop);
   failed = uv_signal_init(&w->loop.uv, &w->term);
   if (failed) { /* it takes descriptors */
     snprintf(err, PL_VM_ERROR_BYTES, "cannot watch for signals: %s",
