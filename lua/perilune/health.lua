@@ -39,6 +39,7 @@ local M = {}
 
 local POLL_LEAST, POLL_MOST = 0.001, 0.02 -- while a check runs
 local REASON_BYTES = 300
+local LATE = "it takes longer than %gs"
 
 local checks = {} ---@type perilune.HealthCheck[] in order
 local by_name = {} ---@type table<string, perilune.HealthCheck>
@@ -177,10 +178,11 @@ end
 ---@return "passed"|"degraded"|"failed" result
 ---@return string? reason
 local function run(check)
-  local result, reason
+  local result, reason, ended
   local started, pause = task.monotonic(), POLL_LEAST
   local running, err = task.detach("health " .. check.name, function()
     result, reason = judge_call(xpcall(check.fn, require("perilune.runner").describe))
+    ended = task.monotonic()
   end)
   if not running then
     return "failed", err
@@ -189,10 +191,13 @@ local function run(check)
     local left = check.opts.timeout - (task.monotonic() - started)
     if left <= 0 then
       running:cancel()
-      return "failed", ("it takes longer than %gs"):format(check.opts.timeout)
+      return "failed", LATE:format(check.opts.timeout)
     end
     task.sleep(math.min(pause, left))
     pause = math.min(pause * 2, POLL_MOST)
+  end
+  if ended and ended - started > check.opts.timeout then -- it blocked in C
+    return "failed", LATE:format(check.opts.timeout)
   end
   return result or "failed", reason
 end

@@ -1,6 +1,7 @@
 --- The admin plane: health, probes, status, its token and its sockets.
 
 local json = require("perilune.json")
+local posix = require("spec.support.posix")
 local process = require("spec.support.process")
 local wire = require("spec.support.wire")
 
@@ -50,6 +51,15 @@ end
 local function stop(s)
   s.process:kill("TERM")
   return s.process:wait(20)
+end
+
+local function control_of(s)
+  for _, pid in ipairs(process.children(s.process.pid)) do
+    local file = io.open("/proc/" .. pid .. "/comm")
+    if file and file:read("*l") == "perilune-ctl" then
+      return pid
+    end
+  end
 end
 
 --- Waits until everything critical has been looked at once.
@@ -103,6 +113,9 @@ describe("the admin plane", function()
       end)
       app:health("slow", { every = "1s", timeout = "50ms" }, function() P.sleep(60) end)
       app:health("spins", { every = "1s", timeout = "50ms" }, function() while true do end end)
+      app:health("blocks", { every = "1s", timeout = "50ms" }, function()
+        os.execute("sleep 0.1") return true
+      end)
       app:health("raises", function() error("no luck") end)
       app:health("so-so", { every = "1s" }, function() return "degraded", "half of it" end)
       app:health("bytes", { every = "1s" }, function() return nil, "\255 is no text" end)
@@ -112,6 +125,7 @@ describe("the admin plane", function()
     assert(becomes(s, "db", "healthy"))
     assert.matches("longer than 0.05s", assert(becomes(s, "slow", "unhealthy")).reason)
     assert.matches("longer than 0.05s", assert(becomes(s, "spins", "unhealthy")).reason)
+    assert.matches("longer than 0.05s", assert(becomes(s, "blocks", "unhealthy")).reason)
     assert.matches("app.lua:%d+: no luck", assert(becomes(s, "raises", "unhealthy")).reason)
     assert.equal("half of it", assert(becomes(s, "so-so", "degraded")).reason)
     assert.equal("? is no text", assert(becomes(s, "bytes", "unhealthy")).reason)
@@ -213,15 +227,28 @@ describe("the admin plane", function()
     assert.matches("the app's health checks are not run", s.process:out())
   end)
 
+  it("leaves control's signals alone: USR1 does not end it, and TERM only in its time", function()
+    local s = start('app:health("a", function() end)\n')
+    assert(becomes(s, "a", "healthy"))
+    local control = control_of(s)
+    for _ = 1, 5 do -- the plane's thread sleeps in its poll, mostly
+      s.process:kill("USR1")
+      posix.sleep(0.05)
+    end
+    assert.equal(200, get(s, "/livez").status)
+    assert.equal(control, control_of(s))
+    process.signal(control, "TERM")
+    assert(process.eventually(function()
+      return control_of(s) ~= control
+    end, 10))
+    assert.equal(0, stop(s))
+    assert.matches("control %d ended with code 0", s.process:out())
+  end)
+
   it("comes back when control is killed", function()
     local s = start('app:health("a", function() end)\n')
     assert(becomes(s, "a", "healthy"))
-    local control
-    for _, pid in ipairs(process.children(s.process.pid)) do
-      local comm = assert(io.open("/proc/" .. pid .. "/comm")):read("*l")
-      control = comm == "perilune-ctl" and pid or control
-    end
-    process.signal(control, "KILL")
+    process.signal(control_of(s), "KILL")
     assert(process.eventually(function()
       local ok, r = pcall(get, s, "/livez")
       return ok and r and r.status == 200
