@@ -27,7 +27,7 @@
 #define LINE_END "\033[K\n"
 #define PAGE_END "\033[J"
 
-static volatile sig_atomic_t ended;
+static volatile sig_atomic_t ended, suspended;
 static bool has_screen;
 
 static void on_end(int number) {
@@ -35,27 +35,55 @@ static void on_end(int number) {
   ended = 1;
 }
 
+static void on_suspend(int number) {
+  (void)number;
+  suspended = 1;
+}
+
 static void on_resize(int number) { (void)number; } /* poll returns */
 
 static void signals_take(void) {
   static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
   struct sigaction end = {.sa_handler = on_end};
+  struct sigaction suspend = {.sa_handler = on_suspend};
   struct sigaction resize = {.sa_handler = on_resize};
 
   for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
     sigaction(ends[i], &end, NULL);
+  sigaction(SIGTSTP, &suspend, NULL);
   sigaction(SIGWINCH, &resize, NULL);
 }
 
 /* --- the screen ------------------------------------------------------------- */
 
-static void keys_take(struct termios *before) {
-  struct termios raw;
+static void keys_take(const struct termios *before) {
+  struct termios raw = *before;
 
-  tcgetattr(STDIN_FILENO, before);
-  raw = *before;
   raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
   tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+}
+
+/* `before`: how keys were read; NULL: there are none. */
+static void screen_take(const struct termios *before) {
+  if (before)
+    keys_take(before);
+  fputs(SCREEN_TAKE, stdout);
+  fflush(stdout);
+}
+
+static void screen_give(const struct termios *before) {
+  fputs(SCREEN_GIVE, stdout);
+  fflush(stdout);
+  if (before)
+    tcsetattr(STDIN_FILENO, TCSANOW, before);
+}
+
+/* The shell has its terminal until it lets us go on. */
+static void suspend(const struct termios *before) {
+  suspended = 0;
+  screen_give(before);
+  raise(SIGSTOP);
+  screen_take(before);
 }
 
 static void screen_size(int *columns, int *rows) {
@@ -94,7 +122,7 @@ static bool next(bool has_keys) {
   struct pollfd key = {.fd = has_keys ? STDIN_FILENO : -1, .events = POLLIN};
   char c = 0;
 
-  if (poll(&key, 1, INTERVAL_MS) <= 0)
+  if (suspended || poll(&key, 1, INTERVAL_MS) <= 0)
     return !ended;
   if (read(STDIN_FILENO, &c, 1) != 1)
     return false;
@@ -123,7 +151,7 @@ static void page_draw(pl_server *server, struct pl_error *error) {
   int columns, rows;
 
   screen_size(&columns, &rows);
-  if (ask(server, columns, rows - 1, error)) {
+  if (ask(server, columns, rows > 1 ? rows - 1 : rows, error)) {
     snprintf(text, sizeof text, "perilune: %s\n\nq ends\n", error->text);
     page_write(text, strlen(text));
   }
@@ -132,23 +160,22 @@ static void page_draw(pl_server *server, struct pl_error *error) {
 static int on_terminal(pl_server *server, struct arguments *a,
                        struct pl_error *error) {
   bool has_keys = isatty(STDIN_FILENO);
-  struct termios before;
+  struct termios now, *before = has_keys ? &now : NULL;
 
   (void)a;
   if (ask(server, COLUMNS, 0, error)) /* nothing to be seen: say so, and end */
     return error->code;
   signals_take();
-  if (has_keys)
-    keys_take(&before);
+  if (before)
+    tcgetattr(STDIN_FILENO, before);
   has_screen = true;
-  fputs(SCREEN_TAKE, stdout);
-  do
+  screen_take(before);
+  do {
+    if (suspended)
+      suspend(before);
     page_draw(server, error);
-  while (next(has_keys));
-  fputs(SCREEN_GIVE, stdout);
-  fflush(stdout);
-  if (has_keys)
-    tcsetattr(STDIN_FILENO, TCSANOW, &before);
+  } while (next(has_keys));
+  screen_give(before);
   error->code = 0;
   return 0;
 }

@@ -9,7 +9,6 @@ local json = require("perilune.json")
 local M = {}
 
 local STYLES = { bold = "1", dim = "2", red = "31", green = "32", yellow = "33", reverse = "7" }
-local LEAST_ROWS = 8
 
 --- Painting, or none.
 ---@param colour boolean
@@ -252,7 +251,7 @@ function M.page(text, columns, rows, colour)
     append(lines, tabulate(ROUTE_HEADS, routes, width, paint))
   end
   if height > 0 then
-    lines = shorten(lines, math.max(height, LEAST_ROWS), paint)
+    lines = shorten(lines, height, paint)
   end
   return table.concat(lines, "\n") .. "\n"
 end

@@ -63,6 +63,14 @@ describe("perilune top", function()
     end
   end)
 
+  it("gives the screen back while it is suspended", function()
+    local command = "set -m; " .. process.launcher() .. " top --name watched; echo away; fg"
+    local p = process.spawn({ "sh", "-c", "(sleep 1; printf '\\032'; sleep 1; printf q; sleep 5)"
+      .. " | script -qec '" .. command .. "' /dev/null" }, { env = env })
+    assert.is_truthy(p:wait_for("out", "\27%[%?1049l.*away.*\27%[%?1049h.*\27%[%?1049l", 20),
+      p:out())
+  end)
+
   it("says so when nothing runs", function()
     local r = process.run({ "top", "--name", "nobody" }, { env = env })
     assert.equal(3, r.code)

@@ -62,6 +62,7 @@ describe("the page of perilune top", function()
     local lines = lines_of(top.page(status({ routes = routes }), "70", "20", ""))
     assert.equal(20, #lines)
     assert.matches("^%.%.%. %d+ lines more$", lines[20])
+    assert.equal(3, #lines_of(top.page(status({ routes = routes }), "70", "3", "")))
     for i = 5, 19 do
       local _, width = lines[i]:gsub("[^\128-\191]", "")
       assert.is_true(width <= 70, lines[i])
