@@ -345,9 +345,15 @@ describe("the admin plane", function()
   end)
 
   it("goes over to the program that replaces this one", function()
-    local s = start()
+    local s = ready(start())
     s.process:kill("USR2")
-    local pid = assert(s.process:wait_for("err", "replaced by process (%d+)"))
+    local pid
+    assert(process.eventually(function() -- no probe sees it
+      local r, err = get(s, "/readyz")
+      assert.equal(200, assert(r, err).status)
+      pid = s.process:err():match("replaced by process (%d+)")
+      return pid and not process.is_alive(s.process.pid)
+    end, 20))
     local function who()
       local r, err = get(s, "/status")
       return assert(json.decode(assert(r, err).body)).pid
