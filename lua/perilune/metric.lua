@@ -310,8 +310,8 @@ local function open(kind, name, help, merge)
   if code == EINVAL then
     fail(kind, name, "it takes %s", NAMES[kind])
   elseif code == ECONFLICT then
-    fail(kind, name, "this server has counted it as another type since it was started, or put workers"
-      .. " together in another way")
+    fail(kind, name, "this server has counted it as another type since it was started, or put"
+      .. " workers together in another way")
   elseif code == EFULL then
     fail(kind, name, "too many metrics")
   elseif code ~= 0 then
