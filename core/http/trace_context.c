@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/hex.h"
+#include "base/utf8.h"
 #include "http/baggage.h"
 #include "http/chars.h"
 #include "http/headers.h"
@@ -251,6 +252,9 @@ void pl__context_extract(struct pl_req *req,
 }
 
 int pl__tenant_is_valid(struct pl_slice text) {
+  for (uint32_t i = 0, n; i < text.bytes; i += n)
+    if (!(n = pl__utf8_bytes(text, i)))
+      return 0;
   return text.bytes && text.bytes <= PL_LIMIT_TENANT_BYTES &&
          !memchr(text.at, '\t', text.bytes) && pl__field_value_is_valid(text);
 }

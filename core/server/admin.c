@@ -44,7 +44,8 @@
 #define STATES_BYTES_MAX 65536u /* that one VM hands to the next */
 #define CALL_SECONDS 1.0
 #define DRAIN_S 0.5
-#define END_S 1.0 /* of the thread, before it is left alone */
+#define HEADER_S 2.0 /* slow clients must not keep probes out */
+#define END_S 1.0    /* of the thread, before it is left alone */
 
 struct pl_admin {
   struct pl_admin_args args;
@@ -177,6 +178,8 @@ static int configure(struct pl_config *c) {
   c->limit_connections = PL_LAYOUT_ADMIN_SLABS;
   c->limit_body_bytes = 65536;
   c->timeout_handler_s = 30;
+  if (c->timeout_header_s > HEADER_S)
+    c->timeout_header_s = HEADER_S;
   c->log_access = false;
   c->generation_header = false;
   c->dev = false;
@@ -227,10 +230,12 @@ static int open_one(struct pl_admin *a, const struct pl_config *config,
   return failed;
 }
 
-/* Whether control has died while it loaded this one. */
-static bool was_deadly(const struct pl_admin *a) {
-  return atomic_load_explicit(&a->state->loading_in_control,
-                              memory_order_relaxed) == a->wanted;
+/* Whether it was the app, loading or in its checks, that has ended control again
+ * and again. */
+static bool is_deadly(const struct pl_admin *a) {
+  return atomic_load_explicit(&a->state->control_crashes,
+                              memory_order_relaxed) >=
+         PL_LAYOUT_CONTROL_CRASHES_MAX;
 }
 
 /* On a helper thread. */
@@ -248,15 +253,13 @@ static void load(uv_work_t *work) {
   snprintf(path, sizeof path, "%s", config.app_file);
   failed = configure(&config);
   a->next_failure[0] = '\0';
-  if (!failed && was_deadly(a)) {
+  if (!failed && is_deadly(a)) {
     failed = PL_ESCRIPT;
-    snprintf(a->err, sizeof a->err, "loading it has ended this process before");
+    snprintf(a->err, sizeof a->err,
+             "under it this process has crashed %u times",
+             PL_LAYOUT_CONTROL_CRASHES_MAX);
   } else if (!failed) {
-    atomic_store_explicit(&a->state->loading_in_control, a->wanted,
-                          memory_order_relaxed);
     failed = open_one(a, &config, a->wanted, path, &a->next);
-    atomic_store_explicit(&a->state->loading_in_control, 0,
-                          memory_order_relaxed);
   }
   if (failed) {
     memcpy(a->next_failure, a->err, sizeof a->err);

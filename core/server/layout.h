@@ -50,6 +50,8 @@ struct pl_standing;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
+/* Of control under one generation; then the app's checks are left out. */
+#define PL_LAYOUT_CONTROL_CRASHES_MAX 3u
 #define PL_LAYOUT_ADMIN_SLABS 256u /* connections of the admin plane */
 
 /* What a worker says of itself, about ten times a second, and what the master
@@ -64,15 +66,13 @@ struct pl_beat {
   _Atomic uint32_t is_last;    /* none comes after it: the server ends */
 };
 
-/* What the master says to all, but for control's word to itself. Relaxed. */
+/* What the master says to all. Relaxed. */
 struct pl_server_state {
   _Alignas(64) _Atomic uint32_t generation; /* committed last; 0: none yet */
   _Atomic uint32_t log_level;               /* least that is written */
   _Atomic uint32_t log_access_fields;       /* as in the configuration */
-  _Atomic uint32_t reload_failed; /* what was loaded last was rejected */
-  /* Control's: the generation whose app it loads; 0: none.  That is what it has
-   * died of, should it be so when another one starts. */
-  _Atomic uint32_t loading_in_control;
+  _Atomic uint32_t reload_failed;   /* what was loaded last was rejected */
+  _Atomic uint32_t control_crashes; /* under the generation, by faults */
 };
 
 /* Makes the fabric of a server and its empty rings.

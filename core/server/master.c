@@ -381,6 +381,8 @@ static void on_commit(void *arg, struct pl_config *config) {
   m->owned = *config;
   m->config = &m->owned;
   pl__watch_use(&m->watch, m->config, m->reload.committed);
+  atomic_store_explicit(&m->reload.server->control_crashes, 0,
+                        memory_order_relaxed);
 }
 
 static const struct pl_bundle *tried_last(struct master *m) {
@@ -471,6 +473,19 @@ static void death_count(struct master *m, const struct pl_child *c,
   pl__tally_add(&m->tally, what, 1);
 }
 
+/* Control runs Lua of the app's, its health checks.  Whether it may start again
+ * although the server has not started yet: without them it will live. */
+static bool control_crashed(struct master *m, const struct pl_child *c,
+                            int status) {
+  if (c != pl__control_of(m) || !WIFSIGNALED(status) ||
+      WTERMSIG(status) == SIGKILL)
+    return false;
+  return atomic_fetch_add_explicit(&m->reload.server->control_crashes, 1,
+                                   memory_order_relaxed) <
+             PL_LAYOUT_CONTROL_CRASHES_MAX &&
+         m->reload.committed;
+}
+
 /* What it has counted stays; its gauges are over. */
 static void shard_leave(struct master *m, const struct pl_child *c) {
   uint32_t who = c == pl__control_of(m) ? PL_RECORD_CONTROL
@@ -482,6 +497,7 @@ static void shard_leave(struct master *m, const struct pl_child *c) {
 }
 
 static void on_child_death(struct master *m, struct pl_child *c, int status) {
+  bool may_return = control_crashed(m, c, status);
   char text[256];
 
   if (c->channel_fd >= 0)
@@ -495,7 +511,10 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
   pl__child_bury(c);
   switch (m->state) {
   case STARTING:
-    start_fail(m, PL_EFAIL, text);
+    if (may_return)
+      pl__child_schedule(c, pl__clock_monotonic_ns());
+    else
+      start_fail(m, PL_EFAIL, text);
     break;
   case SERVING:
   case PRE_DRAIN:

@@ -245,6 +245,34 @@ describe("the admin plane", function()
     assert.matches("control %d ended with code 0", s.process:out())
   end)
 
+  it("gives up the checks that crash it again and again, and serves on", function()
+    local s = start([[
+      app:health("a", { every = "20ms" }, function() require("ffi").cast("int *", 8)[0] = 1 end)
+    ]])
+    assert(process.eventually(function()
+      local ok, r = pcall(get, s, "/healthz?verbose")
+      local report = ok and r and json.decode(r.body)
+      local reason = report and report.not_watched
+      return reason and reason:find("has crashed 3 times", 1, true)
+    end, 20))
+    assert.equal(200, get(s, "/livez").status)
+    assert.equal(200, wire.ask(s.port, "GET", "/").status)
+  end)
+
+  it("answers probes beside clients that are slow to ask", function()
+    local s = ready(start())
+    local slow = {}
+    for i = 1, 300 do
+      slow[i] = wire.connect(s.admin)
+      slow[i]:send("GET / HTTP/1.1\r\nHost: x\r\n")
+    end
+    assert(process.eventually(function()
+      local r = get(s, "/livez")
+      return r and r.status == 200
+    end, 10))
+    assert.equal(300, #slow)
+  end)
+
   it("comes back when control is killed", function()
     local s = start('app:health("a", function() end)\n')
     assert(becomes(s, "a", "healthy"))
