@@ -27,7 +27,7 @@
 #include "server/config.h"
 #include "server/layout.h"
 
-#define LINGER_MS 10
+#define LINGER_MS 4
 #define BLOCKED_MS 50
 /* A writer that died between publishing and waking left records behind that
  * nobody announced. */

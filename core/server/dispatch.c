@@ -15,7 +15,8 @@
 
 /* How often a turn lets the log's reader run when it can't keep up: worker and
  * control may share one core. */
-#define LOG_YIELD_MAX 8
+#define LOG_YIELD_MAX 8 /* without anything taken meanwhile */
+#define LOG_HOLD_NS (2 * (int64_t)PL_NS_PER_MS)
 #define DEV_RETIRE_S 0.2
 
 static struct pl_dispatch *dispatch_of(void *arg) { return arg; }
@@ -359,22 +360,33 @@ void pl__dispatch_tick(struct pl_dispatch *d) {
     tick_generation(d, d->old, now);
 }
 
+/* Lets a reader that shares our core run, for as long as it gets on.  Returns
+ * what is left in the ring. */
+static uint64_t log_yield(struct pl_dispatch *d, uint64_t fill, uint64_t to) {
+  int64_t due_ns = pl__clock_monotonic_ns() + LOG_HOLD_NS;
+  uint64_t before = fill;
+
+  for (int idle = 0; idle < LOG_YIELD_MAX && fill > to; before = fill) {
+    sched_yield();
+    fill = pl__ring_fill(d->log.ring);
+    idle = fill < before ? 0 : idle + 1;
+    if (pl__clock_monotonic_ns() > due_ns)
+      break;
+  }
+  return fill;
+}
+
 /* Records are dropped once the ring is three quarters full: before that, a
  * reader that shares our core gets to run. One that takes nothing (a full
  * disk) doesn't hold us up again until it does. */
 static void log_turn(struct pl_dispatch *d) {
   uint64_t half = d->log.ring->bytes / 2, fill = pl__ring_fill(d->log.ring);
+  uint64_t left = fill;
 
   pl__ring_wake(&d->log);
-  if (fill <= half) {
-    d->log_stalled = false;
-    return;
-  }
-  for (int i = 0; i < LOG_YIELD_MAX && !d->log_stalled && fill > half; i++) {
-    sched_yield();
-    fill = pl__ring_fill(d->log.ring);
-  }
-  d->log_stalled = fill > half;
+  if (fill > half && !d->log_stalled)
+    left = log_yield(d, fill, half);
+  d->log_stalled = left > half && (d->log_stalled || left >= fill);
 }
 
 /* What the sampler has left out: at the end, or once a second. */
