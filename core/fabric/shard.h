@@ -72,7 +72,12 @@ struct pl_shard {
 };
 
 /* Of the head of a histogram. */
-enum { PL_SHARD_SUM, PL_SHARD_OCTAVES, PL_SHARD_BUCKETS };
+enum {
+  PL_SHARD_SUM,
+  PL_SHARD_OCTAVES,
+  PL_SHARD_BUCKETS,
+  PL_SHARD_LATEST /* second and octave of the example that was wanted last */
+};
 
 static inline uint64_t pl__shard_bits(double number) {
   union {
@@ -149,9 +154,18 @@ pl__shard_record(struct pl_shard *s, uint32_t cell, double number) {
 void pl__example_put(struct pl_example *e, double number,
                      const struct pl_origin *origin);
 
-/* Whether the example is of an earlier tick: one of each will do. */
-static inline bool pl__example_is_due(const struct pl_example *e, double now) {
-  return pl__shard_load(&e->now) != pl__shard_bits(now);
+/* Whether a number that was recorded may be an example: one a second will do
+ * while they are much alike.  Answered by the head, which is at hand, and not
+ * by the example, which is not; `true` is said once. */
+static inline bool pl__shard_wants_example(struct pl_shard *s, uint32_t cell,
+                                           double number, double now) {
+  uint64_t octave = pl__histogram_index(number) / PL_HISTOGRAM_STEPS;
+  uint64_t latest = (uint64_t)now << 8 | octave;
+
+  if (PL_LIKELY(pl__shard_load(&s->cells[cell + PL_SHARD_LATEST]) == latest))
+    return false;
+  pl__shard_store(&s->cells[cell + PL_SHARD_LATEST], latest);
+  return true;
 }
 
 /* Adds to `to` what `from` has counted in a histogram. The owner of `to`. */

@@ -277,7 +277,7 @@ static void record_seconds(struct pl_tally *t, uint32_t cell, double seconds,
                            const struct pl_req *req) {
   struct pl_example *e = pl__shard_record(t->shard, cell, seconds);
 
-  if (PL_UNLIKELY(pl__example_is_due(e, g->vm.clock.now)))
+  if (pl__shard_wants_example(t->shard, cell, seconds, g->vm.clock.now))
     put_example(e, seconds, g->vm.clock.now, &req->context);
 }
 

@@ -158,6 +158,6 @@ static void put_example(struct pl_meter *m, struct pl_example *e,
 void pl_metric_record(struct pl_meter *m, uint32_t cell, double number) {
   struct pl_example *e = pl__shard_record(m->shard, cell, number);
 
-  if (pl__example_is_due(e, m->vm->clock.now))
+  if (pl__shard_wants_example(m->shard, cell, number, m->vm->clock.now))
     put_example(m, e, number);
 }

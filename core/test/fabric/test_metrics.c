@@ -418,9 +418,11 @@ static void keeps_where_a_number_came_from(void **state) {
 
   (void)state;
   assert_false(pl__example_get(e, &number, &out));
-  assert_true(pl__example_is_due(e, 10));
+  assert_true(pl__shard_wants_example(shards, h, 0.3, 10));
   pl__example_put(e, 0.3, &origin);
-  assert_false(pl__example_is_due(e, 10));
+  assert_false(pl__shard_wants_example(shards, h, 0.31, 10.9));
+  assert_true(pl__shard_wants_example(shards, h, 3, 10.9)); /* much longer */
+  assert_true(pl__shard_wants_example(shards, h, 3, 11));
   assert_true(pl__example_get(e, &number, &out));
   assert_true(number == 0.3 && out.now == 10 && out.request_id == 3);
   assert_true(out.trace[0] == 1 && out.trace[1] == 2);
