@@ -16,7 +16,7 @@
  *
  * Control sleeps like this: after a run that says PL_DRAIN_IDLE, call
  * pl__drain_sleep(d, 1) and wait for the eventfd; once woken, run, and linger
- * for some ten milliseconds before the next run, with pl__drain_sleep(d, a
+ * for some milliseconds before the next run, with pl__drain_sleep(d, a
  * quarter of a ring).  Then a busy worker makes no system call per tick.
  */
 #ifndef PL_LOG_DRAIN_H

@@ -226,9 +226,6 @@ static void stand_worker(const struct pl_child *c,
                                      .generation = c->generation,
                                      .restarts = c->restarts,
                                      .is_shown = !c->unwanted || c->pid > 0,
-                                     .is_wanted = !c->unwanted,
-                                     .is_serving = c->pid > 0 && c->ready &&
-                                                   !c->silent && !c->stuck,
                                      .ready_ns = c->ready_ns};
   snprintf(out->state, sizeof out->state, "%s", worker_state(c));
 }

@@ -26,9 +26,7 @@ struct pl_standing_worker {
   int32_t pid; /* 0: not running */
   uint32_t generation;
   uint32_t restarts;
-  bool is_shown;  /* it is wanted, or still lives */
-  bool is_wanted; /* it ought to serve */
-  bool is_serving;
+  bool is_shown;    /* it is wanted, or still lives */
   char state[24];   /* "serving", "stuck", ... */
   int64_t ready_ns; /* monotonic, since when; 0: not ready */
 };
