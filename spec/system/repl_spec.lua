@@ -189,7 +189,7 @@ end)
 local function at_terminal(kind)
   local folder = process.folder()
   assert(os.execute("mkfifo " .. folder .. "/keys") == 0)
-  local command = 'exec script -qfec "$0 repl apps/hello" /dev/null < ' .. folder .. "/keys"
+  local command = 'exec script -qfec "exec $0 repl apps/hello" /dev/null < ' .. folder .. "/keys"
   local p = process.spawn({ "sh", "-c", command, process.launcher() },
     { env = { TERM = kind, HOME = folder } })
   local keys = assert(io.open(folder .. "/keys", "w"))
