@@ -101,6 +101,7 @@ static void run_slice(struct pl_vm *vm) {
   bool failed = true;
 
   for (int i = 0; failed && i < COLLECT_FAILURES_MAX; i++) {
+    pl__vm_end_recording(vm);
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);
     failed = lua_pcall(vm->L, 0, 0, 0) != 0;
     if (failed)

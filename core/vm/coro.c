@@ -111,6 +111,7 @@ struct pl_coro *pl__coro_take(struct pl_vm *vm, bool is_task) {
     if (!c)
       return NULL;
     c->co = NULL;
+    pl__vm_end_recording(vm);
     if (lua_cpcall(L, new_thread, c)) {
       lua_pop(L, 1);
       pl__list_push_back(&vm->free_coros, &c->link);

@@ -84,6 +84,9 @@ static int open_protected(lua_State *L) {
   vm->tags_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_newtable(L);
   vm->anchors_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (luaL_loadstring(L, ""))
+    return lua_error(L);
+  vm->nothing_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_pushcfunction(L, pl__collector_slice);
   vm->collect_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_setfield(L, LUA_REGISTRYINDEX, "perilune.boot");
@@ -239,6 +242,17 @@ static void take_lines(lua_State *L, struct boot_call *call) {
   }
 }
 
+/* The function of Lua that is called here is what LuaJIT finds on the stack when
+ * it tells of the trace that it has given up. Where C functions alone are on it,
+ * it looks for one below the stack's bottom (trace_abort in lj_trace.c). */
+void pl__vm_end_recording(struct pl_vm *vm) {
+  if (vm->current)
+    return;
+  lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->nothing_ref);
+  if (lua_pcall(vm->L, 0, 0, 0))
+    lua_pop(vm->L, 1);
+}
+
 static int boot_protected(lua_State *L) {
   struct boot_call *call = lua_touserdata(L, 1);
 
@@ -260,6 +274,7 @@ static int call_boot(struct pl_vm *vm, struct boot_call *call, double seconds,
   load_end_ns = pl__clock_monotonic_ns() + (int64_t)(seconds * PL_NS_PER_S);
   pl__vm_running = vm;
   luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
+  pl__vm_end_recording(vm);
   lua_sethook(L, on_load_hook, LUA_MASKCOUNT, LOAD_HOOK_COUNT);
   status = lua_cpcall(L, boot_protected, call);
   lua_sethook(L, NULL, 0, 0);
@@ -289,6 +304,7 @@ int pl__vm_load(struct pl_vm *vm, const char *app, double seconds,
              app);
     return PL_ESCRIPT;
   }
+  pl__vm_end_recording(vm);
   if (lua_cpcall(vm->L, collect_protected, NULL))
     lua_pop(vm->L, 1); /* a finalizer's error, or no memory */
   lua_gc(vm->L, LUA_GCSTOP, 0);
@@ -352,6 +368,7 @@ int pl__vm_start_tool(struct pl_vm *vm, const char *name,
   c = call.task = pl__coro_take(vm, true);
   if (!c)
     return PL_ENOMEM;
+  pl__vm_end_recording(vm);
   if (lua_cpcall(vm->L, start_protected, &call)) {
     lua_pop(vm->L, 1);
     pl__coro_drop(c);

@@ -180,11 +180,12 @@ struct pl_vm {
   int64_t collect_end_ns;      /* of the present slice */
   int64_t finalizer_told_ns;   /* when one that failed was told of last */
   int collect_ref;             /* registry: pl__collector_slice */
-  uint64_t shed_from_bytes;    /* the heap when shedding began */
-  uint32_t shed_cycles;        /* to go before somebody is failed */
-  bool is_shedding;            /* the preempted wait until it is decided */
-  bool collecting;             /* a cycle is under way */
-  bool resting;                /* pl__vm_rest has begun it */
+  int nothing_ref;          /* registry: a function of Lua that does nothing */
+  uint64_t shed_from_bytes; /* the heap when shedding began */
+  uint32_t shed_cycles;     /* to go before somebody is failed */
+  bool is_shedding;         /* the preempted wait until it is decided */
+  bool collecting;          /* a cycle is under way */
+  bool resting;             /* pl__vm_rest has begun it */
   bool emergency;
   /* what apps share; asked for by pl_dict_open and the like first */
   struct pl_shared *shared; /* options.shared, or its own; NULL: not yet */
@@ -250,6 +251,9 @@ double pl__vm_due(const struct pl_vm *vm);
 void pl__vm_tick(struct pl_vm *vm, double now, double monotonic);
 /* Whether any coroutine is ready to run, or is to be failed soon. */
 bool pl__vm_is_ready(const struct pl_vm *vm);
+/* Before a C function is called on the main stack: lets LuaJIT end what it was
+ * recording in a coroutine that has been left. */
+void pl__vm_end_recording(struct pl_vm *vm);
 /* Sets the collector's goals by what the heap holds now. */
 void pl__vm_collect_begin(struct pl_vm *vm);
 /* Collects: a slice after requests, a longer one when the loop would block. */

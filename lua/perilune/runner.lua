@@ -117,6 +117,14 @@ function M.message(err)
   return "an error that is a " .. type(err) .. ": " .. tostring(err)
 end
 
+--- Gives a failure its message. Code of the app's may run, which can be ended as long as nothing is
+--- settled: call it by pcall.
+---@param failure perilune.Failure
+function M.name(failure)
+  failure.message = "an error that cannot be shown"
+  failure.message = M.message(failure.err)
+end
+
 --- A traceback without the frames of this machinery.
 ---@param text string
 ---@return string
@@ -271,14 +279,17 @@ local function recover(state, failure)
   local req = state.req
   local ok, second = xpcall(fail, describe, state, failure)
   local code = core.over()
+  if not ok and code ~= 0 and type(second) ~= "table" then
+    second = problem.by_code[code] -- ended while an error was being described
+  end
+  local own = not ok and not problem.is(second) and M.failure(second)
+  if own then
+    pcall(M.name, own)
+  end
   C.pl_settle()
   if not ok then
-    if code ~= 0 and type(second) ~= "table" then -- ended while an error was being described
-      second = problem.by_code[code]
-    end
-    if not problem.is(second) then
-      second = M.failure(second)
-      M.report("on_error failed", second, req.site)
+    if own then
+      M.report("on_error failed", own, req.site)
     end
     plain(req, second.status or 500, second.detail)
   end
@@ -293,16 +304,20 @@ function M.loop()
     state.req = false
     local _, failure = xpcall(serve, describe, state)
     local code = core.over()
-    if code ~= 0 and state.req and not problem.is(failure) then
-      -- What it has made of the error that ended it, or one of its own, too late. A bare text is
-      -- LuaJIT's: the error came while another one was being described.
-      if type(failure) == "table" then
-        M.report("a handler failed", failure, state.req.site)
-      end
+    local own = code ~= 0 and state.req and not problem.is(failure) and failure
+    if own then
       failure = problem.by_code[code]
+      if type(own) == "table" then
+        pcall(M.name, own)
+      end
     end
     if problem.is(failure) then -- no code of the app's will run before the deferred calls
       C.pl_settle()
+    end
+    -- What it has made of the error that ended it, or one of its own, too late. A bare text is
+    -- LuaJIT's: the error came while another one was being described.
+    if type(own) == "table" then
+      M.report("a handler failed", own, state.req.site)
     end
     failure = M.failure(failure)
     if not state.req then

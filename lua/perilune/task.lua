@@ -85,10 +85,9 @@ end
 local function end_task(task, ok, ...)
   local err, text
   if not ok then
-    err = (...)
-    if not problem.is(err) then -- code of the app's may run here, and be ended like all of it
-      local shown, message = pcall(runner.message, runner.failure(err).err)
-      text = shown and message or "an error that cannot be shown"
+    err = runner.failure((...))
+    if not problem.is(err) then
+      pcall(runner.name, err)
     end
   end
   local code = core.over()
@@ -102,10 +101,9 @@ local function end_task(task, ok, ...)
     if problem.is(err) then
       text = err.kind == "cancelled" and "cancelled" or err.message
     else
-      local failure = runner.failure(err)
-      failure.message = text
+      text = err.message
       runner.report(("a task failed%s"):format(task.name and " (" .. task.name .. ")" or ""),
-        failure, task._site)
+        err, task._site)
     end
     task._error = err
     task._results = { n = 2, nil, text }
