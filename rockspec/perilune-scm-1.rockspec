@@ -22,6 +22,7 @@ external_dependencies = {
   LIBUV = { header = "uv.h" },
   JEMALLOC = { header = "jemalloc/jemalloc.h" },
   NGHTTP2 = { header = "nghttp2/nghttp2.h" },
+  ZLIB = { header = "zlib.h" },
 }
 build = {
   type = "cmake",

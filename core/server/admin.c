@@ -126,14 +126,6 @@ static int report_watching(struct pl_admin *a, struct pl_slice argument,
   return pl__buf_append(out, a->failure, (uint32_t)strlen(a->failure));
 }
 
-static int report_metrics(struct pl_admin *a, struct pl_slice argument,
-                          struct pl_buf *out) {
-  return pl__figures_expose(a->args.fabric,
-                            argument.bytes ? PL_EXPOSITION_OPENMETRICS
-                                           : PL_EXPOSITION_PROMETHEUS,
-                            out);
-}
-
 static int report_health(struct pl_admin *a, struct pl_slice argument,
                          struct pl_buf *out) {
   int failed = pl__services_set(&a->services, argument);
@@ -144,21 +136,34 @@ static int report_health(struct pl_admin *a, struct pl_slice argument,
   return failed;
 }
 
+/* What the fabric alone answers, by topic; of the rooms that record it. */
+static const struct {
+  const char *topic;
+  int (*run)(const struct pl_fabric *f, struct pl_slice argument,
+             struct pl_buf *out);
+} of_fabric[] = {
+    {"metrics", pl__figures_answer},
+};
+
 static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
                      struct pl_buf *out) {
   static const struct {
     const char *topic;
     int (*run)(struct pl_admin *a, struct pl_slice argument,
                struct pl_buf *out);
-  } topics[] = {
-      {"status", report_status},     {"state", report_state},
-      {"allowed", report_allowed},   {"metrics", report_metrics},
-      {"watching", report_watching}, {"health", report_health},
+  } of_plane[] = {
+      {"status", report_status},   {"state", report_state},
+      {"allowed", report_allowed}, {"watching", report_watching},
+      {"health", report_health},
   };
+  struct pl_admin *a = arg;
 
-  for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
-    if (pl__slice_equal(pl__slice_text(topics[i].topic), topic))
-      return topics[i].run(arg, argument, out);
+  for (size_t i = 0; i < sizeof of_plane / sizeof *of_plane; i++)
+    if (pl__slice_equal(pl__slice_text(of_plane[i].topic), topic))
+      return of_plane[i].run(a, argument, out);
+  for (size_t i = 0; i < sizeof of_fabric / sizeof *of_fabric; i++)
+    if (pl__slice_equal(pl__slice_text(of_fabric[i].topic), topic))
+      return of_fabric[i].run(a->args.fabric, argument, out);
   return PL_EINVAL;
 }
 

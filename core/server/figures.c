@@ -135,3 +135,10 @@ int pl__figures_expose(const struct pl_fabric *fabric,
   pl__exposition_metrics(&f.exposition, &f.metrics);
   return pl__exposition_end(&f.exposition);
 }
+
+int pl__figures_answer(const struct pl_fabric *f, struct pl_slice said,
+                       struct pl_buf *out) {
+  return pl__figures_expose(
+      f, said.bytes ? PL_EXPOSITION_OPENMETRICS : PL_EXPOSITION_PROMETHEUS,
+      out);
+}

@@ -20,6 +20,11 @@ struct pl_fabric;
 int pl__figures_expose(const struct pl_fabric *f,
                        enum pl_exposition_format format, struct pl_buf *out);
 
+/* As that: OpenMetrics if anything is said, else Prometheus' text.  For the admin
+ * plane's Lua. */
+int pl__figures_answer(const struct pl_fabric *f, struct pl_slice said,
+                       struct pl_buf *out);
+
 /* Records that found no room in the log rings of all processes, by level. */
 void pl__figures_drops(const struct pl_fabric *f, uint32_t worker_count,
                        uint64_t drops[PL_RING_LANES]);

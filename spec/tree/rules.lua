@@ -43,6 +43,7 @@ local ONLY_IN = {
   ["uv.h"] = set "net server log",
   ["llhttp.h"] = set "http/parser.c",
   ["nghttp2.h"] = set "net/h2.c net/h2_client.h",
+  ["zlib.h"] = set "log/gzip.c log/test_protobuf.c",
   ["histedit.h"] = set "server/console.c",
   ["jemalloc.h"] = set "base/alloc.c",
   ["perilune.h"] = set "cli server",

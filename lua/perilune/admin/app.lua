@@ -11,6 +11,10 @@ local app = P.app { title = "Perilune's admin plane", version = P.version }
 
 local TEXT = { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"] = "no-store" }
 
+--- Rooms of the plane, each a module of its own beside this one: `index`, its lines of the list
+--- below, and `routes(inner)`, which adds its routes to those that take the token.
+local ROOMS = {}
+
 local INDEX = [[
 Perilune's admin plane
 
@@ -51,8 +55,15 @@ end)
 
 local inner = app:group("", with_token)
 
+local index = INDEX
+for _, name in ipairs(ROOMS) do
+  local room = require("perilune.admin." .. name)
+  index = index .. room.index
+  room.routes(inner)
+end
+
 inner:get("/", function()
-  return INDEX, 200, TEXT
+  return index, 200, TEXT
 end)
 
 inner:get("/healthz", function(c)
