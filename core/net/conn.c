@@ -48,7 +48,6 @@
  */
 #include "net/conn.h"
 #include "base/alloc.h"
-#include "base/arena.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -56,6 +55,7 @@
 #include "http/problem.h"
 #include "http/target.h"
 #include "net/h2.h"
+#include "net/slot.h"
 
 #include <stddef.h>
 #include <unistd.h>
@@ -66,7 +66,6 @@
 /* Read in LINGER at most, for a peer that goes on sending. */
 #define PL_CONN_LINGER_BYTES_MAX (64u << 20)
 #define CONN_DISCARD_ROOM_BYTES 65536u
-#define CONN_COLOUR_BYTES 4096u /* a page; see pl__net_slab_bytes */
 /* On top of limits.output: a head or a piece, an error's document, and what
  * has been sent but not yet been moved out (writer.c). */
 #define CONN_OUTPUT_SLACK_BYTES (PL_LIMIT_EXTRA_BYTES + 2 * 65536u)
@@ -83,26 +82,10 @@ enum conn_state {
   CLOSING
 };
 
-/* What lies in a slab: this, the header array, the received bytes, and at the
- * end the scratch for a decoded path. */
-struct conn_slot {
-  struct pl_req req;
-  union pl_parser_room parser;
-  struct pl_arena arena;
-  struct pl_buf extra;
-  struct pl_header *headers;
-  char *scratch;       /* for a decoded path */
-  char *data;          /* received bytes */
-  uint32_t data_bytes; /* room for them */
-  uint32_t filled;     /* received */
-  uint32_t parsed;     /* of them, understood */
-  uint32_t body_base;  /* where the body's bytes begin */
-};
-
 struct pl_conn {
   struct pl_net *net;
   struct pl_transport *transport;
-  struct conn_slot *slot; /* NULL: none held */
+  struct pl_slot *slot; /* NULL: none held */
   struct pl_writer writer;
   struct pl_deadline read_deadline;
   struct pl_deadline write_deadline;
@@ -131,10 +114,6 @@ static void conn_advance(struct pl_conn *c);
 static void conn_next(struct pl_conn *c);
 static void conn_miss_input(struct pl_conn *c);
 
-static struct pl_parser *slot_parser(struct conn_slot *s) {
-  return (struct pl_parser *)&s->parser;
-}
-
 static void conn_check(const struct pl_conn *c) {
   bool held = c->state == HEAD || c->state == BODY || c->state == BUSY ||
               c->state == DISCARD || c->state == FLUSHING;
@@ -145,113 +124,30 @@ static void conn_check(const struct pl_conn *c) {
   (void)held;
 }
 
-/* --- slots ------------------------------------------------------------- */
+/* --- the slot ---------------------------------------------------------- */
 
-static uint32_t align16(size_t bytes) {
-  return (uint32_t)((bytes + 15) & ~15u);
-}
+static void conn_begin_request(struct pl_conn *c) {
+  struct pl_req *req = &c->slot->req;
 
-static uint32_t slot_fixed_bytes(const struct pl_net_limits *l) {
-  return align16(sizeof(struct conn_slot)) +
-         align16(sizeof(struct pl_header) * l->parser.header_count) +
-         align16(l->parser.target_bytes);
-}
-
-uint32_t pl__net_slab_bytes(const struct pl_net_limits *limits) {
-  /* Twice the head, so that a body's first bytes have room behind it. */
-  uint64_t need = slot_fixed_bytes(limits) + limits->parser.target_bytes +
-                  limits->parser.headers_bytes + 8192;
-  uint32_t bytes = PL_LIMIT_SLAB_BYTES;
-
-  while (bytes < need)
-    bytes *= 2;
-  /* One page more than a power of two: slabs that lie a power of two apart
-   * would all begin in the same few sets of the processor's caches, and a turn
-   * over 64 connections would miss in each of them. */
-  return bytes + CONN_COLOUR_BYTES;
-}
-
-/* The same within a page: where in its slab a slot begins. */
-static uint32_t slot_colour(uint32_t index) { return index % 15 * 256; }
-
-static void slot_layout(struct conn_slot *s, const struct pl_net *net) {
-  char *at = (char *)s + align16(sizeof *s);
-
-  s->headers = (struct pl_header *)(void *)at;
-  at += align16(sizeof(struct pl_header) * net->limits.parser.header_count);
-  s->data = at;
-  s->scratch = (char *)s + net->slabs->slab_bytes - CONN_COLOUR_BYTES -
-               align16(net->limits.parser.target_bytes);
-  s->data_bytes = (uint32_t)(s->scratch - at);
-  s->filled = s->parsed = s->body_base = 0;
-  pl__arena_init(&s->arena, net->buffers, PL_LIMIT_ARENA_BYTES);
-  pl__buf_init(&s->extra, net->buffers, PL_LIMIT_EXTRA_BYTES);
-  pl__parser_init(slot_parser(s), &net->limits.parser);
-}
-
-static uint64_t mix(uint64_t x) { /* splitmix64's finalizer */
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
-/* What lies behind is texts and parameters, which have their lengths elsewhere.
- */
-#define REQ_CLEARED_BYTES                                                      \
-  (offsetof(struct pl_req, context) + offsetof(struct pl_context, tenant))
-
-static void slot_begin_request(struct pl_conn *c) {
-  struct pl_net *net = c->net;
-  struct conn_slot *s = c->slot;
-  struct pl_req *req = &s->req;
-  uint32_t slot = req->slot;
-
-  memset(req, 0, REQ_CLEARED_BYTES);
-  net->serial += 1;
-  req->serial = net->serial;
-  req->slot = slot;
-  req->context.request_id = mix(net->id_seed + (uint64_t)net->serial);
-  req->received = net->now;
-  req->content_length = -1;
-  req->body_max = net->limits.body_bytes;
+  pl__slot_begin(c->slot, c->net);
   req->listener = c->listener;
-  req->headers = s->headers;
   req->out = &c->writer.out;
-  req->extra = &s->extra;
-  req->arena = &s->arena;
-  req->env = &net->env;
   req->conn = c;
-  req->body.at = s->data;
 }
 
-/* Takes a slab. False: none is left, as there may be fewer than connections. */
+/* False: no slab is left, as there may be fewer than connections. */
 static bool conn_take_slot(struct pl_conn *c) {
-  uint32_t index;
-  char *slab = pl__slabs_take(c->net->slabs, &index);
-
-  if (!slab)
+  c->slot = pl__slot_take(c->net);
+  if (!c->slot)
     return false;
-  struct conn_slot *s = (struct conn_slot *)(void *)(slab + slot_colour(index));
-  c->slot = s;
-  s->req.slot = index;
-  slot_layout(s, c->net);
-  slot_begin_request(c);
+  conn_begin_request(c);
   return true;
-}
-
-static void slot_end_request(struct conn_slot *s) {
-  s->req.serial = 0;
-  if (s->arena.bytes)
-    pl__arena_reset(&s->arena, false);
-  if (s->extra.at)
-    pl__buf_release(&s->extra);
 }
 
 static void conn_give_slot(struct pl_conn *c) {
   if (!c->slot)
     return;
-  slot_end_request(c->slot);
-  pl__slabs_give(c->net->slabs, c->slot->req.slot);
+  pl__slot_give(c->slot, c->net->slabs);
   c->slot = NULL;
 }
 
@@ -295,7 +191,7 @@ static void conn_on_lost(struct pl_conn *c) {
   c->lost = true;
   if (c->state != BUSY) {
     if (c->slot && c->state != DISCARD && c->state != FLUSHING &&
-        pl__parser_begun(slot_parser(c->slot))) {
+        pl__parser_begun(pl__slot_parser(c->slot))) {
       c->slot->req.flags |= PL_REQ_ABORTED;
       c->net->events.on_end(c->net->arg, c, &c->slot->req);
     }
@@ -484,7 +380,7 @@ static void conn_dispatch(struct pl_conn *c) {
 /* Whether the whole body will (or, chunked, may) lie in the slab: then the
  * handler starts when it is there, and never waits for it. */
 static bool conn_buffers_body(const struct pl_conn *c) {
-  const struct conn_slot *s = c->slot;
+  const struct pl_slot *s = c->slot;
 
   if (s->req.flags & PL_REQ_EXPECT)
     return false;
@@ -494,7 +390,7 @@ static bool conn_buffers_body(const struct pl_conn *c) {
 }
 
 static void conn_on_head(struct pl_conn *c) {
-  struct conn_slot *s = c->slot;
+  struct pl_slot *s = c->slot;
   struct pl_req *req = &s->req;
   struct pl_net *net = c->net;
 
@@ -555,7 +451,7 @@ static void conn_on_bad(struct pl_conn *c) {
   uint16_t status;
   const char *detail;
 
-  pl__parser_error(slot_parser(c->slot), &status, &detail);
+  pl__parser_error(pl__slot_parser(c->slot), &status, &detail);
   if (c->state == BUSY) {
     conn_fail_body(c, status);
   } else if (c->state == DISCARD) {
@@ -566,16 +462,9 @@ static void conn_on_bad(struct pl_conn *c) {
   }
 }
 
-/* Body bytes that nobody reads, and framing, make room at once. */
-static void conn_drop_body(struct conn_slot *s) {
-  s->req.body = pl__slice(s->data + s->body_base, 0);
-  if (s->parsed == s->filled)
-    s->parsed = s->filled = s->body_base;
-}
-
 static void conn_on_body_bytes(struct pl_conn *c) {
   if (c->state == DISCARD) {
-    conn_drop_body(c->slot);
+    pl__slot_drop_body(c->slot);
   } else if (c->state == BUSY) {
     if (c->awaiting_body) { /* what was awaited is there */
       c->awaiting_body = false;
@@ -597,7 +486,7 @@ static bool conn_parses(const struct pl_conn *c) {
 /* The socket goes to who serves HTTP/2; this connection is no more. */
 static void conn_hand_over(struct pl_conn *c) {
   struct pl_net *net = c->net;
-  struct conn_slot *s = c->slot;
+  struct pl_slot *s = c->slot;
   int fd = c->transport->ops->release(c->transport);
 
   net->on_h2(net->h2_arg, fd, pl__slice(s->data, s->filled));
@@ -626,10 +515,10 @@ static void conn_advance(struct pl_conn *c) {
   if (c->sniffing && conn_sniff(c))
     return;
   while (conn_parses(c)) {
-    struct conn_slot *s = c->slot;
+    struct pl_slot *s = c->slot;
     uint32_t used = 0, had = s->req.body.bytes;
     enum pl_parse_outcome outcome =
-        pl__parser_run(slot_parser(s), &s->req, s->data + s->parsed,
+        pl__parser_run(pl__slot_parser(s), &s->req, s->data + s->parsed,
                        s->filled - s->parsed, &used);
     s->parsed += used;
     if (outcome == PL_PARSE_HEAD)
@@ -654,7 +543,7 @@ static void conn_advance(struct pl_conn *c) {
   /* Long chunk lines and trailers would fill the slab for good. */
   if ((c->state == BUSY || c->state == DISCARD) && !c->slot->req.body.bytes &&
       !(c->slot->req.flags & PL_REQ_BODY_DONE))
-    conn_drop_body(c->slot);
+    pl__slot_drop_body(c->slot);
   if (c->eof) /* seen while these bytes had to wait */
     conn_miss_input(c);
   conn_watch(c);
@@ -674,21 +563,9 @@ static void conn_idle(struct pl_conn *c) {
   conn_watch(c);
 }
 
-/* Moves pipelined bytes down when a whole head might not fit behind them. */
-static void slot_make_room(struct conn_slot *s,
-                           const struct pl_parser_limits *l) {
-  uint32_t left = s->filled - s->parsed;
-
-  if (s->data_bytes - s->parsed >= l->target_bytes + l->headers_bytes + 4096)
-    return;
-  memmove(s->data, s->data + s->parsed, left);
-  s->parsed = 0;
-  s->filled = left;
-}
-
 /* The connection stays; what does the slab hold? */
 static void conn_next(struct pl_conn *c) {
-  struct conn_slot *s = c->slot;
+  struct pl_slot *s = c->slot;
 
   pl__deadline_disarm(&c->read_deadline);
   if (s->filled == s->parsed) {
@@ -700,10 +577,9 @@ static void conn_next(struct pl_conn *c) {
     conn_watch(c);
     return;
   }
-  slot_end_request(s);
-  slot_make_room(s, &c->net->limits.parser);
-  pl__parser_reset(slot_parser(s));
-  slot_begin_request(c);
+  pl__slot_end(s);
+  pl__slot_go_on(s, &c->net->limits.parser);
+  conn_begin_request(c);
   c->state = HEAD;
   conn_advance(c);
 }
@@ -724,7 +600,7 @@ static void conn_discard(struct pl_conn *c) {
   }
   req->body_max = req->body_received + PL_CONN_DISCARD_BYTES_MAX;
   c->state = DISCARD;
-  conn_drop_body(c->slot);
+  pl__slot_drop_body(c->slot);
   conn_arm(c, PL_DEADLINE_BODY);
   conn_advance(c);
 }
@@ -770,14 +646,14 @@ void pl__conn_abort(struct pl_conn *c) {
 }
 
 void pl__conn_take_body(struct pl_conn *c, uint32_t bytes) {
-  struct conn_slot *s = c->slot;
+  struct pl_slot *s = c->slot;
   struct pl_req *req = &s->req;
 
   PL_ASSERT(bytes <= req->body.bytes);
   req->body.at += bytes;
   req->body.bytes -= bytes;
   if (req->body.bytes == 0 && !(req->flags & PL_REQ_BODY_DONE)) {
-    conn_drop_body(s);
+    pl__slot_drop_body(s);
     conn_watch(c);
   }
 }
@@ -807,7 +683,7 @@ static void conn_miss_input(struct pl_conn *c) {
     if (!(req->flags & PL_REQ_BODY_DONE) && !req->body_status)
       conn_fail_body(c, 400);
   } else if (c->state == HEAD || c->state == BODY) {
-    if (pl__parser_begun(slot_parser(c->slot))) {
+    if (pl__parser_begun(pl__slot_parser(c->slot))) {
       req->flags |= PL_REQ_ABORTED;
       c->net->events.on_end(c->net->arg, c, req);
     }
@@ -847,7 +723,7 @@ static void conn_receive(struct pl_conn *c) {
     conn_close(c);
     return;
   }
-  struct conn_slot *s = c->slot;
+  struct pl_slot *s = c->slot;
   if (fresh)
     c->state = HEAD;
   if (s->filled == s->data_bytes)
