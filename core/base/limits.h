@@ -41,7 +41,7 @@
 
 /* The fabric. */
 #define PL_LIMIT_BUNDLE_BYTES (16u << 20) /* files of one generation */
-#define PL_LIMIT_SECTION_COUNT 2048u      /* named sections */
+#define PL_LIMIT_SECTION_COUNT 4096u      /* named sections */
 #define PL_LIMIT_ROUTES_BYTES 262144u     /* section "routes" */
 
 /* Metrics. */
@@ -67,6 +67,15 @@
 #define PL_LIMIT_LOG_TARGET_BYTES 1024u   /* target in an access record */
 #define PL_LIMIT_LOG_SYSLOG_BYTES 8192u   /* one syslog message */
 #define PL_LIMIT_LOG_BATCH_BYTES 65536u   /* formatted before it is written */
+
+/* Traces. */
+#define PL_LIMIT_SPAN_RING_BYTES 2097152u   /* a worker's ring, a power of 2 */
+#define PL_LIMIT_SPAN_BYTES 2432u           /* one span in a ring */
+#define PL_LIMIT_SPAN_COUNT 64u             /* spans of one request, with it */
+#define PL_LIMIT_SPAN_NAME_BYTES 128u       /* P.span; cut past it */
+#define PL_LIMIT_SPAN_KEY_BYTES 64u         /* P.span_set; cut past it */
+#define PL_LIMIT_SPAN_VALUE_BYTES 512u      /* a text; cut past it */
+#define PL_LIMIT_SPAN_ATTRIBUTE_BYTES 1024u /* attributes of one span */
 
 /* C stack that coroutines resumed inside each other may take: some 1,500 of
  * them. LuaJIT itself sets no limit, and one that is preempted has to be left

@@ -20,6 +20,7 @@
 #include "fabric/routes.h"
 #include "fabric/shared.h"
 #include "fabric/slabs.h"
+#include "fabric/span.h"
 #include "log/ledger.h"
 #include "server/config.h"
 #include "server/crash.h"
@@ -30,7 +31,7 @@
 #define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 4
+#define SECTIONS_PER_WORKER 5
 #define SECTIONS_OF_ALL 16
 
 #define LOG_MASTER "log.master"
@@ -78,6 +79,10 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].version = PL_CRASH_VERSION;
     s[n].element_bytes = sizeof(struct pl_crash);
     s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "spans", (int)i);
+    s[n].version = PL_SPANS_VERSION;
+    s[n].element_bytes = 1;
+    s[n++].element_count = pl__spans_section_bytes(PL_LIMIT_SPAN_RING_BYTES);
   }
   section_name(&s[n], LOG_MASTER);
   ring_describe(&s[n++], OWN_RING_BYTES);
@@ -154,6 +159,17 @@ static int rings_init(const struct pl_fabric *f, uint32_t workers) {
   return status;
 }
 
+static int spans_init(const struct pl_fabric *f, uint32_t workers) {
+  struct pl_spans *spans;
+  int status = 0;
+
+  for (uint32_t i = 0; i < workers && !status; i++) {
+    status = pl__layout_spans(f, i, &spans);
+    status = status ? status : pl__spans_init(spans, PL_LIMIT_SPAN_RING_BYTES);
+  }
+  return status;
+}
+
 static int shared_init(const struct pl_fabric *f,
                        const struct pl_config *config) {
   struct pl_shared *shared;
@@ -190,6 +206,7 @@ int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
   if (status)
     return status;
   status = rings_init(f, workers);
+  status = status ? status : spans_init(f, workers);
   status = status ? status : shared_init(f, config);
   status = status ? status : metrics_init(f, config);
   for (uint32_t i = 0; i < workers && !status; i++)
@@ -213,6 +230,16 @@ int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
   else
     status = pl__fabric_find_number(f, "log", (int)worker, PL_RING_VERSION, 1,
                                     &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_spans(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_spans **out) {
+  void *at;
+  int status = pl__fabric_find_number(f, "spans", (int)worker, PL_SPANS_VERSION,
+                                      1, &at, NULL);
   if (!status)
     *out = at;
   return status;

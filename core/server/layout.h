@@ -6,6 +6,7 @@
  *   slabs.N                          receive buffers of worker N
  *   flights.N                        struct pl_flights: what it has in hand
  *   crash.N                          struct pl_crash: how it died
+ *   spans.N                          struct pl_spans: its traces that are kept
  *   beats                            struct pl_beat, one per worker
  *   state                            struct pl_server_state: what all look at
  *   standing                         struct pl_standing: what the master knows
@@ -46,6 +47,7 @@ struct pl_ring;
 struct pl_routes;
 struct pl_shard;
 struct pl_shared;
+struct pl_spans;
 struct pl_standing;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
@@ -92,6 +94,8 @@ extern const uint16_t pl__layout_others[PL_LAYOUT_OTHERS];
  * the following return 0, or what pl__fabric_find returns. */
 int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
                     struct pl_ring **out);
+int pl__layout_spans(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_spans **out);
 int pl__layout_ledger(const struct pl_fabric *f, struct pl_ledger **out);
 /* *count slabs of pl__dispatch_slab_bytes(config). */
 int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
