@@ -71,7 +71,8 @@ enum {
   PL_KEPT_ERROR = 2,   /* it has failed: status >= 500, or an error */
   PL_KEPT_SLOW = 4,    /* slower than its route is usually */
   PL_KEPT_SHED = 8,    /* refused, or ended at its deadline or for memory */
-  PL_KEPT_ANOMALY = 16 /* more is kept now, as the server does badly */
+  PL_KEPT_ANOMALY = 16, /* more is kept now, as the server does badly */
+  PL_KEPT_REASONS = 5   /* bits */
 };
 
 /* Drops of the ring, in spans; by why they would have been kept. */

@@ -36,6 +36,7 @@
 #include "server/modules.h"
 #include "server/overview.h"
 #include "server/services.h"
+#include "server/spans.h"
 #include "server/standing.h"
 #include "server/trends.h"
 
@@ -143,6 +144,7 @@ static const struct {
              struct pl_buf *out);
 } of_fabric[] = {
     {"metrics", pl__figures_answer},
+    {"spans", pl__spans_answer},
 };
 
 static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,

@@ -21,7 +21,7 @@ struct pl_key;
 #define PL_CONFIG_PATH_BYTES 4096          /* of a path, NUL included */
 #define PL_CONFIG_NAME_BYTES 64            /* of a name, NUL included */
 #define PL_CONFIG_LISTEN_MAX 16            /* addresses */
-#define PL_CONFIG_KEYS_MAX 64              /* rows of the table of keys */
+#define PL_CONFIG_KEYS_MAX 128             /* rows of the table of keys */
 #define PL_CONFIG_SETTINGS_BYTES_MAX 65536 /* `settings` as JSON */
 #define PL_CONFIG_ERROR_BYTES 1024         /* of a message, NUL included */
 #define PL_CONFIG_WARNINGS_MAX 16          /* messages kept; others dropped */
@@ -122,6 +122,15 @@ struct pl_config {
   bool context_reply_request_id;
   char context_tenant_header[64];
   char context_tier_header[64];
+
+  /* trace.* */
+  double trace_sample;        /* share of traces, 0 to 1 */
+  uint64_t trace_slow_factor; /* times the P99; 0: nothing is slow */
+  double trace_slow_min_s;
+  double trace_anomaly_errors; /* share of requests; 0: never */
+  double trace_anomaly_p99_s;  /* 0: never */
+  double trace_anomaly_hold_s;
+  uint64_t trace_anomaly_per_second;
 
   /* generation_header */
   bool generation_header; /* responses say which generation has made them */

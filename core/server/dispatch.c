@@ -39,6 +39,8 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
   g->request_count++;
   req->env = &g->env;
   pl__context_extract(req, &g->rules, pl__conn_peer(c), &g->vm.random);
+  if (d->has_tracer)
+    pl__tracer_mark(&d->tracer, &req->context);
   req->site = owner ? pl__inject_site(owner) : g->site;
   pl__vm_route(&g->vm, req);
 }
@@ -108,8 +110,21 @@ static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
   pl__record_access(&d->log, &a);
 }
 
+static void end_trace(struct pl_dispatch *d, struct pl_generation *g,
+                      const struct pl_req *req, bool is_slow) {
+  struct pl_trace_end e = {.req = req,
+                           .end = d->tally.now,
+                           .route = g ? pl__vm_route_in_log(&g->vm, req)
+                                      : PL_RECORD_NO_ROUTE,
+                           .generation = g ? g->number : 0,
+                           .is_slow = is_slow};
+
+  pl__trace_end_request(&d->tracer, g ? &g->vm : NULL, &e);
+}
+
 static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
                      struct pl_conn *c, const struct pl_req *req) {
+  bool is_slow = false;
   double seconds;
 
   d->tally.now = pl__stopwatch_read(&d->watch) + d->time_offset;
@@ -118,8 +133,10 @@ static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
   if (d->log_access && !(req->flags & PL_REQ_TOLD) && is_sampled(d, req))
     log_access(d, g, c, req, seconds);
   if (d->tally.shard)
-    pl__tally_request(&d->tally, g ? g : d->now, req, g ? req->route : 0,
-                      seconds);
+    is_slow = pl__tally_request(&d->tally, g ? g : d->now, req,
+                                g ? req->route : 0, seconds);
+  if (d->has_tracer)
+    end_trace(d, g, req, is_slow);
 }
 
 /* The record has to be there before the client has its answer: a worker that
@@ -218,6 +235,10 @@ static void use_config(struct pl_dispatch *d, const struct pl_config *config) {
   d->log_access =
       d->has_log && config->log_access && config->log_level <= PL_CONFIG_INFO;
   d->access_below = id_below(config->log_access_sample);
+  if (d->has_tracer)
+    pl__tracer_sample(&d->tracer, config->trace_sample);
+  d->tally.slow_factor = (double)config->trace_slow_factor;
+  d->tally.slow_min_s = config->trace_slow_min_s;
   if (d->has_log) /* without memory nothing is left out */
     pl__sampler_set(&d->sampler, config->log_sample_first,
                     config->log_sample_then);
@@ -255,6 +276,10 @@ int pl__dispatch_open(struct pl_dispatch *d,
   d->has_log = options->log != NULL;
   if (d->has_log)
     pl__ring_writer_init(&d->log, options->log, options->log_wake_fd);
+  d->has_tracer = options->spans != NULL;
+  if (d->has_tracer)
+    pl__tracer_init(&d->tracer, options->spans, options->tracing, &d->watch,
+                    d->worker);
   pl__sampler_init(&d->sampler, random_seed(d));
   pl__buf_pool_init(&d->buffers);
   snprintf(err, PL_VM_ERROR_BYTES, "out of memory");
@@ -318,6 +343,9 @@ void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g) {
 void pl__dispatch_tally(struct pl_dispatch *d) {
   if (!d->tally.shard)
     return;
+  if (d->has_tracer)
+    pl__tracer_tick(&d->tracer);
+  pl__tally_slow(&d->tally, d->now);
   pl__tally_net(&d->tally, &d->net);
   pl__tally_vm(&d->tally, d->now);
   if (d->old)

@@ -28,10 +28,12 @@ struct pl_dispatch_options {
   void *slabs;                    /* the section, page-aligned */
   uint32_t slab_count;            /* slabs of pl__net_slab_bytes */
   uint32_t slab_bytes;
-  struct pl_ring *log;      /* NULL: a tool, records go to stderr */
-  int log_wake_fd;          /* of its reader */
-  uint32_t worker;          /* index; UINT32_MAX: a tool */
-  struct pl_inject *inject; /* tools; NULL: none */
+  struct pl_ring *log;        /* NULL: a tool, records go to stderr */
+  int log_wake_fd;            /* of its reader */
+  struct pl_spans *spans;     /* NULL: nothing is traced */
+  struct pl_tracing *tracing; /* with `spans` */
+  uint32_t worker;            /* index; UINT32_MAX: a tool */
+  struct pl_inject *inject;   /* tools; NULL: none */
   /* The first one; dispatch and config are filled in. */
   struct pl_generation_options generation;
   /* Tools: text for the user. */
@@ -61,7 +63,9 @@ struct pl_dispatch {
   const struct pl_config *config; /* of `now` */
   struct pl_ring_writer log;
   struct pl_sampler sampler; /* of what apps log */
-  uint64_t access_below; /* requests whose mixed id is below it are logged */
+  uint64_t access_below;   /* requests whose mixed id is below it are logged */
+  struct pl_tracer tracer; /* of traces, if has_tracer */
+  bool has_tracer;
   bool has_log;
   bool log_access;
   bool log_stalled; /* the log's reader takes nothing */

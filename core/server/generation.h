@@ -27,7 +27,7 @@ struct pl_dispatch;
 struct pl_metrics_table;
 struct pl_shard;
 
-#define PL_GENERATION_VALUES_MAX 80 /* configuration keys that Lua can read */
+#define PL_GENERATION_VALUES_MAX 144 /* configuration keys that Lua can read */
 
 /* Everything borrowed for the life of the generation, but `config`. */
 struct pl_generation_options {

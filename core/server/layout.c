@@ -21,6 +21,7 @@
 #include "fabric/shared.h"
 #include "fabric/slabs.h"
 #include "fabric/span.h"
+#include "fabric/tracing.h"
 #include "log/ledger.h"
 #include "server/config.h"
 #include "server/crash.h"
@@ -32,7 +33,7 @@
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 5
-#define SECTIONS_OF_ALL 16
+#define SECTIONS_OF_ALL 17
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -122,6 +123,10 @@ static uint32_t sections_describe(const struct pl_config *config,
   s[n].version = PL_SLABS_VERSION;
   s[n].element_bytes = pl__dispatch_slab_bytes(config);
   s[n++].element_count = PL_LAYOUT_ADMIN_SLABS;
+  section_name(&s[n], "tracing");
+  s[n].version = PL_TRACING_VERSION;
+  s[n].element_bytes = sizeof(struct pl_tracing);
+  s[n++].element_count = 1;
   section_name(&s[n], "shared");
   s[n].version = PL_SHARED_VERSION;
   s[n].element_bytes = 1;
@@ -240,6 +245,15 @@ int pl__layout_spans(const struct pl_fabric *f, uint32_t worker,
   void *at;
   int status = pl__fabric_find_number(f, "spans", (int)worker, PL_SPANS_VERSION,
                                       1, &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_tracing(const struct pl_fabric *f, struct pl_tracing **out) {
+  void *at;
+  int status = pl__fabric_find(f, "tracing", PL_TRACING_VERSION,
+                               sizeof(struct pl_tracing), &at, NULL);
   if (!status)
     *out = at;
   return status;

@@ -13,6 +13,7 @@
  *   slabs.admin                      receive buffers of the admin plane
  *   routes                           struct pl_routes: patterns by route id, of
  *                                    the last generations
+ *   tracing                          struct pl_tracing: how much is traced
  *   shared                           struct pl_shared: what apps share
  *   metrics                          struct pl_metrics_table: what is counted
  *   shards                           struct pl_shard: the numbers, of workers,
@@ -49,6 +50,7 @@ struct pl_shard;
 struct pl_shared;
 struct pl_spans;
 struct pl_standing;
+struct pl_tracing;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
@@ -96,6 +98,7 @@ int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
                     struct pl_ring **out);
 int pl__layout_spans(const struct pl_fabric *f, uint32_t worker,
                      struct pl_spans **out);
+int pl__layout_tracing(const struct pl_fabric *f, struct pl_tracing **out);
 int pl__layout_ledger(const struct pl_fabric *f, struct pl_ledger **out);
 /* *count slabs of pl__dispatch_slab_bytes(config). */
 int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,

@@ -15,6 +15,11 @@
 
 #define ROUTE_SERIES_MAX (PL_SHARD_SERIES_MAX / 4) /* of metrics by route */
 
+/* P99s of routes: what is asked for at once, and numbers that make one. */
+#define SLOW_CELLS_MAX 1024u
+#define SLOW_LOOKS 8u
+#define SLOW_COUNT_MIN 100u
+
 /* --- series that are always there ------------------------------------------- */
 
 /* One of them. */
@@ -288,7 +293,7 @@ static void count_rare(struct pl_tally *t, const struct pl_req *req) {
     pl__tally_add(t, PL_TALLY_ABORTED, 1);
 }
 
-void pl__tally_request(struct pl_tally *t, struct pl_generation *g,
+bool pl__tally_request(struct pl_tally *t, struct pl_generation *g,
                        const struct pl_req *req, uint32_t route,
                        double seconds) {
   unsigned method = method_of(req), class = req->status / 100u;
@@ -297,7 +302,7 @@ void pl__tally_request(struct pl_tally *t, struct pl_generation *g,
   class = class < PL_TALLY_CLASSES ? class : 0;
   c = cells_of(g, route, method);
   if (!c)
-    return;
+    return false;
   if (PL_UNLIKELY(!c->requests[class]))
     cells_make(t, c, g, route, method, class);
   pl__shard_add(t->shard, c->requests[class], 1);
@@ -310,6 +315,36 @@ void pl__tally_request(struct pl_tally *t, struct pl_generation *g,
                      req->sent_bytes);
   if (PL_UNLIKELY(req->flags & (PL_REQ_OVERDUE | PL_REQ_ABORTED)))
     count_rare(t, req);
+  return c->slow_s > 0 && seconds > (double)c->slow_s;
+}
+
+/* --- what is slow -------------------------------------------------------------- */
+
+static double slow_of(const struct pl_tally *t, uint32_t cell) {
+  struct pl_histogram h = {0};
+  double seconds;
+
+  pl__shard_gather(t->shard, cell, &h);
+  if (pl__histogram_count(&h) < SLOW_COUNT_MIN)
+    return 0;
+  seconds = t->slow_factor * pl__histogram_quantile(&h, 0.99);
+  return seconds > t->slow_min_s ? seconds : t->slow_min_s;
+}
+
+void pl__tally_slow(struct pl_tally *t, struct pl_generation *g) {
+  struct pl_tally_generation *own = &g->tally;
+  uint32_t count = own->route_count * PL_TALLY_METHODS, looked = 0;
+
+  if (!own->cells)
+    return;
+  for (uint32_t i = 0; i < count && i < SLOW_CELLS_MAX && looked < SLOW_LOOKS;
+       i++) {
+    struct pl_tally_cells *c = &own->cells[own->slow_next++ % count];
+    if (!c->seconds)
+      continue;
+    looked++;
+    c->slow_s = t->slow_factor > 0 ? (float)slow_of(t, c->seconds) : 0;
+  }
 }
 
 /* --- what others count ---------------------------------------------------------- */

@@ -72,7 +72,8 @@ enum pl_tally_master {
 struct pl_tally_cells {
   uint32_t seconds;
   uint32_t requests[PL_TALLY_CLASSES];
-  uint32_t spare; /* two of these to a cache line */
+  float slow_s; /* past it one is slow; 0: not known. Two of these fill a line
+                   of the cache */
 };
 
 struct pl_tally {
@@ -81,6 +82,8 @@ struct pl_tally {
   uint64_t self;
   uint32_t requests, seconds; /* families */
   double now;                 /* monotonic seconds, as read last */
+  double slow_factor; /* times the P99 of a route is slow; 0: nothing is */
+  double slow_min_s;  /* what is shorter never is */
   uint64_t told_accepted, told_refused;
   uint32_t cells[PL_TALLY_WORKER_COUNT];
 };
@@ -89,6 +92,7 @@ struct pl_tally {
 struct pl_tally_generation {
   struct pl_tally_cells *cells; /* by route and method; NULL: none yet */
   uint32_t route_count;
+  uint32_t slow_next;       /* of the cells: whose P99 is looked at next */
   struct pl_vm_counts told; /* of those of its VM */
 };
 
@@ -112,10 +116,14 @@ static inline void pl__tally_record(struct pl_tally *t, unsigned what,
  *
  *   g        whose router has seen it, or (refused before that) any
  *   route    as in the request; 0: none
- *   seconds  since its head was complete */
-void pl__tally_request(struct pl_tally *t, struct pl_generation *g,
+ *   seconds  since its head was complete
+ *
+ * Returns whether it was slow, by what its route is used to. */
+bool pl__tally_request(struct pl_tally *t, struct pl_generation *g,
                        const struct pl_req *req, uint32_t route,
                        double seconds);
+/* Ten times a second: some routes' P99 of all that this worker has served. */
+void pl__tally_slow(struct pl_tally *t, struct pl_generation *g);
 /* Adds what was counted elsewhere since the last time, and sets gauges. */
 void pl__tally_net(struct pl_tally *t, const struct pl_net *net);
 void pl__tally_vm(struct pl_tally *t, struct pl_generation *g);

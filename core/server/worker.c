@@ -250,6 +250,9 @@ static int open_dispatch(struct worker *w, char *err) {
                             &options.slabs, &options.slab_count);
   failed = failed ? failed
                   : pl__layout_ring(args->fabric, args->index, &options.log);
+  failed = failed ? failed
+                  : pl__layout_spans(args->fabric, args->index, &options.spans);
+  failed = failed ? failed : pl__layout_tracing(args->fabric, &options.tracing);
   failed = failed ? failed : pl__layout_routes(args->fabric, &routes);
   failed = failed ? failed
                   : pl__succession_options(args->fabric, args->index, number,

@@ -7,6 +7,8 @@
 
 #include <math.h>
 
+#define TRACEPARENT_SPAN_AT 36 /* 00-, the trace id, - */
+
 uint32_t pl_context_request_id(const struct pl_context *context, char *out) {
   return context->request_id || context->caller_id_bytes
              ? pl__request_id_put(context, out)
@@ -70,6 +72,8 @@ uint32_t pl_context_traceparent(char *out) {
   if (!context)
     return 0;
   pl__traceparent_put(context, out);
+  pl__hex_put(out + TRACEPARENT_SPAN_AT,
+              pl__coro_span_id(pl__vm_running->current));
   return PL_TRACEPARENT_BYTES;
 }
 
@@ -106,6 +110,11 @@ int pl_req_baggage(struct pl_req *req, const char *key, uint32_t bytes,
 void pl_context_renew(void) {
   struct pl_coro *c = pl__vm_running->current;
 
-  if (c && c->carried)
-    pl__carried_renew(c->carried, &c->vm->random);
+  if (!c || !c->carried)
+    return;
+  pl__trace_forget(c->vm, &c->carried->trace);
+  c->carried->kept = c->carried->what = 0;
+  pl__carried_renew(c->carried, &c->vm->random);
+  if (c->vm->options.tracer)
+    pl__tracer_mark(c->vm->options.tracer, &c->carried->context);
 }

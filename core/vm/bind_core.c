@@ -167,8 +167,18 @@ static struct pl_carried *context_for_task(struct pl_vm *vm, bool is_branch) {
                         &vm->random);
   else
     c = pl__carried_new(NULL, NULL, 0, &vm->random);
-  if (c && from && is_branch)
+  if (!c)
+    return NULL;
+  if (from && is_branch) {
     pl__carried_branch(c, &vm->random);
+    c->context.parent_id = pl__coro_span_id(by);
+  }
+  c->what = !from || is_branch ? PL_SPAN_TASK : 0;
+  if (vm->options.tracer) {
+    c->began = pl__tracer_now(vm->options.tracer);
+    if (!from)
+      pl__tracer_mark(vm->options.tracer, &c->context);
+  }
   return c;
 }
 
@@ -176,6 +186,14 @@ static int no_task(lua_State *L, const char *why) {
   lua_pushnil(L);
   lua_pushstring(L, why);
   return 2;
+}
+
+/* What it does belongs to the span that it was spawned in. */
+static void inherit_span(struct pl_coro *c, const struct pl_coro *by) {
+  if (!by || (c->carried && c->carried->what))
+    return;
+  c->span_base = by->span_depth || by->span_base ? pl__coro_span_id(by) : 0;
+  c->span_parent = pl__coro_parent_id(by);
 }
 
 /* core.spawn(owned, main, ...) -> id | nil, err
@@ -199,6 +217,7 @@ static int core_spawn(lua_State *L) {
   lua_xmove(L, c->co, args);
   c->start_args = args - 1;
   c->req = req;
+  inherit_span(c, vm->current);
   vm->task_count++;
   if (req) {
     req->task_count++;

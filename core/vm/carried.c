@@ -35,11 +35,12 @@ struct pl_carried *pl__carried_new(const struct pl_context *from,
   if (!c)
     return NULL;
   if (!from) {
+    memset(c, 0, sizeof *c);
     pl__carried_renew(c, random);
     return c;
   }
+  memset(c, 0, sizeof *c);
   c->context = *from;
-  c->field_count = 0;
   add_field(c, PL_SLICE("tracestate"), state, state_bytes);
   add_field(c, PL_SLICE("baggage"), baggage, baggage_bytes);
   return c;

@@ -11,6 +11,7 @@
 #define PL_VM_CARRIED_H
 
 #include "http/request.h"
+#include "vm/trace.h"
 
 struct pl_random;
 
@@ -18,7 +19,12 @@ struct pl_carried {
   struct pl_context context;
   struct pl_header fields[2]; /* tracestate and baggage, as far as they are */
   uint32_t field_count;
-  char text[]; /* of the fields */
+  struct pl_trace trace; /* what is noted of it; owned by the VM's pool */
+  double began;          /* monotonic seconds */
+  uint8_t what; /* PL_SPAN_TASK, PL_SPAN_TIMER; 0: it has no span of its
+                            own but works in that of who has spawned it */
+  uint8_t kept; /* PL_KEPT_*: why something of it was */
+  char text[];  /* of the fields */
 };
 
 /* A copy of a context.

@@ -80,6 +80,8 @@ static int new_thread(lua_State *L) {
 }
 
 static void drop_context(struct pl_coro *c) {
+  if (c->carried)
+    pl__trace_forget(c->vm, &c->carried->trace);
   pl__free(c->carried);
   c->carried = NULL;
 }
@@ -141,6 +143,8 @@ void pl__coro_begin(struct pl_coro *c) {
   c->raise_after_ns = c->computed_ns = 0;
   c->held_bytes = 0;
   c->is_condemned = c->is_settled = c->has_overstayed = false;
+  c->span_base = c->span_parent = 0;
+  c->span_depth = 0;
 }
 
 void pl__coro_drop(struct pl_coro *c) {
@@ -175,11 +179,14 @@ void pl__coro_give(struct pl_coro *c) {
 
 void pl__coros_deinit(struct pl_vm *vm) {
   pl__heap_deinit(&vm->timers); /* its nodes lie in the coroutines */
+  for (uint32_t i = 0; i < vm->options.slot_count; i++)
+    pl__trace_forget(vm, &vm->slots[i].trace);
   for (uint32_t i = 0; i < vm->coro_count; i++) {
     drop_context(vm->coros[i]);
     pl__free(vm->coros[i]);
   }
   pl__free(vm->coros);
+  pl__trace_deinit(vm);
   vm->coros = NULL;
   vm->coro_count = vm->coro_cap = 0;
 }
@@ -222,6 +229,7 @@ void pl__coro_wake(struct pl_coro *c, int code) {
 
 void pl__coro_forget_wait(struct pl_coro *c) {
   c->wait = PL_WAIT_NONE;
+  c->wait_from = 0;
   pl__heap_remove(&c->vm->timers, &c->timer);
   pl__list_remove(&c->link);
 }
@@ -258,6 +266,8 @@ void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due) {
       due = req->deadline;
   }
   c->wait = (uint8_t)wait;
+  if (c->vm->options.tracer)
+    pl__trace_wait(c, wait);
   if (due < HUGE_VAL && pl__heap_push(&c->vm->timers, &c->timer, due))
     pl__coro_ready(c, PL_WAKE_CANCELLED); /* no memory to wait with */
 }

@@ -16,6 +16,8 @@
 struct lua_State;
 struct lua_Debug;
 
+#define PL_CORO_SPANS_MAX 8 /* of P.span in one another; deeper: none */
+
 /* Between two errors that end a coroutine: time to tidy up and leave. */
 #define PL_CORO_RAISE_PAUSE_NS (20 * PL_NS_PER_MS)
 
@@ -27,6 +29,13 @@ enum pl_wait {
   PL_WAIT_TASKS, /* of its request */
   PL_WAIT_EVENT,
   PL_WAIT_INJECTED
+};
+
+/* A span that a coroutine is in. */
+struct pl_coro_span {
+  uint64_t id;
+  uint32_t note;   /* its number; UINT32_MAX: there is none */
+  uint16_t serial; /* of that note */
 };
 
 struct pl_coro {
@@ -45,6 +54,12 @@ struct pl_coro {
   uint32_t holds;      /* pl_hold less pl_release: not to be preempted */
   int64_t raise_after_ns; /* when the next of them is due; monotonic */
   int64_t computed_ns;    /* in slices that were used up, since its last wait */
+  uint64_t span_base;   /* the span that it was spawned in; 0: its context's */
+  uint64_t span_parent; /* and the parent of that; 0: its context's */
+  struct pl_coro_span spans[PL_CORO_SPANS_MAX];
+  double wait_from;   /* monotonic seconds, of a wait to be noted; 0: none */
+  uint8_t span_depth; /* of spans */
+  uint8_t noted_wait; /* enum pl_wait */
   char stopped_at[PL_VM_PLACE_BYTES]; /* file:line, when raises > 0 */
   int64_t held_bytes; /* the heap has grown by, without a request */
   int injected;       /* the connection of PL_WAIT_INJECTED */

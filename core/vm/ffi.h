@@ -7,7 +7,7 @@
  * resumed with one of PL_WAKE_*.
  *
  * The functions are in bind_request.c, bind_context.c, bind_response.c,
- * bind_wait.c, bind_log.c, bind_shared.c and bind_metric.c; what they need of
+ * bind_wait.c, bind_log.c, bind_span.c, bind_shared.c and bind_metric.c; what they need of
  * sockets they reach through struct pl_vm_host (vm/host.h).
  * What is called from interpreted code (starting tasks, taking the next
  * request) are C functions of the module "perilune.core" (bind_core.c).
@@ -23,7 +23,7 @@
 
 /* cdef: begin */
 enum {
-  PL_ABI_VERSION = 5, /* raised when a struct or a function below changes */
+  PL_ABI_VERSION = 6, /* raised when a struct or a function below changes */
 
   PL_WAKE_OK = 0,        /* what was waited for has happened */
   PL_WAKE_DEADLINE = 1,  /* the deadline of the request is over */
@@ -180,6 +180,27 @@ void pl_log_num(const char *key, uint32_t key_bytes, double number);
 void pl_log_bool(const char *key, uint32_t key_bytes, int truth);
 void pl_log_end(void);
 void pl_log_forget(void);
+
+/* Spans (bind_span.c).  begin: what runs is in a span of that name, until end
+ * with the token that it has returned.  message: why it has failed, cut at
+ * PL_LIMIT_SPAN_VALUE_BYTES; bytes -1: it went well. */
+uint32_t pl_span_begin(const char *name, uint32_t bytes);
+void pl_span_end(uint32_t token, const char *message, int bytes);
+/* An attribute of the innermost span that the running coroutine is in, or of its
+ * request or task. */
+void pl_span_str(const char *key, uint32_t key_bytes, const char *text,
+                 uint32_t bytes);
+void pl_span_num(const char *key, uint32_t key_bytes, double number);
+void pl_span_bool(const char *key, uint32_t key_bytes, int truth);
+/* The request, or the task, of what runs has failed. */
+void pl_span_fail(const char *message, uint32_t bytes);
+/* What runs is a task of that name which belongs to no request, or a run of a
+ * timer, which ends by pl_span_task_end. */
+void pl_span_task(const char *name, uint32_t bytes, int is_timer);
+void pl_span_task_end(void);
+/* The span that runs, and its parent, as pl_context_span_id; 0: none. */
+uint32_t pl_span_id(char *out);
+uint32_t pl_span_parent_id(char *out);
 
 /* What all workers share (bind_shared.c).  None of these waits, but for a lock
  * that a process of ours holds for a microsecond.  Of the kind and the outcome

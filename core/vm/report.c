@@ -30,7 +30,7 @@ void pl__report_begin(const struct pl_vm *vm, struct pl_record_draft *draft,
     head.request_id = context->request_id;
     head.trace_id[0] = context->trace_id[0];
     head.trace_id[1] = context->trace_id[1];
-    head.span_id = context->span_id;
+    head.span_id = pl__coro_span_id(about);
     labels = pl__report_labels(context);
   }
   pl__record_begin_for(draft, memory, bytes, &head, &labels, message);

@@ -188,6 +188,8 @@ static int run_lua(struct pl_coro *c) {
     lua_pushinteger(c->co, c->wake);
     args = 1;
   }
+  if (c->wait_from > 0)
+    pl__trace_waited(c);
   vm->preempt.passing = false; /* also if an error has lost it on its way */
   c->is_parked = false;
   c->start_args = -1;

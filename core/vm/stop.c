@@ -155,6 +155,7 @@ void pl__coro_end_task(struct pl_coro *c) {
   struct pl_vm *vm = c->vm;
   struct pl_req *req = c->req;
 
+  pl__trace_end_task(c);
   vm->task_count--;
   c->req = NULL;
   if (!req)

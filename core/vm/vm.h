@@ -31,6 +31,7 @@
 #include "vm/preempt.h"
 #include "vm/reserve.h"
 #include "vm/sources.h"
+#include "vm/trace.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -69,6 +70,7 @@ struct pl_vm_options {
   const char *page_script;          /* HTML behind pages; NULL: none */
   bool is_muted; /* records are dropped: the ring is another thread's */
   struct pl_ring_writer *log; /* NULL: records go to stderr as text */
+  struct pl_tracer *tracer;   /* of the worker; NULL: no spans are kept */
   struct pl_sampler *sampler; /* of P.log's records; NULL: all are written */
   uint32_t worker;            /* index; UINT32_MAX in tools */
   uint32_t slot_count;        /* requests at once: slots are 0 .. count - 1 */
@@ -93,6 +95,7 @@ struct pl_vm_slot {
   struct pl_coro *runner; /* that handles the request in this slot */
   struct pl_list tasks;   /* that belong to it */
   int64_t held_bytes;     /* what the heap has grown by under all of them */
+  struct pl_trace trace;  /* what was noted of it */
   bool is_probe;          /* let out of quarantine, to try its route */
   bool is_ending;         /* its tasks were cancelled, and are not all gone */
 };
@@ -148,7 +151,10 @@ struct pl_vm {
   uint32_t idle_count;       /* threads in both */
   struct pl_heap timers;
   struct pl_vm_slot *slots;
-  int loop_ref;        /* registry: the runner's main function */
+  struct pl_trace_part *trace_parts; /* of the pool, that are free */
+  uint32_t trace_part_count;         /* free or not */
+  uint32_t span_serial;              /* of the last P.span */
+  int loop_ref;                      /* registry: the runner's main function */
   int anchors_ref;     /* registry: the array that keeps threads alive */
   uint32_t anchor_cap; /* how many it has room for */
   uint32_t budget;     /* requests that may still be taken in this dispatch */

@@ -40,6 +40,13 @@ local function text(write, now)
   return bytes > 0 and text_of(out, bytes) or nil
 end
 
+--- Of the span that runs, which P.span may have begun.
+local function text_of_span(write)
+  local out = text_buffer()
+  local bytes = write(out)
+  return bytes > 0 and text_of(out, bytes) or nil
+end
+
 local function tenant_of(now)
   return now.tenant_bytes > 0 and text_of(now.tenant, now.tenant_bytes) or nil
 end
@@ -48,7 +55,7 @@ end
 ---@field trace_id string 32 hex digits
 ---@field span_id string 16 hex digits: of this work
 ---@field parent_id string? of the work that asked for it; nil: the trace begins here
----@field sampled boolean whether the trace may be recorded
+---@field sampled boolean whether the trace is recorded anyway, here or by the caller
 ---@field request_id string? nil: in a timer, or a task of the server's own
 ---@field tenant string?
 ---@field tier perilune.Tier
@@ -64,8 +71,8 @@ function M.current()
   local deadline = C.pl_context_deadline()
   return {
     trace_id = text(C.pl_context_trace_id, now),
-    span_id = text(C.pl_context_span_id, now),
-    parent_id = text(C.pl_context_parent_id, now),
+    span_id = text_of_span(C.pl_span_id),
+    parent_id = text_of_span(C.pl_span_parent_id),
     sampled = band(now.trace_flags, SAMPLED) ~= 0,
     request_id = text(C.pl_context_request_id, now),
     tenant = tenant_of(now),

@@ -3,6 +3,7 @@
 local app = require("perilune.app")
 local core = require("perilune.core")
 local json = require("perilune.json")
+local span = require("perilune.span")
 local task = require("perilune.task")
 
 ---@class perilune
@@ -30,6 +31,8 @@ local P = {
   detach = task.detach,
   every = task.every,
   all = task.all,
+  span = span.span,
+  span_set = span.set,
   keep = require("perilune.keep").keep,
   metric = require("perilune.metric"),
   shared = require("perilune.shared"),

@@ -151,6 +151,7 @@ end
 ---@param site integer?
 function M.report(what, failure, site)
   local message = failure.message or M.message(failure.err)
+  C.pl_span_fail(message, #message)
   local traceback = M.trim(failure.traceback)
   if M.observe and site then
     M.observe(site, message, traceback)

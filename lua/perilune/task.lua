@@ -126,6 +126,9 @@ end
 
 local function main(task, fn, ...)
   wait.root()
+  if task.name then
+    C.pl_span_task(task.name, #task.name, 0)
+  end
   if core.over() ~= 0 then -- cancelled before it has begun
     return end_task(task, false, problem.CANCELLED)
   end
@@ -215,7 +218,9 @@ local function repeat_every(seconds, name, fn)
     pause()
     clocks[name].due = clock.monotonic() + seconds
     C.pl_context_renew()
+    C.pl_span_task(name, #name, 1)
     tick(name, fn)
+    C.pl_span_task_end()
     left = seconds
   end
 end
