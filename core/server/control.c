@@ -23,9 +23,11 @@
 #include "log/drain.h"
 #include "perilune.h"
 #include "server/admin.h"
+#include "server/anomaly.h"
 #include "server/channel.h"
 #include "server/config.h"
 #include "server/layout.h"
+#include "server/spans.h"
 
 #define LINGER_MS 4
 #define BLOCKED_MS 50
@@ -34,6 +36,7 @@
 #define LOOK_MS 1000
 /* The kernel closes the master's files before it signals the workers. */
 #define ORPHAN_PAUSE_MS 50
+#define SKIP_NS (100 * (int64_t)PL_NS_PER_MS)
 #define SAY_EVERY_NS (60 * (int64_t)PL_NS_PER_S)
 
 struct control {
@@ -43,6 +46,8 @@ struct control {
   struct pl_drain drain;
   struct pl_server_state *state;
   struct pl_admin *admin; /* NULL: there is none */
+  struct pl_anomaly anomaly;
+  int64_t skipped_ns; /* monotonic, when the rings of spans were given free */
   int signal_fd;
   int64_t said_ns;    /* monotonic, when stderr was told that the log stands */
   int64_t blocked_ns; /* of the drain, as last seen */
@@ -155,6 +160,9 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
                  config->log_level, routes);
   status = status ? status : pl__layout_state(c->args->fabric, &c->state);
   status = status ? status : rings_add(c);
+  status = status ? status
+                  : pl__anomaly_open(&c->anomaly, c->args->fabric,
+                                     pl__clock_monotonic_ns());
   if (c->sink.medium == PL_MEDIUM_MESSAGES) {
     pl__syslog_init(&c->syslog, config->log_syslog_facility, config->name,
                     (int)getppid());
@@ -239,11 +247,22 @@ static void say_blocked(struct control *c) {
   pl__sink_close(&sink);
 }
 
+static void look_at_traces(struct control *c) {
+  int64_t now_ns = pl__clock_monotonic_ns();
+
+  pl__anomaly_look(&c->anomaly, now_ns);
+  if (now_ns - c->skipped_ns < SKIP_NS)
+    return;
+  c->skipped_ns = now_ns;
+  pl__spans_skip(c->args->fabric, c->args->worker_count);
+}
+
 static void control_loop(struct control *c) {
   enum pl_drain_outcome outcome;
   bool end = false;
 
   while (!end) {
+    look_at_traces(c);
     c->drain.level =
         atomic_load_explicit(&c->state->log_level, memory_order_relaxed);
     c->drain.formatter.access_fields = atomic_load_explicit(
@@ -278,6 +297,7 @@ int pl__control_main(const struct pl_control_args *args) {
   if (c.admin)
     pl__admin_stop(c.admin);
   status = pl__drain_finish(&c.drain, PL_CONTROL_FINISH_MS);
+  pl__anomaly_close(&c.anomaly);
   pl__drain_deinit(&c.drain);
   pl__sink_close(&c.sink);
   return status ? 1 : 0;

@@ -343,8 +343,10 @@ void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g) {
 void pl__dispatch_tally(struct pl_dispatch *d) {
   if (!d->tally.shard)
     return;
-  if (d->has_tracer)
+  if (d->has_tracer) {
     pl__tracer_tick(&d->tracer);
+    pl__tally_traces(&d->tally, &d->tracer);
+  }
   pl__tally_slow(&d->tally, d->now);
   pl__tally_net(&d->tally, &d->net);
   pl__tally_vm(&d->tally, d->now);

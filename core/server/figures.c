@@ -8,8 +8,11 @@
 #include "fabric/map.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
+#include "fabric/span.h"
+#include "fabric/tracing.h"
 #include "perilune.h"
 #include "server/layout.h"
+#include "server/spans.h"
 
 #define LABELS_BYTES 128
 
@@ -89,6 +92,36 @@ static void put_drops(struct figures *f) {
   }
 }
 
+/* --- traces ------------------------------------------------------------------- */
+
+static void put_traces(struct figures *f) {
+  static const char *const lanes[] = {[PL_SPAN_LANE_ANOMALY] = "anomaly",
+                                      [PL_SPAN_LANE_SAMPLED] = "sampled",
+                                      [PL_SPAN_LANE_FAILED] = "failed"};
+  uint64_t drops[PL_RING_LANES];
+  struct pl_tracing *tracing;
+  char labels[LABELS_BYTES];
+
+  pl__spans_drops(f->fabric, f->worker_count, drops);
+  pl__exposition_head(&f->exposition, "perilune_spans_dropped_total",
+                      "Spans that found no room in their ring, by why they "
+                      "were kept.",
+                      PL_METRIC_COUNTER);
+  for (unsigned i = 0; i < sizeof lanes / sizeof *lanes; i++) {
+    snprintf(labels, sizeof labels, "kept=\"%s\"", lanes[i]);
+    pl__exposition_sample(&f->exposition, labels, (double)drops[i]);
+  }
+  if (pl__layout_tracing(f->fabric, &tracing))
+    return;
+  pl__exposition_head(&f->exposition, "perilune_trace_anomaly_share",
+                      "Share of traces that are kept since the server does "
+                      "badly; 0: no more than usual.",
+                      PL_METRIC_GAUGE);
+  pl__exposition_sample(&f->exposition, "",
+                        pl__tracing_share(atomic_load_explicit(
+                            &tracing->below, memory_order_relaxed)));
+}
+
 /* --- the server ---------------------------------------------------------------- */
 
 static void put_server(struct figures *f) {
@@ -132,6 +165,7 @@ int pl__figures_expose(const struct pl_fabric *fabric,
   put_beats(&f, "perilune_http_requests_in_flight",
             "Requests whose handlers have begun and not ended.", IN_FLIGHT);
   put_drops(&f);
+  put_traces(&f);
   pl__exposition_metrics(&f.exposition, &f.metrics);
   return pl__exposition_end(&f.exposition);
 }

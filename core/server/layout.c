@@ -29,7 +29,7 @@
 #include "server/standing.h"
 
 #define BEAT_VERSION 2u
-#define STATE_VERSION 1u
+#define STATE_VERSION 2u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 5

@@ -75,6 +75,12 @@ struct pl_server_state {
   _Alignas(64) _Atomic uint32_t generation; /* committed last; 0: none yet */
   _Atomic uint32_t log_level;               /* least that is written */
   _Atomic uint32_t log_access_fields;       /* as in the configuration */
+  /* Bounds of the server, past which all is traced (server/anomaly.h); 0: none.
+   */
+  _Atomic uint32_t anomaly_errors_ppm; /* of requests */
+  _Atomic uint32_t anomaly_p99_us;
+  _Atomic uint32_t anomaly_hold_ms;
+  _Atomic uint32_t anomaly_per_second;
   _Atomic uint32_t reload_failed;   /* what was loaded last was rejected */
   _Atomic uint32_t control_crashes; /* under the generation, by faults */
 };

@@ -62,13 +62,22 @@ static void log_end(struct pl_reload *r) {
   pl__ring_wake(r->options.log);
 }
 
-/* What control makes of records from now on. */
-static void publish_log(struct pl_server_state *state,
-                        const struct pl_config *config) {
+static void set(_Atomic uint32_t *word, double value) {
+  atomic_store_explicit(word, value < UINT32_MAX ? (uint32_t)value : UINT32_MAX,
+                        memory_order_relaxed);
+}
+
+/* What control makes of records and figures from now on. */
+static void publish_for_control(struct pl_server_state *state,
+                                const struct pl_config *config) {
   atomic_store_explicit(&state->log_level, config->log_level,
                         memory_order_relaxed);
   atomic_store_explicit(&state->log_access_fields, config->log_access_fields,
                         memory_order_relaxed);
+  set(&state->anomaly_errors_ppm, config->trace_anomaly_errors * 1e6);
+  set(&state->anomaly_p99_us, config->trace_anomaly_p99_s * 1e6);
+  set(&state->anomaly_hold_ms, config->trace_anomaly_hold_s * 1e3);
+  set(&state->anomaly_per_second, (double)config->trace_anomaly_per_second);
 }
 
 static void say(struct pl_child *c, enum pl_message_kind kind,
@@ -226,7 +235,7 @@ static void commit(struct pl_reload *r) {
   r->result.hash = bundle->hash;
   r->committed = r->wanted;
   r->load_s = config.vm_load_timeout_s;
-  publish_log(r->server, &config);
+  publish_for_control(r->server, &config);
   atomic_store_explicit(&r->server->generation, r->committed,
                         memory_order_release);
   r->options.on_commit(r->options.arg, &config);
@@ -409,7 +418,7 @@ int pl__reload_init(struct pl_reload *r,
   r->load_s = config->vm_load_timeout_s;
   pl__child_init(&r->trial);
   if (!status)
-    publish_log(r->server, config);
+    publish_for_control(r->server, config);
   return status;
 }
 

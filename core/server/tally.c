@@ -45,6 +45,7 @@ struct row {
 #define COLLECT_SLICES "perilune_vm_collect_slices_total"
 #define DEATHS "perilune_process_deaths_total"
 #define RELOADS "perilune_reloads_total"
+#define KEPT "perilune_traces_kept_total"
 
 static const struct row worker_rows[PL_TALLY_WORKER_COUNT] = {
     [PL_TALLY_QUEUE] =
@@ -123,6 +124,21 @@ static const struct row worker_rows[PL_TALLY_WORKER_COUNT] = {
                                  "Times that all traces were thrown away."),
     [PL_TALLY_CODE] =
         EACH("perilune_jit_code_bytes", "Machine code of the traces."),
+    [PL_TALLY_KEPT + 0] = BY(KEPT, "reason", "sampled",
+                             "Traces of requests and tasks that were kept, by "
+                             "each of the reasons for it."),
+    [PL_TALLY_KEPT + 1] = BY(KEPT, "reason", "error", ""),
+    [PL_TALLY_KEPT + 2] = BY(KEPT, "reason", "slow", ""),
+    [PL_TALLY_KEPT + 3] = BY(KEPT, "reason", "shed", ""),
+    [PL_TALLY_KEPT + 4] = BY(KEPT, "reason", "anomaly", ""),
+    [PL_TALLY_CAPPED] =
+        COUNTER("perilune_traces_capped_total",
+                "Traces that an anomaly would have kept, but for the cap."),
+    [PL_TALLY_SPANS] =
+        COUNTER("perilune_spans_kept_total", "Spans of traces that were kept."),
+    [PL_TALLY_SPANS_LEFT_OUT] =
+        COUNTER("perilune_spans_left_out_total",
+                "Spans of kept traces that had too many."),
 };
 
 static const struct row master_rows[PL_TALLY_MASTER_COUNT] = {
@@ -361,6 +377,17 @@ static void catch_up(struct pl_tally *t, unsigned what, uint64_t now,
 void pl__tally_net(struct pl_tally *t, const struct pl_net *net) {
   catch_up(t, PL_TALLY_ACCEPTED, net->accepted_count, &t->told_accepted, 1);
   catch_up(t, PL_TALLY_REFUSED, net->refused_count, &t->told_refused, 1);
+}
+
+void pl__tally_traces(struct pl_tally *t, const struct pl_tracer *tracer) {
+  const struct pl_trace_counts *n = &tracer->counts;
+  struct pl_trace_counts *told = &t->told_traces;
+
+  for (unsigned i = 0; i < PL_KEPT_REASONS; i++)
+    catch_up(t, PL_TALLY_KEPT + i, n->traces[i], &told->traces[i], 1);
+  catch_up(t, PL_TALLY_CAPPED, n->capped, &told->capped, 1);
+  catch_up(t, PL_TALLY_SPANS, n->spans, &told->spans, 1);
+  catch_up(t, PL_TALLY_SPANS_LEFT_OUT, n->left_out, &told->left_out, 1);
 }
 
 static void tell_jit(struct pl_tally *t, const struct pl_jit_counts *now,

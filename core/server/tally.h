@@ -48,6 +48,10 @@ enum pl_tally_worker {
   PL_TALLY_TRACE_ABORTS,
   PL_TALLY_FLUSHES,
   PL_TALLY_CODE,
+  PL_TALLY_KEPT, /* traces, by reason */
+  PL_TALLY_CAPPED = PL_TALLY_KEPT + PL_KEPT_REASONS,
+  PL_TALLY_SPANS,
+  PL_TALLY_SPANS_LEFT_OUT,
   PL_TALLY_WORKER_COUNT
 };
 
@@ -85,6 +89,7 @@ struct pl_tally {
   double slow_factor; /* times the P99 of a route is slow; 0: nothing is */
   double slow_min_s;  /* what is shorter never is */
   uint64_t told_accepted, told_refused;
+  struct pl_trace_counts told_traces;
   uint32_t cells[PL_TALLY_WORKER_COUNT];
 };
 
@@ -126,6 +131,7 @@ bool pl__tally_request(struct pl_tally *t, struct pl_generation *g,
 void pl__tally_slow(struct pl_tally *t, struct pl_generation *g);
 /* Adds what was counted elsewhere since the last time, and sets gauges. */
 void pl__tally_net(struct pl_tally *t, const struct pl_net *net);
+void pl__tally_traces(struct pl_tally *t, const struct pl_tracer *tracer);
 void pl__tally_vm(struct pl_tally *t, struct pl_generation *g);
 void pl__tally_gauges(struct pl_tally *t, const struct pl_generation *now,
                       const struct pl_generation *old);

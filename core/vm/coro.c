@@ -179,7 +179,7 @@ void pl__coro_give(struct pl_coro *c) {
 
 void pl__coros_deinit(struct pl_vm *vm) {
   pl__heap_deinit(&vm->timers); /* its nodes lie in the coroutines */
-  for (uint32_t i = 0; i < vm->options.slot_count; i++)
+  for (uint32_t i = 0; vm->slots && i < vm->options.slot_count; i++)
     pl__trace_forget(vm, &vm->slots[i].trace);
   for (uint32_t i = 0; i < vm->coro_count; i++) {
     drop_context(vm->coros[i]);

@@ -93,4 +93,20 @@ function P.keep(name, version, init, migrate) end
 ---@return any ... the first result of each, in their order
 function P.all(calls) end
 
+--- Runs `fn(...)` in a span of its own, which traces show by its name with what it waits for; logs,
+--- `P.context` and inner spans have it as theirs. An error marks it as failed and is raised again.
+--- At most 8 lie in one another; inside deeper ones `fn` just runs.
+---@generic T
+---@param name string at most 128 bytes are kept
+---@param fn fun(...): T
+---@param ... any for fn
+---@return T ... what fn has returned
+function P.span(name, fn, ...) end
+
+--- Says something about the innermost span that runs, or about the request or detached task where
+--- there is none. Said again, it replaces what was said.
+---@param key string at most 64 bytes are kept
+---@param value string|number|boolean of a text at most 512 bytes
+function P.span_set(key, value) end
+
 return P
