@@ -7,8 +7,8 @@
  * Workers read that word at the end of each request.
  *
  * The bucket is one for all workers (GCRA: one word, the time at which the next
- * trace would be due if all kept to the rate): at most `per_second` traces, and
- * bursts of as many.  Time only grows, so a compare-and-swap is all it takes; a
+ * trace would be due if all kept to the rate): `per_second` traces, and what
+ * was not used of a tenth of a second.  Time only grows, so a compare-and-swap is all it takes; a
  * process that dies leaves nothing half done.
  */
 #ifndef PL_FABRIC_TRACING_H

@@ -252,7 +252,7 @@ describe("a request from curl", function()
   end)
 
   it("begins a new trace where traces are taken from trusted peers only", function()
-    serve({ "context.trace_from=trusted" })
+    serve({ "context.trace_from=trusted", "trace.sample=0" })
     local now = json.decode((curl("/context", "traceparent: " .. PARENT, "baggage: user=ann")))
     assert.not_equal(TRACE, now.trace_id)
     assert.is_false(now.sampled)
