@@ -29,7 +29,8 @@ function current.current() end
 function current.baggage(key) end
 
 --- The headers of a request that is sent on behalf of what runs: `traceparent`, whose parent is
---- the span of this work (`P.span`), and `tracestate` and `baggage` as they came, within their limits.
+--- the span of this work (`P.span`), and `tracestate` and `baggage` as they came, within their
+--- limits.
 ---@param into? table<string, string> where they are put; a new table without
 ---@param trusted? boolean the receiver is one of ours: request id, tenant and tier as well, in
 ---   the fields that the keys `context.*_header` name
