@@ -2,8 +2,8 @@
 --
 -- Usage: luajit bench/spans.lua [--rounds N] [--requests N] [--perilune FILE]
 --
--- In the core: spans/host.c, which is built with the objects that the launcher was made of. From Lua:
--- requests to a server with one worker, whose handler times 48 spans by the CPU of its thread.
+-- In the core: spans/host.c, which is built with the objects that the launcher was made of. From
+-- Lua: requests to a server with one worker, whose handler times 48 spans by the CPU of its thread.
 
 local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
@@ -53,7 +53,8 @@ end
 --- Compiles the host beside the launcher.
 ---@return string path
 local function build(place)
-  local tree = place.perilune:match("^(.*)/bin/[^/]*$") or fail("no build around %s", place.perilune)
+  local tree = place.perilune:match("^(.*)/bin/[^/]*$")
+    or fail("no build around %s", place.perilune)
   local out = tree .. "/bin/spans"
   local command = ('cc -std=gnu11 -O2 -fno-lto -I"$1/core" $(pkg-config --cflags luajit) '
     .. '"$1/bench/spans/host.c" $(find "$2/CMakeFiles" -path "*/pl_vm.dir/*.o" -o '

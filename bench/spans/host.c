@@ -70,9 +70,9 @@ static void one(uint32_t notes, bool keep) {
     pl__trace_waited(&coro);
   }
   pl__trace_end_request(&tracer, &vm, &e);
-  atomic_store_explicit(
-      &ring->head, atomic_load_explicit(&ring->tail, memory_order_relaxed),
-      memory_order_release);
+  atomic_store_explicit(&ring->head,
+                        atomic_load_explicit(&ring->tail, memory_order_relaxed),
+                        memory_order_release);
 }
 
 static int compare(const void *a, const void *b) {

@@ -182,6 +182,7 @@ static int key_unknown(struct resolve *r, const char *source,
 static const char *fallback_of(const struct pl_key *key, bool dev) {
   static const char *const others[][2] = {{"workers", "1"},
                                           {"log.format", "console"},
+                                          {"trace.sample", "1"},
                                           {"admin.listen", "127.0.0.1:8081"}};
 
   for (size_t i = 0; dev && i < sizeof others / sizeof *others; i++)

@@ -129,6 +129,7 @@ void pl_settle(void) {
   c->is_condemned = false;
   c->has_overstayed = false;
   c->holds = 0;
+  c->span_depth = 0; /* an error may have come between a span and its end */
 }
 
 void pl_begin(void) {

@@ -441,9 +441,10 @@ void pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
     because |= PL_KEPT_SLOW;
   if (req->flags & PL_REQ_OVERDUE)
     because |= PL_KEPT_SHED;
+  if (PL_UNLIKELY(!req->context.span_id)) /* its head was not understood */
+    return;
   kept = decide(t, &req->context, because, e->end, &weight);
-  if (PL_UNLIKELY(kept &&
-                  (req->context.trace_id[0] | req->context.trace_id[1])))
+  if (PL_UNLIKELY(kept))
     request_put(t, vm, trace, e, kept, weight);
   if (trace && (trace->notes || trace->texts || trace->has_failed))
     pl__trace_forget(vm, trace);
