@@ -26,8 +26,8 @@ _Static_assert(PL_LIMIT_SPAN_NAME_BYTES <= UINT8_MAX &&
 
 const char *pl__span_what_name(unsigned what) {
   static const char *const names[PL_SPAN_WHATS] = {
-      "request", "task",  "timer", "span",  "sleep",
-      "body",    "write", "tasks", "event", "injected"};
+      "request", "task",  "timer", "span",     "sleep", "body",
+      "write",   "tasks", "event", "injected", "queue"};
 
   return what < PL_SPAN_WHATS ? names[what] : "?";
 }

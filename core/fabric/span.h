@@ -58,11 +58,12 @@ enum pl_span_what {
   PL_SPAN_TASKS,    /* for the tasks of the request */
   PL_SPAN_EVENT,    /* for another coroutine: a lock, a channel, a task */
   PL_SPAN_INJECTED, /* specs: for an answer of the app under test */
+  PL_SPAN_QUEUE,    /* for a handler to begin, while others had their turn */
   PL_SPAN_WHATS
 };
 
 /* "request", "task", "timer", "span", and of waits "sleep", "body", "write",
- * "tasks", "event", "injected"; "?" of a number that is none. */
+ * "tasks", "event", "injected", "queue"; "?" of a number that is none. */
 const char *pl__span_what_name(unsigned what);
 
 /* Why a trace is kept; bits. */

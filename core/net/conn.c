@@ -747,12 +747,16 @@ static void conn_receive(struct pl_conn *c) {
     conn_on_lost(c);
 }
 
-/* When work began after the loop had nothing to do. */
+/* When work began after the loop had nothing to do.  What comes in now must not
+ * count as received when the loop went to sleep.  (A spec that has moved the
+ * clocks is ahead of this one.) */
 static void net_wake(struct pl_net *net) {
   if (!net->is_quiet)
     return;
   net->is_quiet = false;
   net->woken_at = pl__clock_monotonic_s();
+  if (net->woken_at > net->now)
+    net->now = net->woken_at;
 }
 
 static void on_transport_ready(struct pl_transport *t, bool readable,

@@ -17,6 +17,7 @@
  * control may share one core. */
 #define LOG_YIELD_MAX 8 /* without anything taken meanwhile */
 #define LOG_HOLD_NS (2 * (int64_t)PL_NS_PER_MS)
+#define NOTED_WAIT_S 0.001 /* what is shorter explains nothing */
 #define DEV_RETIRE_S 0.2
 
 static struct pl_dispatch *dispatch_of(void *arg) { return arg; }
@@ -53,8 +54,24 @@ static void on_request(void *arg, struct pl_conn *c, struct pl_req *req) {
   pl__generation_queue(owner_of(d, req), req);
 }
 
+/* A body that lies in the slab is waited for here, and so is a handler's turn. */
+static void note_waits(struct pl_dispatch *d, const struct pl_req *req) {
+  const struct pl_dispatch_entry *e = &d->entries[req->slot];
+
+  if (!d->has_tracer)
+    return;
+  if (e->queued_at - req->received > NOTED_WAIT_S)
+    pl__trace_waited_before(&e->owner->vm, req, PL_SPAN_BODY, req->received,
+                            e->queued_at);
+  if (d->tally.now - e->queued_at > NOTED_WAIT_S)
+    pl__trace_waited_before(&e->owner->vm, req, PL_SPAN_QUEUE, e->queued_at,
+                            d->tally.now);
+}
+
 /* The clock was read when the request before it ended, or for this turn. */
 void pl__dispatch_on_begin(struct pl_dispatch *d, const struct pl_req *req) {
+  if (PL_UNLIKELY(d->tally.now - req->received > NOTED_WAIT_S))
+    note_waits(d, req);
   pl__tally_record(&d->tally, PL_TALLY_QUEUE,
                    d->tally.now - d->entries[req->slot].queued_at);
 }

@@ -208,6 +208,19 @@ void pl__trace_waited(struct pl_coro *c) {
   c->wait_from = 0;
 }
 
+void pl__trace_waited_before(struct pl_vm *vm, const struct pl_req *req,
+                             unsigned what, double from, double to) {
+  uint32_t index;
+  struct pl_note *n = pl__trace_note(vm, &vm->slots[req->slot].trace, &index);
+
+  if (n)
+    *n = (struct pl_note){.start = from,
+                          .end = to,
+                          .what = (uint8_t)what,
+                          .kind = PL_SPAN_INTERNAL,
+                          .status = PL_SPAN_UNSET};
+}
+
 /* --- texts, when a trace is kept ------------------------------------------ */
 
 /* Takes an attribute out of `used` bytes at `at`; returns what is left. */

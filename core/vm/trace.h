@@ -148,6 +148,9 @@ uint64_t pl__coro_parent_id(const struct pl_coro *c);
 void pl__trace_wait(struct pl_coro *c, unsigned wait);
 /* It goes on after that. */
 void pl__trace_waited(struct pl_coro *c);
+/* What a request has waited for before its handler began: PL_SPAN_*. */
+void pl__trace_waited_before(struct pl_vm *vm, const struct pl_req *req,
+                             unsigned what, double from, double to);
 /* Nothing was worth it. */
 void pl__trace_forget(struct pl_vm *vm, struct pl_trace *trace);
 /* The pool goes. */

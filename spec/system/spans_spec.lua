@@ -37,6 +37,13 @@ app:get("/tasks", function()
   return "ok"
 end)
 app:post("/body", function(c) return tostring(#c:body()) end)
+app:get("/busy", function()
+  return P.atomic(function()
+    local till = P.monotonic() + 0.3
+    while P.monotonic() < till do end
+    return "busy"
+  end)
+end)
 app:get("/fail", function() P.span("query", error, "no database", 0) end)
 app:get("/caught", function()
   return tostring(pcall(P.span, "query", error, "no database", 0))
@@ -218,6 +225,52 @@ describe("a request", function()
     connection:close()
     local wait = find(function(s) return s.name == "body" and s.duration_ms >= 20 end)
     assert.equal("POST /body", by_id(trace_of(wait))[wait.parent_id].name)
+    server:stop()
+  end)
+
+  it("has the wait for a small body, and for its turn, before its handler begins", function()
+    start({ "trace.sample=1" })
+    local connection = wire.connect(server.port)
+    local others = { wire.connect(server.port), wire.connect(server.port) }
+    connection:send("POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+    process.sleep(0.05)
+    connection:send("cd")
+    assert.equal("4", connection:response().body)
+    local body = find(function(s) return s.name == "body" end)
+    assert.equal("POST /body", by_id(trace_of(body))[body.parent_id].name)
+    assert.is_true(body.duration_ms >= 20)
+    connection:request("GET", "/busy")
+    process.sleep(0.05)
+    for _, other in ipairs(others) do -- which are read when that one has ended
+      other:request("GET", "/busy")
+    end
+    assert.equal("busy", connection:response().body)
+    for _, other in ipairs(others) do
+      assert.equal("busy", other:response().body)
+      other:close()
+    end
+    local queue = find(function(s) return s.name == "queue" and s.duration_ms >= 100 end)
+    assert.equal("GET /busy", by_id(trace_of(queue))[queue.parent_id].name)
+    connection:close()
+    server:stop()
+  end)
+
+  it("lasts from when it came, and not from when the worker went to sleep", function()
+    start({ "trace.sample=1" })
+    local connection = wire.connect(server.port)
+    assert(process.eventually(function()
+      for _ = 1, 10 do
+        process.sleep(0.037)
+        connection:request("GET", "/plain")
+        connection:response()
+      end
+      local short = 0
+      for _, s in ipairs(spans("?limit=10")) do
+        short = short + (s.name == "GET /plain" and s.duration_ms < 5 and 1 or 0)
+      end
+      return short >= 7
+    end, 20))
+    connection:close()
     server:stop()
   end)
 
