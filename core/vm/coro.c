@@ -274,6 +274,8 @@ void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due) {
 
 void pl__coro_condemn(struct pl_coro *c) {
   c->is_condemned = true;
+  if (c->req)
+    c->vm->slots[c->req->slot].trace.was_shed = true;
   if (c->wait != PL_WAIT_TASKS && !is_sending_rest(c, c->wait))
     pl__coro_wake(c, PL_WAKE_MEMORY);
 }

@@ -73,6 +73,7 @@ static void refuse(struct pl_vm *vm, struct pl_req *req, uint32_t left_s) {
   char text[16];
   int bytes = snprintf(text, sizeof text, "%u", left_s);
 
+  vm->slots[req->slot].trace.was_shed = true;
   pl_res_field(req, "Retry-After", 11, text, (uint32_t)bytes, 0);
   if (pl_res_problem(req, 503, "", 0))
     req->flags |= PL_REQ_CLOSE;

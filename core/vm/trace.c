@@ -452,14 +452,15 @@ void pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
     because |= PL_KEPT_ERROR;
   if (e->is_slow)
     because |= PL_KEPT_SLOW;
-  if (req->flags & PL_REQ_OVERDUE)
+  if ((req->flags & PL_REQ_OVERDUE) || (trace && trace->was_shed))
     because |= PL_KEPT_SHED;
   if (PL_UNLIKELY(!req->context.span_id)) /* its head was not understood */
     return;
   kept = decide(t, &req->context, because, e->end, &weight);
   if (PL_UNLIKELY(kept))
     request_put(t, vm, trace, e, kept, weight);
-  if (trace && (trace->notes || trace->texts || trace->has_failed))
+  if (trace &&
+      (trace->notes || trace->texts || trace->has_failed || trace->was_shed))
     pl__trace_forget(vm, trace);
 }
 

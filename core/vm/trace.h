@@ -79,6 +79,7 @@ struct pl_trace {
   bool has_failed;             /* anything of it */
   bool root_has_failed;        /* all of it */
   bool root_has_text;
+  bool was_shed; /* refused, or ended for memory's sake */
 };
 
 /* Of a worker; its VMs use the same one. */

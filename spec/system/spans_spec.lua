@@ -51,6 +51,10 @@ end)
 app:get("/status", function() return "no", 502 end)
 app:get("/gone", function(c) return c:problem(410) end)
 app:get("/late", { timeout = "50ms" }, function() P.sleep(5) end)
+app:get("/hog", function()
+  local all = {}
+  while true do all[#all + 1] = ("x"):rep(1000) .. #all end
+end)
 app:get("/slow", function(c) P.sleep(tonumber(c:query("s") or 0)) return "ok" end)
 app:get("/many", function()
   for i = 1, 100 do P.span("step " .. i, function() end) end
@@ -295,13 +299,16 @@ describe("a trace that is not sampled", function()
   end
 
   it("is kept when it has failed, was shed, or an error left a span of it", function()
-    start({ "trace.sample=0", "trace.slow_factor=0", "trace.anomaly_errors=0" })
+    start({ "trace.sample=0", "trace.slow_factor=0", "trace.anomaly_errors=0",
+      "vm.memory_soft=24M" })
     ask("/plain")
     assert.equal(410, ask("/gone").status)
     assert.equal(500, ask("/fail").status)
     assert.equal("false", ask("/caught").body)
     assert.equal(502, ask("/status").status)
     assert.equal(503, ask("/late").status)
+    assert.equal(503, ask("/hog").status)
+    assert.equal("error shed", why("GET /hog"))
     assert.equal("error", why("GET /fail"))
     assert.equal("error", why("GET /caught"))
     assert.equal("error", why("GET /status"))
@@ -321,7 +328,7 @@ describe("a trace that is not sampled", function()
     assert(process.eventually(function()
       local m = metrics()
       return m['perilune_traces_kept_total{reason="error"}'] >= 4
-        and m['perilune_traces_kept_total{reason="shed"}'] == 1
+        and m['perilune_traces_kept_total{reason="shed"}'] == 2
         and m["perilune_spans_kept_total{}"] >= 6
     end, 10))
     server:stop()
