@@ -20,6 +20,8 @@
 #include "fabric/routes.h"
 #include "fabric/shared.h"
 #include "fabric/slabs.h"
+#include "fabric/stacks.h"
+#include "fabric/symbols.h"
 #include "log/ledger.h"
 #include "server/config.h"
 #include "server/crash.h"
@@ -30,7 +32,7 @@
 #define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 4
+#define SECTIONS_PER_WORKER 6
 #define SECTIONS_OF_ALL 16
 
 #define LOG_MASTER "log.master"
@@ -77,6 +79,14 @@ static uint32_t sections_describe(const struct pl_config *config,
     pl__fabric_name(&s[n], "crash", (int)i);
     s[n].version = PL_CRASH_VERSION;
     s[n].element_bytes = sizeof(struct pl_crash);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "symbols", (int)i);
+    s[n].version = PL_SYMBOLS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_symbols);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "stacks", (int)i);
+    s[n].version = PL_STACKS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_stacks);
     s[n++].element_count = 1;
   }
   section_name(&s[n], LOG_MASTER);
@@ -319,6 +329,25 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
   if (!status)
     *out = at;
   return status;
+}
+
+int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_symbols **symbols, struct pl_stacks **stacks) {
+  void *at, *rows;
+  int status =
+      pl__fabric_find_number(f, "symbols", (int)worker, PL_SYMBOLS_VERSION,
+                             sizeof(struct pl_symbols), &at, NULL);
+
+  status =
+      status
+          ? status
+          : pl__fabric_find_number(f, "stacks", (int)worker, PL_STACKS_VERSION,
+                                   sizeof(struct pl_stacks), &rows, NULL);
+  if (status)
+    return status;
+  *symbols = at;
+  *stacks = rows;
+  return 0;
 }
 
 int pl__layout_quarantines(const struct pl_fabric *f,

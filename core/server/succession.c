@@ -94,6 +94,7 @@ static int open_next(struct pl_succession *s, struct pl_config *config) {
     return failed;
   options.dispatch = s->dispatch;
   options.config = config;
+  options.frames = s->frames;
   failed = pl__generation_open(&s->next, &options, s->err);
   if (failed)
     return failed;

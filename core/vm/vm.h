@@ -38,6 +38,7 @@
 
 struct lua_State;
 struct pl_flights;
+struct pl_frames;
 struct pl_marks;
 struct pl_metrics_table;
 struct pl_quarantine;
@@ -82,6 +83,7 @@ struct pl_vm_options {
   double hold_s_max;          /* what cannot be parked for so long is ended */
   int log_level_min;          /* enum pl_level */
   struct pl_flights *flights; /* NULL: nobody looks */
+  struct pl_frames *frames;   /* of the process; NULL: nothing is sampled */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
   struct pl_shared *shared;         /* of all workers; NULL: one of its own */
