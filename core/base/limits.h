@@ -41,7 +41,7 @@
 
 /* The fabric. */
 #define PL_LIMIT_BUNDLE_BYTES (16u << 20) /* files of one generation */
-#define PL_LIMIT_SECTION_COUNT 2048u      /* named sections */
+#define PL_LIMIT_SECTION_COUNT 4096u      /* named sections */
 #define PL_LIMIT_ROUTES_BYTES 262144u     /* section "routes" */
 
 /* Metrics. */

@@ -18,6 +18,7 @@
 #include "fabric/record.h"
 #include "fabric/ring.h"
 #include "fabric/routes.h"
+#include "fabric/samples.h"
 #include "fabric/shared.h"
 #include "fabric/slabs.h"
 #include "fabric/stacks.h"
@@ -32,7 +33,7 @@
 #define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 6
+#define SECTIONS_PER_WORKER 7
 #define SECTIONS_OF_ALL 16
 
 #define LOG_MASTER "log.master"
@@ -79,6 +80,10 @@ static uint32_t sections_describe(const struct pl_config *config,
     pl__fabric_name(&s[n], "crash", (int)i);
     s[n].version = PL_CRASH_VERSION;
     s[n].element_bytes = sizeof(struct pl_crash);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "samples", (int)i);
+    s[n].version = PL_SAMPLES_VERSION;
+    s[n].element_bytes = sizeof(struct pl_samples);
     s[n++].element_count = 1;
     pl__fabric_name(&s[n], "symbols", (int)i);
     s[n].version = PL_SYMBOLS_VERSION;
@@ -326,6 +331,17 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
   void *at;
   int status = pl__fabric_find_number(f, "crash", (int)worker, PL_CRASH_VERSION,
                                       sizeof(struct pl_crash), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_samples **out) {
+  void *at;
+  int status =
+      pl__fabric_find_number(f, "samples", (int)worker, PL_SAMPLES_VERSION,
+                             sizeof(struct pl_samples), &at, NULL);
   if (!status)
     *out = at;
   return status;

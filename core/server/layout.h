@@ -6,6 +6,7 @@
  *   slabs.N                          receive buffers of worker N
  *   flights.N                        struct pl_flights: what it has in hand
  *   crash.N                          struct pl_crash: how it died
+ *   samples.N                        struct pl_samples: where its time went
  *   symbols.N, stacks.N              struct pl_symbols, struct pl_stacks: which
  *                                    code the numbers in its samples stand for
  *   beats                            struct pl_beat, one per worker
@@ -46,6 +47,7 @@ struct pl_metrics;
 struct pl_quarantine;
 struct pl_ring;
 struct pl_routes;
+struct pl_samples;
 struct pl_shard;
 struct pl_shared;
 struct pl_stacks;
@@ -110,6 +112,8 @@ int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
                        struct pl_flights **out);
 int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
                      struct pl_crash **out);
+int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_samples **out);
 int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
                        struct pl_symbols **symbols, struct pl_stacks **stacks);
 /* Both, for pl__quarantine_of. */

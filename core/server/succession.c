@@ -77,6 +77,7 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
   if (failed)
     return failed;
   out->quarantine = pl__quarantine_of(quarantines, generation);
+  failed = pl__layout_samples(fabric, worker, &out->samples);
   out->metrics = metrics.table;
   out->shard = &metrics.shards[worker];
   return failed;
