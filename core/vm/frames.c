@@ -75,11 +75,13 @@ static enum pl_symbol_kind kind_of(const struct pl_frames *f,
                                                    : PL_SYMBOL_OWN;
 }
 
-/* Functions have no names of their own: how the caller has called it. */
+/* Functions have no names of their own: how the caller has called it.  Of those
+ * that C has called LuaJIT may say that they are some metamethod. */
 static struct pl_slice name_of(lua_State *L, lua_Debug *at) {
   if (at->what[0] == 'm')
     return PL_SLICE("(file)");
-  if (!lua_getinfo(L, "n", at) || !at->name)
+  if (!lua_getinfo(L, "n", at) || !at->name ||
+      !strcmp(at->namewhat, "metamethod"))
     return PL_SLICE("");
   return pl__slice_text(at->name);
 }
