@@ -57,7 +57,8 @@ local function start(opts)
   end
   local p = process.start(args, { env = env })
   local line = assert(p:wait_for("err", "(serving [^\n]*pid[^\n]*)\n"), p:err())
-  return { process = p, env = env, folder = folder, port = tonumber(line:match("127%.0%.0%.1:(%d+)")),
+  return { process = p, env = env, folder = folder,
+    port = tonumber(line:match("127%.0%.0%.1:(%d+)")),
     admin = tonumber(line:match("admin plane on http://127%.0%.0%.1:(%d+)")) }
 end
 
@@ -114,7 +115,8 @@ describe("profiles", function()
     local s = start()
     mix(s, 6)
     local stacks = folded(s, "seconds=30&ago=0")
-    local heavy, light = weight_of(stacks, ";heavy app.lua:3"), weight_of(stacks, ";light app.lua:8")
+    local heavy = weight_of(stacks, ";heavy app.lua:3")
+    local light = weight_of(stacks, ";light app.lua:8")
     assert.is_true(heavy + light > 1e6, "too little was seen") -- of a machine that others use
     -- Some 1,500 samples: four times their deviation. bench/profile.lua has more of them.
     local samples = (heavy + light) / 4000
@@ -228,7 +230,8 @@ describe("profiles", function()
     assert.is_true(process.now() - began >= 1)
     assert.matches("ms of CPU time", r.body)
     assert.equal(0, weight_of(folded(s, "seconds=30&ago=60"), ""))
-    for _, bad in ipairs({ "seconds=0", "seconds=901", "seconds=x", "ago=-1", "seconds=1&format=gif" }) do
+    local refused = { "seconds=0", "seconds=901", "seconds=x", "ago=-1", "seconds=1&format=gif" }
+    for _, bad in ipairs(refused) do
       assert.equal(400, ask(s, "/debug/pprof/profile?" .. bad).status, bad)
     end
   end)
@@ -256,7 +259,8 @@ describe("profiles", function()
     local r = run("--ago", "0")
     assert.equal(0, r.code, r.err)
     assert.matches("heavy app%.lua:3\n", r.out)
-    for name, begins in pairs({ ["a.svg"] = "^<svg ", ["a.pb.gz"] = "^\31\139", ["a.folded"] = "^[^\n]+ %d+\n" }) do
+    local files = { ["a.svg"] = "^<svg ", ["a.pb.gz"] = "^\31\139", ["a.folded"] = "^[^\n]+ %d+\n" }
+    for name, begins in pairs(files) do
       r = run("--ago", "0", "--output", out .. "/" .. name)
       assert.equal(0, r.code, r.err)
       assert.matches(begins, process.slurp(out .. "/" .. name))
