@@ -63,6 +63,10 @@ struct pl_flights {
   _Alignas(64) struct pl_flight at[];    /* slot_count of them */
 };
 
+/* From here on that is done. */
+static inline void pl__phase_set(_Atomic uint32_t *word, enum pl_phase phase) {
+  atomic_store_explicit(word, (uint32_t)phase, memory_order_relaxed);
+}
 /* Does something inside of another phase; what was done before is gone back to
  * by pl__phase_leave, with what this returns. */
 static inline uint32_t pl__phase_enter(_Atomic uint32_t *word,

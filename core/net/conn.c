@@ -402,7 +402,6 @@ static void conn_on_head(struct pl_conn *c) {
   struct pl_slot *s = c->slot;
   struct pl_req *req = &s->req;
   struct pl_net *net = c->net;
-  uint32_t before;
 
   req->received = net->now;
   s->body_base = s->parsed;
@@ -417,9 +416,9 @@ static void conn_on_head(struct pl_conn *c) {
     conn_refuse(c, 400, "The request target is malformed.");
     return;
   }
-  before = pl__phase_enter(net->phase, PL_PHASE_ROUTE);
+  pl__phase_set(net->phase, PL_PHASE_ROUTE);
   net->events.on_head(net->arg, c, req);
-  pl__phase_leave(net->phase, before);
+  pl__phase_set(net->phase, PL_PHASE_PARSE);
   if (pl__parser_check_length(req)) {
     conn_refuse(c, 413, "The request body is larger than this server takes.");
     return;
@@ -522,18 +521,13 @@ static bool conn_sniff(struct pl_conn *c) {
   return c->sniffing;
 }
 
-/* Understands what has been received, as far as that goes. */
-static void conn_advance(struct pl_conn *c) {
-  if (c->sniffing && conn_sniff(c))
-    return;
+static void conn_parse(struct pl_conn *c) {
   while (conn_parses(c)) {
     struct pl_slot *s = c->slot;
     uint32_t used = 0, had = s->req.body.bytes;
-    uint32_t before = pl__phase_enter(c->net->phase, PL_PHASE_PARSE);
     enum pl_parse_outcome outcome =
         pl__parser_run(pl__slot_parser(s), &s->req, s->data + s->parsed,
                        s->filled - s->parsed, &used);
-    pl__phase_leave(c->net->phase, before);
     s->parsed += used;
     if (outcome == PL_PARSE_HEAD)
       conn_on_head(c);
@@ -546,6 +540,18 @@ static void conn_advance(struct pl_conn *c) {
     else
       break;
   }
+}
+
+/* Understands what has been received, as far as that goes. */
+static void conn_advance(struct pl_conn *c) {
+  _Atomic uint32_t *phase = c->net->phase;
+  uint32_t before;
+
+  if (c->sniffing && conn_sniff(c))
+    return;
+  before = pl__phase_enter(phase, PL_PHASE_PARSE);
+  conn_parse(c);
+  pl__phase_leave(phase, before);
   if (c->state == HEAD) {
     if (c->slot->filled == c->slot->data_bytes)
       conn_refuse(c, 431, "The request head is too large.");

@@ -78,7 +78,7 @@ static void note_phase(struct pl_vm *vm, enum pl_phase phase) {
   if (vm->options.flights)
     pl__flight_run(vm->options.flights, PL_FLIGHT_NONE, phase);
   else
-    pl__phase_leave(vm->phase, phase);
+    pl__phase_set(vm->phase, phase);
 }
 
 void pl__collector_tell(struct pl_vm *vm, const char *why) {

@@ -127,16 +127,16 @@ static struct pl_req *next_admitted(struct pl_vm *vm) {
  * core's time, although Lua has called. */
 static struct pl_req *change_requests(struct pl_coro *c) {
   struct pl_vm *vm = c->vm;
-  uint32_t before = pl__phase_enter(vm->phase, PL_PHASE_CORE);
   struct pl_req *req = NULL;
 
+  pl__phase_set(vm->phase, PL_PHASE_CORE);
   if (c->req)
     pl__coro_end_request(c);
   if (budget_is_spent(vm))
     vm->budget = 0;
   else
     req = next_admitted(vm);
-  pl__phase_leave(vm->phase, before);
+  pl__phase_set(vm->phase, PL_PHASE_LUA);
   return req;
 }
 
@@ -180,7 +180,7 @@ static void note_running(struct pl_vm *vm, const struct pl_coro *c) {
   struct pl_flights *f = vm->options.flights;
 
   if (!f)
-    pl__phase_leave(vm->phase, c ? PL_PHASE_LUA : PL_PHASE_CORE);
+    pl__phase_set(vm->phase, c ? PL_PHASE_LUA : PL_PHASE_CORE);
   else if (!c)
     pl__flight_run(f, PL_FLIGHT_NONE, PL_PHASE_CORE);
   else
