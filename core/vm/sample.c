@@ -90,7 +90,7 @@ bool pl__sample_tick(struct pl_vm *vm) {
   int64_t now, weight;
   uint32_t phase;
 
-  if (!samples || is_taking)
+  if (!samples || !vm->options.frames || is_taking)
     return false;
   now = thread_cpu_ns();
   weight = now - counted_ns;
@@ -117,11 +117,12 @@ static enum pl_sample_state state_of(char letter) {
 void pl__sample_take(struct pl_vm *vm, lua_State *L, char letter) {
   struct pl_coro *c = vm->current;
 
-  if (!waiting.sample.weight_us || !vm->options.samples || is_taking)
+  if (!waiting.sample.weight_us || !vm->options.samples ||
+      !vm->options.frames || is_taking)
     return;
   is_taking = 1;
-  if (c && (waiting.vm ? waiting.vm == vm && waiting.stretch == vm->stretch
-                       : true)) {
+  if (c &&
+      (!waiting.vm || (waiting.vm == vm && waiting.stretch == vm->stretch))) {
     waiting.sample.stack = pl__frames_stack(vm->options.frames, L, c->co);
     waiting.sample.state = state_of(letter);
   }
