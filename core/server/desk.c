@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "server/admin.h"
 #include "server/figures.h"
+#include "server/profiles.h"
 
 #define JSON "application/json"
 #define TEXT "text/plain; charset=utf-8"
@@ -93,23 +93,15 @@ static void on_metrics(struct pl_desk *d, const struct pl_ops_request *r) {
 
 #define PROFILES "/debug/pprof/"
 
-static const char *profile_type(struct pl_slice query) {
-  if (asks(query, "format=svg"))
-    return "image/svg+xml";
-  return asks(query, "format=text") || asks(query, "format=folded")
-             ? TEXT
-             : "application/octet-stream";
-}
-
 /* At once: who wants one of the time that begins now asks when it is over. */
 static void on_profile(struct pl_desk *d, const struct pl_ops_request *r) {
   uint32_t skip = sizeof PROFILES - 1;
-  struct pl_slice topic = pl__slice(r->path.at + skip, r->path.bytes - skip);
+  struct pl_slice name = pl__slice(r->path.at + skip, r->path.bytes - skip);
   struct pl_buf body;
   int failed;
 
   pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
-  failed = pl__admin_answer(d->host.fabric, topic, r->query, &body);
+  failed = pl__profiles_answer(d->host.fabric, name, r->query, &body);
   if (failed)
     say_failed(d, r->client,
                failed == PL_EINVAL ? 404
@@ -120,7 +112,7 @@ static void on_profile(struct pl_desk *d, const struct pl_ops_request *r) {
                                      "format is pprof, folded, svg or text"
                                    : "it cannot be made");
   else
-    pl__ops_answer(&d->ops, r->client, 200, profile_type(r->query),
+    pl__ops_answer(&d->ops, r->client, 200, pl__profiles_type(r->query),
                    pl__slice(body.at, body.bytes));
   pl__buf_release(&body);
 }

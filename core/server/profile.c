@@ -29,12 +29,10 @@
 #define TABLE_LINES_MAX 40u
 #define SHARES_ROUTES_MAX 1024u
 
-enum format { PPROF, FOLDED, SVG, TEXT, FORMATS };
-
 struct query {
   uint64_t seconds;
   uint64_t ago;
-  uint64_t format; /* enum format */
+  enum pl_profile_form form;
 };
 
 /* Samples that are alike. */
@@ -62,12 +60,15 @@ static int number_take(struct pl_slice text, uint64_t min, uint64_t *out) {
   return failed || *out < min ? PL_EBAD : 0;
 }
 
-static int format_take(struct pl_slice text, uint64_t *out) {
-  static const char *const names[FORMATS] = {"pprof", "folded", "svg", "text"};
+static int form_take(struct pl_slice text, enum pl_profile_form *out) {
+  static const char *const names[PL_PROFILE_FORMS] = {"pprof", "folded", "svg",
+                                                      "text"};
 
-  for (*out = 0; *out < FORMATS; ++*out)
-    if (pl__slice_equal(text, pl__slice_text(names[*out])))
+  for (unsigned i = 0; i <= PL_PROFILE_FORMS; i++) {
+    *out = (enum pl_profile_form)i;
+    if (i < PL_PROFILE_FORMS && pl__slice_equal(text, pl__slice_text(names[i])))
       return 0;
+  }
   return PL_EBAD;
 }
 
@@ -83,7 +84,7 @@ static int pair_take(struct query *q, struct pl_slice pair) {
   if (pl__slice_equal(key, PL_SLICE("ago")))
     return number_take(value, 0, &q->ago);
   if (pl__slice_equal(key, PL_SLICE("format")))
-    return format_take(value, &q->format);
+    return form_take(value, &q->form);
   return 0; /* of somebody else's; pprof adds some */
 }
 
@@ -99,6 +100,13 @@ static int query_take(struct query *q, struct pl_slice text) {
     at += bytes + 1;
   }
   return 0;
+}
+
+enum pl_profile_form pl__profile_form(struct pl_slice query) {
+  struct query q = {.form = PL_PROFILE_PPROF};
+
+  query_take(&q, query); /* what is wrong elsewhere is told by the answer */
+  return q.form;
 }
 
 /* --- rows ------------------------------------------------------------------ */
@@ -333,9 +341,9 @@ static int render(const struct profile *p, const struct pl_flame *flame,
   static const struct pl_flame_unit unit = {"CPU time", "ms", 1000};
   char title[96];
 
-  if (p->query.format == FOLDED)
+  if (p->query.form == PL_PROFILE_FOLDED)
     return pl__flame_folded(flame, out);
-  if (p->query.format == TEXT)
+  if (p->query.form == PL_PROFILE_TEXT)
     return pl__flame_text(flame, &unit, TABLE_LINES_MAX, out);
   snprintf(title, sizeof title, "CPU of all workers, %u seconds%s",
            (unsigned)p->query.seconds, p->query.ago ? ", some time ago" : "");
@@ -362,8 +370,8 @@ int pl__profile_answer(const struct pl_fabric *f, struct pl_slice query,
   int failed = profile_open(&p, f, query);
 
   if (!failed)
-    failed = p.query.format == PPROF ? write_pprof(&p, out)
-                                     : write_for_people(&p, out);
+    failed = p.query.form == PL_PROFILE_PPROF ? write_pprof(&p, out)
+                                              : write_for_people(&p, out);
   profile_close(&p);
   return failed;
 }

@@ -23,6 +23,17 @@ struct pl_fabric;
 #define PL_PROFILE_ROWS_MAX 262144u /* samples that differ */
 #define PL_PROFILE_BYTES_MAX (32u << 20)
 
+enum pl_profile_form {
+  PL_PROFILE_PPROF,
+  PL_PROFILE_FOLDED,
+  PL_PROFILE_SVG,
+  PL_PROFILE_TEXT,
+  PL_PROFILE_FORMS
+};
+
+/* Which one a query asks for; PL_PROFILE_FORMS: one that there is not. */
+enum pl_profile_form pl__profile_form(struct pl_slice query);
+
 /* Appends the profile that `query` asks for.  PL_EBAD: it cannot be
  * understood; PL_ENOMEM, PL_EFULL, or what pl__layout_* return. */
 int pl__profile_answer(const struct pl_fabric *f, struct pl_slice query,
