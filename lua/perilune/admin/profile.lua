@@ -23,14 +23,14 @@ local TYPES = {
   svg = "image/svg+xml",
 }
 
---- What each profile is, as far as this server has it.
+--- What each profile is: those are listed whose topic, or the one behind, the server knows.
 local PROFILES = {
   { "profile", "where the processor's time goes, of all workers, by line of Lua and by phase of the"
     .. " core; ?seconds=30 waits, &ago=60 is of the past; &format=folded, svg or text" },
   { "heap", "what Lua has allocated and still holds, by line" },
-  { "allocs", "what Lua has allocated, by line" },
+  { "allocs", "what Lua has allocated, by line", "heap" },
   { "coroutine", "what each coroutine waits for, and who has started it; ?debug=1 or 2: as text" },
-  { "goroutine", "the same" },
+  { "goroutine", "the same", "coroutine" },
   { "coroutineleak", "coroutines that wait for what can never come" },
   { "block", "where coroutines wait, and how long" },
 }
@@ -55,7 +55,7 @@ local function list()
   local lines = { "Profiles of this server. Open one with", "",
     "    go tool pprof http://HOST:PORT/debug/pprof/profile?seconds=30", "" }
   for _, one in ipairs(PROFILES) do
-    if there[one[1]] then
+    if there[one[3] or one[1]] then
       lines[#lines + 1] = ("%-14s %s"):format(one[1], one[2])
     end
   end
