@@ -159,8 +159,11 @@ static uint32_t text_add(struct pl_symbols_writer *w, struct pl_slice text) {
   uint32_t bytes = text.bytes < PL_SYMBOLS_TEXT_BYTES_MAX
                        ? text.bytes
                        : PL_SYMBOLS_TEXT_BYTES_MAX;
-  uint32_t hash = hash_of_text(text.at, bytes), n = load(&t->text_count);
+  uint32_t n = load(&t->text_count), hash;
 
+  if (!bytes)
+    text = PL_SLICE("");
+  hash = hash_of_text(text.at, bytes);
   for (uint32_t at = hash, entry; (entry = w->index[at % INDEX_SLOTS]); at++) {
     uint32_t i = (entry - 1) & ~OF_MASK;
     if (((entry - 1) & OF_MASK) == OF_TEXT && t->texts[i].bytes == bytes &&

@@ -124,6 +124,8 @@ int pl__flame_add(struct pl_flame *f, const struct pl_flame_frame *frames,
                   uint32_t depth, int64_t value) {
   uint32_t node = 0, left = depth;
 
+  if (value > INT64_MAX - f->nodes[0].all)
+    value = INT64_MAX - f->nodes[0].all;
   f->nodes[0].all += value;
   if (left > PL_FLAME_DEPTH_MAX)
     left = PL_FLAME_DEPTH_MAX;
