@@ -36,6 +36,14 @@ static const struct option options[] = {
      "shows status and header fields of the response too", "-i, --include"},
     {"app", 0, "A", OPTION_APP, "file or folder of the app, instead of .",
      "--app APP"},
+    {"seconds", 0, "N", OPTION_SECONDS, "of how long; 30", "--seconds N"},
+    {"ago", 0, "N", OPTION_AGO,
+     "of the past: it ended N seconds ago, and nothing is waited for",
+     "--ago N"},
+    {"output", 'o', "F", OPTION_OUTPUT,
+     "the file for it; a table goes to stdout then", "-o, --output FILE"},
+    {"format", 0, "F", OPTION_FORMAT,
+     "pprof, folded, svg or text; else as the file is called", "--format F"},
     {"no-wait", 0, NULL, OPTION_NO_WAIT, "returns when it has begun",
      "--no-wait"},
     {"help", 'h', NULL, OPTION_HELP, "this text", "-h, --help"},
@@ -158,6 +166,18 @@ static bool option_apply(const struct command *c, struct arguments *a,
     return true;
   case OPTION_INCLUDE:
     a->include = true;
+    return true;
+  case OPTION_SECONDS:
+    a->seconds = value;
+    return true;
+  case OPTION_AGO:
+    a->ago = value;
+    return true;
+  case OPTION_OUTPUT:
+    a->output = value;
+    return true;
+  case OPTION_FORMAT:
+    a->format = value;
     return true;
   case OPTION_NO_WAIT:
     a->no_wait = true;

@@ -40,7 +40,11 @@ enum {
   OPTION_APP = 512,
   OPTION_INCLUDE = 1024,
   OPTION_HELP = 2048, /* every command takes it */
-  OPTION_NO_WAIT = 4096
+  OPTION_NO_WAIT = 4096,
+  OPTION_SECONDS = 8192,
+  OPTION_AGO = 16384,
+  OPTION_OUTPUT = 32768,
+  OPTION_FORMAT = 65536
 };
 #define OPTIONS_CONFIGURATION                                                  \
   (OPTION_LISTEN | OPTION_WORKERS | OPTION_CONFIG | OPTION_SET | OPTION_NAME | \
@@ -53,7 +57,11 @@ struct arguments {
   char listen[CLI_LISTEN_BYTES]; /* "listen=a,b": one override */
   const char *headers[CLI_HEADERS_MAX + 1];
   size_t header_count;
-  const char *body; /* -d; NULL: none */
+  const char *body;    /* -d; NULL: none */
+  const char *seconds; /* of a profile; NULL: not said, as the next three */
+  const char *ago;
+  const char *output;
+  const char *format;
   bool json;
   bool no_wait;
   bool include; /* the response's head too */
@@ -78,10 +86,11 @@ struct command {
 extern const struct command pl__cli_commands[];
 extern const size_t pl__cli_command_count;
 
-/* run.c, inspect.c, top.c, help.c */
+/* run.c, inspect.c, top.c, profile.c, help.c */
 int pl__cli_run(const struct command *c, struct arguments *a);
 int pl__cli_status(const struct command *c, struct arguments *a);
 int pl__cli_top(const struct command *c, struct arguments *a);
+int pl__cli_profile(const struct command *c, struct arguments *a);
 int pl__cli_reload(const struct command *c, struct arguments *a);
 int pl__cli_drain(const struct command *c, struct arguments *a);
 int pl__cli_dev(const struct command *c, struct arguments *a);

@@ -72,6 +72,16 @@ const struct command pl__cli_commands[] = {
      "  perilune top --name hello\n"
      "  perilune top | cat                # one page\n",
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG, 0, false, pl__cli_top},
+    {"profile", "[KIND] [options]",
+     "Tells what a running server spends its time on, or its memory",
+     "  perilune profile                          # 30 seconds of CPU, a "
+     "table\n"
+     "  perilune profile --ago 0 -o flame.svg     # the last 30, a flame "
+     "graph\n"
+     "  perilune profile heap -o heap.pb.gz && go tool pprof heap.pb.gz\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_SECONDS |
+         OPTION_AGO | OPTION_OUTPUT | OPTION_FORMAT,
+     1, false, pl__cli_profile},
     {"drain", "[--name N | --pid-file F]",
      "Closes the sockets of a running server and ends what it has begun",
      "  perilune drain --name hello && perilune stop --name hello\n",

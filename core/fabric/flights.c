@@ -1,9 +1,18 @@
-/* fabric/flights.c - what the master does with flights: it begins them anew. */
+/* fabric/flights.c - what the master does with flights: it begins them anew;
+ * and the names of phases. */
 #include "fabric/flights.h"
 
 #include "fabric/map.h"
 
 #include <string.h>
+
+const char *pl__phase_name(uint32_t phase) {
+  static const char *const names[PL_PHASES] = {"core",  "lua",   "collect",
+                                               "poll",  "read",  "parse",
+                                               "route", "write", "log"};
+
+  return names[phase < PL_PHASES ? phase : PL_PHASE_CORE];
+}
 
 /* Zeroes a section.  Whole pages of a fabric go back to the system instead of
  * being written to: most slots are never used. */

@@ -28,10 +28,19 @@
 #define PL_FLIGHT_NONE 0u         /* no Lua is being run */
 #define PL_FLIGHT_TASK UINT32_MAX /* Lua that belongs to no request */
 
+/* What a worker does.  Each is entered and left by a plain store, at few
+ * places; ticks look at it (vm/sample.h), and whoever asks why it died. */
 enum pl_phase {
-  PL_PHASE_CORE,   /* sockets, parsing, writing, waiting */
-  PL_PHASE_LUA,    /* a handler, a task */
-  PL_PHASE_COLLECT /* the garbage collector, finalizers with it */
+  PL_PHASE_CORE,    /* none of the others: timers, turns */
+  PL_PHASE_LUA,     /* a handler, a task */
+  PL_PHASE_COLLECT, /* the garbage collector, finalizers with it */
+  PL_PHASE_POLL,    /* waiting for events, and accepting connections */
+  PL_PHASE_READ,    /* receiving */
+  PL_PHASE_PARSE,   /* understanding what came */
+  PL_PHASE_ROUTE,   /* finding out what a request asks for, and for whom */
+  PL_PHASE_WRITE,   /* sending */
+  PL_PHASE_LOG,     /* telling what was answered: records, counts */
+  PL_PHASES
 };
 
 struct pl_flight {
@@ -53,6 +62,26 @@ struct pl_flights {
   uint32_t slot_count;                   /* written by pl__flights_init */
   _Alignas(64) struct pl_flight at[];    /* slot_count of them */
 };
+
+/* From here on that is done. */
+static inline void pl__phase_set(_Atomic uint32_t *word, enum pl_phase phase) {
+  atomic_store_explicit(word, (uint32_t)phase, memory_order_relaxed);
+}
+/* Does something inside of another phase; what was done before is gone back to
+ * by pl__phase_leave, with what this returns. */
+static inline uint32_t pl__phase_enter(_Atomic uint32_t *word,
+                                       enum pl_phase phase) {
+  uint32_t before = atomic_load_explicit(word, memory_order_relaxed);
+
+  atomic_store_explicit(word, (uint32_t)phase, memory_order_relaxed);
+  return before;
+}
+static inline void pl__phase_leave(_Atomic uint32_t *word, uint32_t before) {
+  atomic_store_explicit(word, before, memory_order_relaxed);
+}
+
+/* "poll", "lua", ...; "core" of a number that is none. */
+const char *pl__phase_name(uint32_t phase);
 
 /* Bytes of a section for so many slots. */
 static inline uint64_t pl__flights_bytes(uint32_t slot_count) {

@@ -225,6 +225,18 @@ int pl_server_status(pl_server *server, int json, struct pl_error *error);
 int pl_server_top(pl_server *server, int columns, int rows, int colour,
                   struct pl_error *error);
 
+/* A profile of a running server, of all its workers, as a result.
+ *
+ *   kind   "cpu"; what else there is depends on the server: "heap", "allocs",
+ *          "coroutine", "block"
+ *   query  what is asked of it: for "cpu" "seconds=30&ago=0&format=pprof", the
+ *          seconds until now, or until so long ago; the format may be pprof (the
+ *          file that `go tool pprof` reads), folded, svg or text
+ *
+ * Returns as pl_server_status. */
+int pl_server_profile(pl_server *server, const char *kind, const char *query,
+                      struct pl_error *error);
+
 /* Has a running server load its app and configuration anew, and waits how that
  * goes: all its workers serve the new version, or all go on with the old one.
  *

@@ -52,6 +52,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "fabric/flights.h"
 #include "http/problem.h"
 #include "http/target.h"
 #include "net/h2.h"
@@ -264,12 +265,20 @@ static void conn_tell_answer(struct pl_conn *c) {
   c->net->events.on_answer(c->net->arg, c, req);
 }
 
+static enum pl_write_outcome conn_write(struct pl_conn *c, bool *moved) {
+  uint32_t before = pl__phase_enter(c->net->phase, PL_PHASE_WRITE);
+  enum pl_write_outcome outcome =
+      pl__writer_flush(&c->writer, c->transport, moved);
+
+  pl__phase_leave(c->net->phase, before);
+  return outcome;
+}
+
 static void conn_flush(struct pl_conn *c) {
   if (c->state == BUSY)
     conn_tell_answer(c);
   bool moved, was_waiting = c->want_write;
-  enum pl_write_outcome outcome =
-      pl__writer_flush(&c->writer, c->transport, &moved);
+  enum pl_write_outcome outcome = conn_write(c, &moved);
 
   if (outcome == PL_WRITE_LOST) {
     c->reset = true;
@@ -407,7 +416,9 @@ static void conn_on_head(struct pl_conn *c) {
     conn_refuse(c, 400, "The request target is malformed.");
     return;
   }
+  pl__phase_set(net->phase, PL_PHASE_ROUTE);
   net->events.on_head(net->arg, c, req);
+  pl__phase_set(net->phase, PL_PHASE_PARSE);
   if (pl__parser_check_length(req)) {
     conn_refuse(c, 413, "The request body is larger than this server takes.");
     return;
@@ -510,10 +521,7 @@ static bool conn_sniff(struct pl_conn *c) {
   return c->sniffing;
 }
 
-/* Understands what has been received, as far as that goes. */
-static void conn_advance(struct pl_conn *c) {
-  if (c->sniffing && conn_sniff(c))
-    return;
+static void conn_parse(struct pl_conn *c) {
   while (conn_parses(c)) {
     struct pl_slot *s = c->slot;
     uint32_t used = 0, had = s->req.body.bytes;
@@ -532,6 +540,18 @@ static void conn_advance(struct pl_conn *c) {
     else
       break;
   }
+}
+
+/* Understands what has been received, as far as that goes. */
+static void conn_advance(struct pl_conn *c) {
+  _Atomic uint32_t *phase = c->net->phase;
+  uint32_t before;
+
+  if (c->sniffing && conn_sniff(c))
+    return;
+  before = pl__phase_enter(phase, PL_PHASE_PARSE);
+  conn_parse(c);
+  pl__phase_leave(phase, before);
   if (c->state == HEAD) {
     if (c->slot->filled == c->slot->data_bytes)
       conn_refuse(c, 431, "The request head is too large.");
@@ -715,6 +735,14 @@ static void conn_receive_linger(struct pl_conn *c) {
     conn_close(c);
 }
 
+static ssize_t conn_read(struct pl_conn *c, char *to, uint32_t bytes) {
+  uint32_t before = pl__phase_enter(c->net->phase, PL_PHASE_READ);
+  ssize_t n = c->transport->ops->receive(c->transport, to, bytes);
+
+  pl__phase_leave(c->net->phase, before);
+  return n;
+}
+
 static void conn_receive(struct pl_conn *c) {
   bool fresh = c->slot == NULL;
 
@@ -728,8 +756,7 @@ static void conn_receive(struct pl_conn *c) {
     c->state = HEAD;
   if (s->filled == s->data_bytes)
     return;
-  ssize_t n = c->transport->ops->receive(c->transport, s->data + s->filled,
-                                         s->data_bytes - s->filled);
+  ssize_t n = conn_read(c, s->data + s->filled, s->data_bytes - s->filled);
   if (n > 0) {
     s->filled += (uint32_t)n;
     if (fresh)
@@ -759,11 +786,7 @@ static void net_wake(struct pl_net *net) {
     net->now = net->woken_at;
 }
 
-static void on_transport_ready(struct pl_transport *t, bool readable,
-                               bool writable) {
-  struct pl_conn *c = t->conn;
-
-  net_wake(c->net);
+static void conn_on_ready(struct pl_conn *c, bool readable, bool writable) {
   if (writable && c->want_write) {
     conn_flush(c);
     if (c->state != CLOSING && !c->lost)
@@ -775,6 +798,17 @@ static void on_transport_ready(struct pl_transport *t, bool readable,
     conn_receive_linger(c);
   else if (c->state != FINISHING && c->state != FLUSHING)
     conn_receive(c);
+}
+
+static void on_transport_ready(struct pl_transport *t, bool readable,
+                               bool writable) {
+  struct pl_conn *c = t->conn;
+  struct pl_net *net = c->net;
+  uint32_t before = pl__phase_enter(net->phase, PL_PHASE_CORE);
+
+  net_wake(net);
+  conn_on_ready(c, readable, writable);
+  pl__phase_leave(net->phase, before);
 }
 
 static void on_transport_closed(struct pl_transport *t) {
@@ -937,6 +971,7 @@ int pl__net_init(struct pl_net *net, const struct pl_net_limits *limits,
   net->slabs = slabs;
   net->buffers = buffers;
   net->id_seed = id_seed;
+  net->phase = &net->own_phase;
   pl__list_init(&net->conns);
   pl__deadlines_init(&net->deadlines, net->limits.seconds);
   return 0;

@@ -90,7 +90,9 @@ struct pl_net {
    * during the call.  NULL: such a connection is refused as any bad request. */
   void (*on_h2)(void *arg, int fd, struct pl_slice first);
   void *h2_arg;
-  char *discard; /* where unwanted bytes are received to */
+  char *discard;           /* where unwanted bytes are received to */
+  _Atomic uint32_t *phase; /* enum pl_phase: what we do; own_phase at first */
+  _Atomic uint32_t own_phase;
 };
 
 /* Bytes that a slab must have for these limits. */

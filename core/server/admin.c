@@ -35,6 +35,7 @@
 #include "server/loop.h"
 #include "server/modules.h"
 #include "server/overview.h"
+#include "server/profile.h"
 #include "server/services.h"
 #include "server/spans.h"
 #include "server/standing.h"
@@ -145,7 +146,31 @@ static const struct {
 } of_fabric[] = {
     {"metrics", pl__figures_answer},
     {"spans", pl__spans_answer},
+    {"profile", pl__profile_answer},
+    {"shares", pl__profile_shares},
 };
+
+int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,
+                     struct pl_slice argument, struct pl_buf *out) {
+  for (size_t i = 0; i < sizeof of_fabric / sizeof *of_fabric; i++)
+    if (pl__slice_equal(pl__slice_text(of_fabric[i].topic), topic))
+      return of_fabric[i].run(fabric, argument, out);
+  return PL_EINVAL;
+}
+
+/* The names of what the fabric answers, a line each. */
+static int report_topics(struct pl_admin *a, struct pl_slice argument,
+                         struct pl_buf *out) {
+  int failed = 0;
+
+  (void)a;
+  (void)argument;
+  for (size_t i = 0; i < sizeof of_fabric / sizeof *of_fabric && !failed; i++) {
+    failed = pl__buf_append_slice(out, pl__slice_text(of_fabric[i].topic));
+    failed = failed ? failed : pl__buf_append(out, "\n", 1);
+  }
+  return failed;
+}
 
 static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
                      struct pl_buf *out) {
@@ -156,17 +181,14 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   } of_plane[] = {
       {"status", report_status},   {"state", report_state},
       {"allowed", report_allowed}, {"watching", report_watching},
-      {"health", report_health},
+      {"health", report_health},   {"topics", report_topics},
   };
   struct pl_admin *a = arg;
 
   for (size_t i = 0; i < sizeof of_plane / sizeof *of_plane; i++)
     if (pl__slice_equal(pl__slice_text(of_plane[i].topic), topic))
       return of_plane[i].run(a, argument, out);
-  for (size_t i = 0; i < sizeof of_fabric / sizeof *of_fabric; i++)
-    if (pl__slice_equal(pl__slice_text(of_fabric[i].topic), topic))
-      return of_fabric[i].run(a->args.fabric, argument, out);
-  return PL_EINVAL;
+  return pl__admin_answer(a->args.fabric, topic, argument, out);
 }
 
 /* --- generations -------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "server/figures.h"
+#include "server/profiles.h"
 
 #define JSON "application/json"
 #define TEXT "text/plain; charset=utf-8"
@@ -90,6 +91,37 @@ static void on_metrics(struct pl_desk *d, const struct pl_ops_request *r) {
   pl__buf_release(&body);
 }
 
+#define PROFILES "/debug/pprof/"
+
+/* At once: who wants one of the time that begins now asks when it is over. */
+static void on_profile(struct pl_desk *d, const struct pl_ops_request *r) {
+  uint32_t skip = sizeof PROFILES - 1;
+  struct pl_slice name = pl__slice(r->path.at + skip, r->path.bytes - skip);
+  struct pl_buf body;
+  int failed;
+
+  pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
+  failed = pl__profiles_answer(d->host.fabric, name, r->query, &body);
+  if (failed)
+    say_failed(d, r->client,
+               failed == PL_EINVAL ? 404
+               : failed == PL_EBAD ? 400
+                                   : 500,
+               failed == PL_EINVAL ? "there is no such profile"
+               : failed == PL_EBAD ? "seconds and ago are numbers up to 900; "
+                                     "format is pprof, folded, svg or text"
+                                   : "it cannot be made");
+  else
+    pl__ops_answer(&d->ops, r->client, 200, pl__profiles_type(r->query),
+                   pl__slice(body.at, body.bytes));
+  pl__buf_release(&body);
+}
+
+static bool is_profile(const struct pl_ops_request *r) {
+  return is(r->method, "GET") && r->path.bytes > sizeof PROFILES - 1 &&
+         memcmp(r->path.at, PROFILES, sizeof PROFILES - 1) == 0;
+}
+
 static void wait_for(struct pl_desk_waiter *list, uint32_t *count,
                      const struct pl_ops_request *r) {
   if (*count < PL_OPS_CLIENTS_MAX)
@@ -148,6 +180,10 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
   struct pl_desk *d = arg;
   bool found = false;
 
+  if (is_profile(r)) {
+    on_profile(d, r);
+    return;
+  }
   for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
     if (!is(r->path, routes[i].path))
       continue;
@@ -157,9 +193,9 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
       return;
     }
   }
-  say_failed(
-      d, r->client, found ? 405 : 404,
-      "there are GET /status and /metrics, POST /reload, /drain and /stop");
+  say_failed(d, r->client, found ? 405 : 404,
+             "there are GET /status, /metrics and /debug/pprof/profile, "
+             "POST /reload, /drain and /stop");
 }
 
 /* --- news -------------------------------------------------------------------- */

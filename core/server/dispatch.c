@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "fabric/flights.h"
 #include "fabric/record.h"
 #include "server/config.h"
 #include "server/inject.h"
@@ -142,6 +143,7 @@ static void end_trace(struct pl_dispatch *d, struct pl_generation *g,
 static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
                      struct pl_conn *c, const struct pl_req *req) {
   bool is_slow = false;
+  uint32_t before = pl__phase_enter(d->net.phase, PL_PHASE_LOG);
   double seconds;
 
   d->tally.now = pl__stopwatch_read(&d->watch) + d->time_offset;
@@ -154,18 +156,22 @@ static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
                                 g ? req->route : 0, seconds);
   if (d->has_tracer)
     end_trace(d, g, req, is_slow);
+  pl__phase_leave(d->net.phase, before);
 }
 
 /* The record has to be there before the client has its answer: a worker that
  * is killed in between would leave none. */
 static void on_answer(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_dispatch *d = dispatch_of(arg);
+  uint32_t before;
   double seconds;
 
   if (!d->log_access || !is_sampled(d, req))
     return;
+  before = pl__phase_enter(d->net.phase, PL_PHASE_LOG);
   seconds = pl__stopwatch_read(&d->watch) + d->time_offset - req->received;
   log_access(d, owner_of(d, req), c, req, seconds > 0 ? seconds : 0);
+  pl__phase_leave(d->net.phase, before);
 }
 
 static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
@@ -314,6 +320,8 @@ int pl__dispatch_open(struct pl_dispatch *d,
                         &d->buffers, random_seed(d));
   if (failed)
     goto fail_net;
+  if (options->generation.flights)
+    d->net.phase = &options->generation.flights->phase;
   pl__http_env_init(&d->net.env,
                     pl__clock_realtime_ns() / (int64_t)PL_NS_PER_S);
   failed = open_generation(d, options, err);
@@ -427,6 +435,7 @@ static uint64_t log_yield(struct pl_dispatch *d, uint64_t fill, uint64_t to) {
  * reader that shares our core gets to run. One that takes nothing (a full
  * disk) doesn't hold us up again until it does. */
 static void log_turn(struct pl_dispatch *d) {
+  uint32_t before = pl__phase_enter(d->net.phase, PL_PHASE_LOG);
   uint64_t half = d->log.ring->bytes / 2, fill = pl__ring_fill(d->log.ring);
   uint64_t left = fill;
 
@@ -434,6 +443,7 @@ static void log_turn(struct pl_dispatch *d) {
   if (fill > half && !d->log_stalled)
     left = log_yield(d, fill, half);
   d->log_stalled = left > half && (d->log_stalled || left >= fill);
+  pl__phase_leave(d->net.phase, before);
 }
 
 /* What the sampler has left out: at the end, or once a second. */

@@ -9,6 +9,8 @@
 #include "fabric/record.h"
 #include "fabric/ring.h"
 #include "fabric/span.h"
+#include "fabric/stacks.h"
+#include "fabric/symbols.h"
 #include "fabric/tracing.h"
 #include "perilune.h"
 #include "server/layout.h"
@@ -122,6 +124,26 @@ static void put_traces(struct figures *f) {
                             &tracing->below, memory_order_relaxed)));
 }
 
+/* What samples could not say, as a table of names is full. */
+static void put_unnamed(struct figures *f) {
+  struct pl_symbols *symbols;
+  struct pl_stacks *stacks;
+  uint64_t places = 0, rows = 0;
+
+  for (uint32_t i = 0; i < f->worker_count; i++) {
+    if (pl__layout_symbols(f->fabric, i, &symbols, &stacks))
+      continue;
+    places += atomic_load_explicit(&symbols->refused, memory_order_relaxed);
+    rows += atomic_load_explicit(&stacks->refused, memory_order_relaxed);
+  }
+  pl__exposition_head(&f->exposition, "perilune_profile_unnamed_total",
+                      "What a full table had no room for: it is (other) in "
+                      "profiles.",
+                      PL_METRIC_COUNTER);
+  pl__exposition_sample(&f->exposition, "what=\"symbol\"", (double)places);
+  pl__exposition_sample(&f->exposition, "what=\"stack\"", (double)rows);
+}
+
 /* --- the server ---------------------------------------------------------------- */
 
 static void put_server(struct figures *f) {
@@ -166,6 +188,7 @@ int pl__figures_expose(const struct pl_fabric *fabric,
             "Requests whose handlers have begun and not ended.", IN_FLIGHT);
   put_drops(&f);
   put_traces(&f);
+  put_unnamed(&f);
   pl__exposition_metrics(&f.exposition, &f.metrics);
   return pl__exposition_end(&f.exposition);
 }

@@ -24,7 +24,9 @@
 
 struct pl_bundle;
 struct pl_dispatch;
+struct pl_frames;
 struct pl_metrics_table;
+struct pl_samples;
 struct pl_shard;
 
 #define PL_GENERATION_VALUES_MAX 144 /* configuration keys that Lua can read */
@@ -37,6 +39,8 @@ struct pl_generation_options {
   struct pl_bundle *bundle;         /* as in struct pl_vm_sources; or NULL */
   bool records;                     /* likewise: into the bundle */
   struct pl_flights *flights;       /* as in struct pl_vm_options */
+  struct pl_frames *frames;         /* likewise */
+  struct pl_samples *samples;       /* likewise */
   struct pl_quarantine *quarantine; /* likewise */
   struct pl_marks *long_runs;       /* likewise */
   struct pl_shared *shared;         /* likewise */

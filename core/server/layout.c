@@ -18,9 +18,12 @@
 #include "fabric/record.h"
 #include "fabric/ring.h"
 #include "fabric/routes.h"
+#include "fabric/samples.h"
 #include "fabric/shared.h"
 #include "fabric/slabs.h"
 #include "fabric/span.h"
+#include "fabric/stacks.h"
+#include "fabric/symbols.h"
 #include "fabric/tracing.h"
 #include "log/ledger.h"
 #include "server/config.h"
@@ -32,7 +35,7 @@
 #define STATE_VERSION 2u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 5
+#define SECTIONS_PER_WORKER 8
 #define SECTIONS_OF_ALL 17
 
 #define LOG_MASTER "log.master"
@@ -84,6 +87,18 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].version = PL_SPANS_VERSION;
     s[n].element_bytes = 1;
     s[n++].element_count = pl__spans_section_bytes(PL_LIMIT_SPAN_RING_BYTES);
+    pl__fabric_name(&s[n], "samples", (int)i);
+    s[n].version = PL_SAMPLES_VERSION;
+    s[n].element_bytes = sizeof(struct pl_samples);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "symbols", (int)i);
+    s[n].version = PL_SYMBOLS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_symbols);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "stacks", (int)i);
+    s[n].version = PL_STACKS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_stacks);
+    s[n++].element_count = 1;
   }
   section_name(&s[n], LOG_MASTER);
   ring_describe(&s[n++], OWN_RING_BYTES);
@@ -360,6 +375,36 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
   if (!status)
     *out = at;
   return status;
+}
+
+int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_samples **out) {
+  void *at;
+  int status =
+      pl__fabric_find_number(f, "samples", (int)worker, PL_SAMPLES_VERSION,
+                             sizeof(struct pl_samples), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_symbols **symbols, struct pl_stacks **stacks) {
+  void *at, *rows;
+  int status =
+      pl__fabric_find_number(f, "symbols", (int)worker, PL_SYMBOLS_VERSION,
+                             sizeof(struct pl_symbols), &at, NULL);
+
+  status =
+      status
+          ? status
+          : pl__fabric_find_number(f, "stacks", (int)worker, PL_STACKS_VERSION,
+                                   sizeof(struct pl_stacks), &rows, NULL);
+  if (status)
+    return status;
+  *symbols = at;
+  *stacks = rows;
+  return 0;
 }
 
 int pl__layout_quarantines(const struct pl_fabric *f,

@@ -7,6 +7,9 @@
  *   flights.N                        struct pl_flights: what it has in hand
  *   crash.N                          struct pl_crash: how it died
  *   spans.N                          struct pl_spans: its traces that are kept
+ *   samples.N                        struct pl_samples: where its time went
+ *   symbols.N, stacks.N              struct pl_symbols, struct pl_stacks: which
+ *                                    code the numbers in its samples stand for
  *   beats                            struct pl_beat, one per worker
  *   state                            struct pl_server_state: what all look at
  *   standing                         struct pl_standing: what the master knows
@@ -46,11 +49,14 @@ struct pl_metrics;
 struct pl_quarantine;
 struct pl_ring;
 struct pl_routes;
+struct pl_samples;
 struct pl_shard;
 struct pl_shared;
 struct pl_spans;
 struct pl_standing;
 struct pl_tracing;
+struct pl_stacks;
+struct pl_symbols;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
@@ -119,6 +125,10 @@ int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
                        struct pl_flights **out);
 int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
                      struct pl_crash **out);
+int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_samples **out);
+int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
+                       struct pl_symbols **symbols, struct pl_stacks **stacks);
 /* Both, for pl__quarantine_of. */
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out);

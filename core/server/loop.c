@@ -1,6 +1,7 @@
 /* server/loop.c - see loop.h. */
 #include "server/loop.h"
 #include "base/clock.h"
+#include "fabric/flights.h"
 
 #include <math.h>
 #include <signal.h>
@@ -51,8 +52,10 @@ static void loop_turn(struct pl_loop *l) {
 static void on_check(uv_check_t *handle) {
   struct pl_loop *l = handle->data;
   struct pl_net *net = &l->dispatch->net;
-  double now = pl__clock_monotonic_s();
+  double now;
 
+  pl__phase_set(net->phase, PL_PHASE_CORE);
+  now = pl__clock_monotonic_s();
   l->was_idle = now - l->polled_at > LOOP_IDLE_S;
   l->began_at = net->is_quiet ? now : net->woken_at;
   net->is_quiet = false;
@@ -72,6 +75,7 @@ static void on_prepare(uv_prepare_t *handle) {
                   l->polled_at - l->began_at);
   }
   l->dispatch->net.is_quiet = true;
+  pl__phase_set(l->dispatch->net.phase, PL_PHASE_POLL);
 }
 
 int pl__loop_open(struct pl_loop *l, struct pl_dispatch *d) {

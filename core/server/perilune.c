@@ -20,6 +20,7 @@
 #include "server/lockfile.h"
 #include "server/master.h"
 #include "server/operate.h"
+#include "server/ops.h"
 #include "server/tool.h"
 #include "server/trial.h"
 #include "server/worker.h"
@@ -29,6 +30,7 @@
 #define FLAG_BYTES (PL_CONFIG_PATH_BYTES + 16)
 #define STOP_GRACE_S 10
 #define STATUS_S 5.0
+#define PROFILE_S 30.0
 #define STOP_LOOK_MS 20
 
 extern char **environ;
@@ -325,7 +327,7 @@ static int ask_running(pl_server *server, const char *method,
   pid_t pid = 0;
   int status = pl__lockfile_holder(config->pid_file, config->name, &pid, path);
 
-  pl__buf_init(body, NULL, DUMP_BYTES_MAX);
+  pl__buf_init(body, NULL, PL_OPS_ANSWER_BYTES_MAX);
   if (!status)
     status = pl__operate(path, method, target, seconds, body);
   if (status > 0)
@@ -387,6 +389,24 @@ int pl_server_top(pl_server *server, int columns, int rows, int colour,
     status = refused(&body, PL_EFAIL, error);
   pl__buf_release(&body);
   return status ? status : pl__error_clear(error);
+}
+
+int pl_server_profile(pl_server *server, const char *kind, const char *query,
+                      struct pl_error *error) {
+  bool is_cpu = strcmp(kind, "cpu") == 0;
+  struct pl_buf body;
+  char target[256];
+  int status;
+
+  snprintf(target, sizeof target, "/debug/pprof/%s?%s",
+           is_cpu ? "profile" : kind, query);
+  status = ask_running(server, "GET", target, PROFILE_S, &body, error);
+  if (status == 200)
+    result_say(server, &body);
+  else if (status > 0)
+    status = refused(&body, PL_EFAIL, error);
+  pl__buf_release(&body);
+  return status == 200 ? pl__error_clear(error) : status;
 }
 
 static int reload_result(pl_server *server, const struct pl_buf *body,

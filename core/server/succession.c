@@ -77,6 +77,7 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
   if (failed)
     return failed;
   out->quarantine = pl__quarantine_of(quarantines, generation);
+  failed = pl__layout_samples(fabric, worker, &out->samples);
   out->metrics = metrics.table;
   out->shard = &metrics.shards[worker];
   return failed;
@@ -94,6 +95,7 @@ static int open_next(struct pl_succession *s, struct pl_config *config) {
     return failed;
   options.dispatch = s->dispatch;
   options.config = config;
+  options.frames = s->frames;
   failed = pl__generation_open(&s->next, &options, s->err);
   if (failed)
     return failed;

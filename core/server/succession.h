@@ -20,12 +20,14 @@
 #include <uv.h>
 
 struct pl_fabric;
+struct pl_frames;
 struct pl_server_state;
 
 struct pl_succession {
   struct pl_dispatch *dispatch; /* borrowed */
   const struct pl_fabric *fabric;
   struct pl_server_state *state;
+  struct pl_frames *frames; /* the worker's; each generation gets it */
   uint32_t worker;
   int channel_fd;
   uv_poll_t orders;

@@ -30,8 +30,10 @@
 #include "server/layout.h"
 #include "server/listeners.h"
 #include "server/loop.h"
+#include "server/modules.h"
 #include "server/overflow.h"
 #include "server/succession.h"
+#include "vm/frames.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -232,6 +234,20 @@ static int find_generation(struct worker *w, uint32_t *number, char *err) {
   return failed;
 }
 
+/* What samples are told by; see vm/frames.h. */
+static int open_frames(struct worker *w) {
+  char folder[PL_CONFIG_PATH_BYTES];
+  struct pl_symbols *symbols;
+  struct pl_stacks *stacks;
+  int failed =
+      pl__layout_symbols(w->args->fabric, w->args->index, &symbols, &stacks);
+
+  failed = failed ? failed : pl__modules_folder(folder, sizeof folder);
+  return failed
+             ? failed
+             : pl__frames_open(&w->succession.frames, symbols, stacks, folder);
+}
+
 static int open_dispatch(struct worker *w, char *err) {
   const struct pl_worker_args *args = w->args;
   struct pl_dispatch_options options = {
@@ -257,11 +273,13 @@ static int open_dispatch(struct worker *w, char *err) {
   failed = failed ? failed
                   : pl__succession_options(args->fabric, args->index, number,
                                            &options.generation);
+  failed = failed ? failed : open_frames(w);
   if (failed) {
     snprintf(err, PL_VM_ERROR_BYTES, "the fabric has no room for worker %u",
              args->index);
     return failed;
   }
+  options.generation.frames = w->succession.frames;
   failed = pl__dispatch_open(&w->dispatch, &options, err);
   if (failed)
     return failed;
@@ -400,6 +418,7 @@ int pl__worker_main(const struct pl_worker_args *args) {
     goto fail_listen;
   serve(w);
   pl__overflow_detach(&w->overflow, &w->dispatch.log);
+  pl__frames_close(w->succession.frames);
   pl__config_deinit(&w->config);
   pl__free(w);
   return 0;
@@ -411,6 +430,7 @@ fail_load:
 fail_dispatch:
   say_started(w, failed, err);
   pl__overflow_detach(&w->overflow, &w->dispatch.log);
+  pl__frames_close(w->succession.frames);
   pl__config_deinit(&w->config);
   pl__free(w);
   return 1;

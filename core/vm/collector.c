@@ -77,6 +77,8 @@ int pl__collector_slice(lua_State *L) {
 static void note_phase(struct pl_vm *vm, enum pl_phase phase) {
   if (vm->options.flights)
     pl__flight_run(vm->options.flights, PL_FLIGHT_NONE, phase);
+  else
+    pl__phase_set(vm->phase, phase);
 }
 
 void pl__collector_tell(struct pl_vm *vm, const char *why) {

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "vm/coro.h"
+#include "vm/sample.h"
 
 #include <errno.h>
 #include <lauxlib.h>
@@ -49,6 +50,9 @@
   1000 /* until Lua is asked again where it can't yield */
 #define RETRIES_PER_TICK_MAX 16u
 #define COUNT_INSTRUCTIONS 1000 /* between looks at the clock, without ticks */
+
+/* What a timer is for: whether to stop Lua, or that and where time goes. */
+enum { TICK_LOOKS = 1, TICK_SAMPLES };
 
 /* Of LuaJIT's internals (lj_obj.h), checked by hook_flags_find. */
 #define LUAJIT_HOOK_PROFILE 0x80u /* of the flags: a tick is to be served */
@@ -102,22 +106,43 @@ static void look(struct pl_preempt *p, uint32_t stretch, int64_t now) {
   p->retries = 0;
 }
 
-/* In the signal handler: reads words, sets the hook, nothing else. */
+/* In the signal handler. */
+static bool is_wanted(struct pl_vm *vm) {
+  int64_t now = pl__clock_monotonic_ns();
+
+  look(&vm->preempt, vm->stretch, now);
+  return !vm->preempt.passing &&
+         (is_over_slice(vm, now) || pl__coro_is_over(vm->current, now) ||
+          vm->heap_bytes > vm->shed_bytes);
+}
+
+/* In the signal handler: has LuaJIT call on_sample.  Its flag is still set when
+ * it could not since the tick before: in C, or as the hook was lost. */
+static void ask_for_sample(struct pl_vm *vm, int number) {
+  volatile uint8_t *flags = vm->preempt.hook_flags;
+
+  if (flags && (*flags & LUAJIT_HOOK_PROFILE))
+    arm(vm, number);
+  else
+    luajit_action.sa_handler(number);
+}
+
+/* In the signal handler: reads and writes words, sets the hook, no more. */
 static void on_tick(int number, siginfo_t *info, void *context) {
   struct pl_vm *vm = ticking;
   int saved = errno;
-  int64_t now;
+  bool samples;
 
-  (void)info;
   (void)context;
-  if (!vm || !vm->current || is_setting_hook)
-    return; /* the core's own time, or a finalizer between requests */
-  now = pl__clock_monotonic_ns();
-  look(&vm->preempt, vm->stretch, now);
-  if (!vm->preempt.passing &&
-      (is_over_slice(vm, now) || pl__coro_is_over(vm->current, now) ||
-       vm->heap_bytes > vm->shed_bytes))
+  if (!vm || is_setting_hook)
+    return;
+  samples = info->si_value.sival_int == TICK_SAMPLES && pl__sample_tick(vm);
+  if (!vm->current) /* the core's own time, or a finalizer between requests */
+    ;
+  else if (is_wanted(vm))
     arm(vm, number);
+  else if (samples)
+    ask_for_sample(vm, number);
   errno = saved;
 }
 
@@ -170,6 +195,8 @@ static void on_hook(lua_State *L, lua_Debug *where) {
   int64_t now;
 
   hook_set(L, vm && vm->preempt.is_counting ? COUNT_INSTRUCTIONS : 0);
+  if (vm && vm->preempt.is_counting)
+    pl__sample_take(vm, L, 'I');
   if (!c || vm->preempt.passing || pl__coro_is_waiting(c))
     return;
   now = pl__clock_monotonic_ns();
@@ -234,43 +261,67 @@ static volatile uint8_t *hook_flags_find(lua_State *L) {
   return found;
 }
 
+/* LuaJIT's count of ticks is of no use: it has not seen those in the core. */
 static void on_sample(void *arg, lua_State *L, int samples, int vmstate) {
-  (void)arg;
-  (void)L;
   (void)samples;
-  (void)vmstate;
+  pl__sample_take(arg, L, (char)vmstate);
 }
 
 /* --- switching on and off ---------------------------------------------- */
 
-static int timer_open(struct pl_preempt *p) {
-  clockid_t clock = p->slice_ns < CPU_CLOCK_SLICE_NS_MIN
-                        ? CLOCK_MONOTONIC
-                        : CLOCK_THREAD_CPUTIME_ID;
+/* Signals to this thread, every so often by that clock. */
+static int timer_open(timer_t *timer, clockid_t clock, int64_t every_ns,
+                      int what) {
   struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
-                           .sigev_signo = SIGPROF};
-  struct timespec tick = {.tv_sec = p->tick_ns / PL_NS_PER_S,
-                          .tv_nsec = p->tick_ns % PL_NS_PER_S};
+                           .sigev_signo = SIGPROF,
+                           .sigev_value = {.sival_int = what}};
+  struct timespec tick = {.tv_sec = every_ns / PL_NS_PER_S,
+                          .tv_nsec = every_ns % PL_NS_PER_S};
   struct itimerspec times = {.it_interval = tick, .it_value = tick};
 
   event.sigev_notify_thread_id = gettid();
-  if (timer_create(clock, &event, &p->timer))
+  if (timer_create(clock, &event, timer))
     return -errno;
-  if (timer_settime(p->timer, 0, &times, NULL)) {
+  if (timer_settime(*timer, 0, &times, NULL)) {
     int code = errno;
-    timer_delete(p->timer);
+    timer_delete(*timer);
     return -code;
   }
   return 0;
 }
 
+/* Samples are of CPU time: where slices are counted by the wall clock they have
+ * a timer of their own. */
+static int timers_open(struct pl_preempt *p) {
+  int failed;
+
+  p->has_two_timers = p->slice_ns < CPU_CLOCK_SLICE_NS_MIN;
+  if (!p->has_two_timers)
+    return timer_open(&p->timer, CLOCK_THREAD_CPUTIME_ID, p->tick_ns,
+                      TICK_SAMPLES);
+  failed = timer_open(&p->timer, CLOCK_MONOTONIC, p->tick_ns, TICK_LOOKS);
+  if (failed)
+    return failed;
+  failed = timer_open(&p->sample_timer, CLOCK_THREAD_CPUTIME_ID, TICK_NS_MAX,
+                      TICK_SAMPLES);
+  if (failed)
+    timer_delete(p->timer);
+  return failed;
+}
+
+static void timers_close(struct pl_preempt *p) {
+  timer_delete(p->timer);
+  if (p->has_two_timers)
+    timer_delete(p->sample_timer);
+}
+
 /* LuaJIT's handler goes behind ours, and its timer, which counts the CPU time
  * of all threads and interrupts any of them, is switched off. */
-static void profiler_start(lua_State *L, const struct sigaction *ours) {
+static void profiler_start(struct pl_vm *vm, const struct sigaction *ours) {
   struct itimerval none = {0};
 
   sigaction(SIGPROF, ours, NULL); /* what stopping the profiler puts back */
-  luaJIT_profile_start(L, "li10", on_sample, NULL);
+  luaJIT_profile_start(vm->L, "li10", on_sample, vm);
   sigaction(SIGPROF, ours, &luajit_action);
   setitimer(ITIMER_PROF, &none, NULL);
 }
@@ -290,8 +341,9 @@ int pl__preempt_start(struct pl_vm *vm) {
   p->tick_ns = p->slice_ns / TICKS_PER_SLICE;
   if (p->tick_ns > TICK_NS_MAX)
     p->tick_ns = TICK_NS_MAX;
-  profiler_start(vm->L, &ours);
-  failed = timer_open(p);
+  profiler_start(vm, &ours);
+  pl__sample_begin();
+  failed = timers_open(p);
   if (failed) {
     luaJIT_profile_stop(vm->L);
     return failed;
@@ -315,7 +367,7 @@ void pl__preempt_stop(struct pl_vm *vm) {
     return;
   if (!p->is_counting) {
     ticking = NULL;
-    timer_delete(p->timer);
+    timers_close(p);
     luaJIT_profile_stop(vm->L);
   }
   lua_sethook(vm->L, NULL, 0, 0);

@@ -21,6 +21,8 @@
  * anything at all inside a finalizer, where LuaJIT calls no hooks; anything to
  * a coroutine that has registered a wait and is about to yield.
  *
+ * The same ticks tell where the processor's time goes: sample.h.
+ *
  * Knows no requests: whether a coroutine must end, and why, is stop.c's matter.
  */
 #ifndef PL_VM_PREEMPT_H
@@ -34,6 +36,8 @@ struct pl_vm;
 
 struct pl_preempt {
   timer_t timer;
+  timer_t sample_timer; /* if has_two_timers */
+  bool has_two_timers;
   int64_t slice_ns;
   int64_t tick_ns;
   bool is_on;

@@ -124,6 +124,23 @@ static struct pl_req *next_admitted(struct pl_vm *vm) {
   return req;
 }
 
+/* Ends the one that `c` has and takes the next; NULL: enough for now.  It is the
+ * core's time, although Lua has called. */
+static struct pl_req *change_requests(struct pl_coro *c) {
+  struct pl_vm *vm = c->vm;
+  struct pl_req *req = NULL;
+
+  pl__phase_set(vm->phase, PL_PHASE_CORE);
+  if (c->req)
+    pl__coro_end_request(c);
+  if (budget_is_spent(vm))
+    vm->budget = 0;
+  else
+    req = next_admitted(vm);
+  pl__phase_set(vm->phase, PL_PHASE_LUA);
+  return req;
+}
+
 struct pl_req *pl__coro_next_request(struct pl_coro *c, int *inherited) {
   struct pl_vm *vm = c->vm;
   struct pl_req *req;
@@ -133,13 +150,7 @@ struct pl_req *pl__coro_next_request(struct pl_coro *c, int *inherited) {
     c->inherited = PL_WAKE_OK;
     return c->req;
   }
-  if (c->req)
-    pl__coro_end_request(c);
-  if (budget_is_spent(vm)) {
-    vm->budget = 0;
-    return NULL;
-  }
-  req = next_admitted(vm);
+  req = change_requests(c);
   if (!req)
     return NULL;
   pl__coro_begin(c);
@@ -170,8 +181,8 @@ static void note_running(struct pl_vm *vm, const struct pl_coro *c) {
   struct pl_flights *f = vm->options.flights;
 
   if (!f)
-    return;
-  if (!c)
+    pl__phase_set(vm->phase, c ? PL_PHASE_LUA : PL_PHASE_CORE);
+  else if (!c)
     pl__flight_run(f, PL_FLIGHT_NONE, PL_PHASE_CORE);
   else
     pl__flight_run(f, c->req ? c->req->slot + 1 : PL_FLIGHT_TASK, PL_PHASE_LUA);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "fabric/flights.h"
 #include "fabric/record.h"
 #include "vm/bind.h"
 #include "vm/coro.h"
@@ -112,6 +113,7 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
   vm->emergency_bytes = UINT64_MAX;
   vm->shed_bytes = UINT64_MAX;
   vm->interrupt_id = -1;
+  vm->phase = options->flights ? &options->flights->phase : &vm->own_phase;
   pl__random_seed(&vm->random);
   vm->clock.monotonic = pl__clock_monotonic_s();
   vm->clock.now = (double)pl__clock_realtime_ns() / PL_NS_PER_S;

@@ -39,11 +39,13 @@
 
 struct lua_State;
 struct pl_flights;
+struct pl_frames;
 struct pl_marks;
 struct pl_metrics_table;
 struct pl_quarantine;
 struct pl_ring_writer;
 struct pl_sampler;
+struct pl_samples;
 struct pl_shard;
 struct pl_shared;
 struct pl_coro;
@@ -84,6 +86,8 @@ struct pl_vm_options {
   double hold_s_max;          /* what cannot be parked for so long is ended */
   int log_level_min;          /* enum pl_level */
   struct pl_flights *flights; /* NULL: nobody looks */
+  struct pl_frames *frames;   /* of the process; NULL: nothing is sampled */
+  struct pl_samples *samples; /* with frames; NULL: of the processor neither */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
   struct pl_shared *shared;         /* of all workers; NULL: one of its own */
@@ -167,6 +171,8 @@ struct pl_vm {
   struct pl_preempt preempt;
   struct pl_random random; /* for ids; seeded by pl__vm_open */
   struct pl_vm_counts counts;
+  _Atomic uint32_t *phase; /* enum pl_phase: of options.flights, or own_phase */
+  _Atomic uint32_t own_phase;
   uintptr_t stack_floor; /* the C stack below it is kept free of Lua */
   int tags_ref;          /* registry: errors by PL_WAKE_* */
   /* apps */

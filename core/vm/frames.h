@@ -1,0 +1,50 @@
+/* vm/frames.h - the frames of a coroutine as numbers, for whatever records
+ * where Lua is: samples of the processor, of allocations, and of waits.
+ *
+ * A frame becomes a symbol (fabric/symbols.h), a row of them a stack
+ * (fabric/stacks.h).  What was seen before is found by the address of the
+ * chunk's name, the line, and the line where the function begins: some 20 ns a
+ * frame with what Lua takes.  The address is not believed: the name is compared.
+ *
+ * The outermost frames that are ours (the runner's loop, a task's beginning,
+ * xpcall) are left out, unless there are no others.
+ *
+ * One per worker, for all its VMs, used on its loop's thread only: a VM that is
+ * loaded on a helper thread must not be walked.
+ */
+#ifndef PL_VM_FRAMES_H
+#define PL_VM_FRAMES_H
+
+#include <stdint.h>
+
+struct lua_State;
+struct pl_frames;
+struct pl_stacks;
+struct pl_symbols;
+
+/* Goes on with tables of the fabric, borrowed.  `lua_folder` is the one that
+ * our own modules lie in; copied. 0 or PL_ENOMEM. */
+int pl__frames_open(struct pl_frames **out, struct pl_symbols *symbols,
+                    struct pl_stacks *stacks, const char *lua_folder);
+void pl__frames_close(struct pl_frames *f); /* NULL is nothing */
+
+/* The symbols of the frames of L, the innermost first, and behind them those of
+ * `outer`, the coroutine of the core's on top of which user code has made L;
+ * NULL, or L itself: none.  The VM is in a known state: in a callback of
+ * LuaJIT's profiler, in a hook, in a C function, or L has yielded.  Allocates
+ * nothing, neither here nor in Lua.
+ *
+ *   out  PL_STACKS_DEPTH_MAX; a deeper stack ends with a mark that says so
+ *
+ * Returns how many; 0: there is no frame. */
+uint32_t pl__frames_walk(struct pl_frames *f, struct lua_State *L,
+                         struct lua_State *outer, uint32_t *out);
+
+/* The number of that row of symbols; PL_STACK_OTHER: none, or no room. */
+uint32_t pl__frames_stack(struct pl_frames *f, struct lua_State *L,
+                          struct lua_State *outer);
+/* The number of a row that pl__frames_walk gave, perhaps with more in it. */
+uint32_t pl__frames_add(struct pl_frames *f, const uint32_t *symbols,
+                        uint32_t depth);
+
+#endif /* PL_VM_FRAMES_H */
