@@ -1,6 +1,6 @@
 -- bench/soak.lua - what must hold under load and for long: right results under preemption,
 -- neighbours of handlers that never end, requests beside workers that are killed, a dictionary
--- whose writers are killed, logs whose outputs fail.
+-- whose writers are killed, logs whose outputs fail, telemetry whose collector is away.
 --
 -- Usage: luajit bench/soak.lua SCENARIO [options]      (see usage below)
 --
@@ -22,14 +22,15 @@ scenarios:
   log-kill   the same, and the process that writes the log is killed at random points
   log-full   the log's disk is full for the second third of the time (root only)
   log-stall  the reader of the log's pipe stands still for the second third of the time
+  otlp-down  the OpenTelemetry collector is away for the second third of the time
   dict     two writers and two readers of a dictionary, writers killed every few milliseconds
   upgrade  the program is replaced by USR2 again and again
   reload   the app is reloaded again and again, good and broken versions in turn
 
   --seconds N         of each measurement (default 60; spin 15)
-  --connections N     stress, kill, log-* (default 64)
+  --connections N     stress, kill, log-*, otlp-down (default 64)
   --workers N         (default 2; spin 1, so that the clients have a core of their own)
-  --rate N            requests per second: spin (default 1000), kill and log-* (default 2000)
+  --rate N            requests/s: spin (default 1000), kill, log-*, otlp-down (default 2000)
   --rounds N          spin: pairs of measurements (default 3)
   --reloads N         reload: how many (default 1000)
   --kills N           reload: 1 kills a worker every second meanwhile (default 0)
@@ -124,6 +125,7 @@ end
 
 local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill",
   ["log-kill"] = "soak.kill", ["log-full"] = "soak.log", ["log-stall"] = "soak.log",
+  ["otlp-down"] = "soak.otlp",
   dict = "soak.dict", reload = "soak.reload", upgrade = "soak.upgrade" }
 
 local function main()

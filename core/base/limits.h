@@ -66,7 +66,9 @@
 #define PL_LIMIT_LOG_FIELD_COUNT 64u      /* fields of one record */
 #define PL_LIMIT_LOG_TARGET_BYTES 1024u   /* target in an access record */
 #define PL_LIMIT_LOG_SYSLOG_BYTES 8192u   /* one syslog message */
-#define PL_LIMIT_LOG_BATCH_BYTES 65536u   /* formatted before it is written */
+#define PL_LIMIT_OTLP_LOGS_BYTES                                               \
+  4194304u /* records for a collector; power of 2 */
+#define PL_LIMIT_LOG_BATCH_BYTES 65536u /* formatted before it is written */
 
 /* Traces. */
 #define PL_LIMIT_SPAN_RING_BYTES 2097152u   /* a worker's ring, a power of 2 */

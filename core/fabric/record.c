@@ -283,6 +283,23 @@ int pl__record_end(struct pl_record_draft *d, struct pl_ring_writer *w) {
   return PL_EFULL;
 }
 
+int pl__record_copy(struct pl_ring_writer *w, const void *record,
+                    uint32_t bytes) {
+  struct pl_record head;
+  int failed = pl__record_read(record, bytes, &head);
+  if (failed)
+    return failed;
+  void *at = pl__ring_reserve(w, bytes, fill_max(w, head.level));
+  if (!at) {
+    pl__ring_drop(w, head.level);
+    return PL_EFULL;
+  }
+  memcpy(at, record, bytes);
+  pl__ring_push(w, bytes);
+  pl__ring_publish(w);
+  return 0;
+}
+
 int pl__record_try_end(struct pl_record_draft *d, struct pl_ring_writer *w) {
   void *at = pl__ring_reserve(w, d->bytes, w->mask + 1);
   if (!at)

@@ -40,6 +40,9 @@ enum pl_field_type { PL_FIELD_STRING = 1, PL_FIELD_NUMBER, PL_FIELD_BOOL };
 #define PL_RECORD_MASTER 0xffffu  /* `worker` of the master's records */
 #define PL_RECORD_CONTROL 0xfffeu /* and of control's */
 #define PL_RECORD_TRIAL 0xfffdu   /* and of one that tries a generation out */
+#define PL_RECORD_EXPORTER                                                     \
+  0xfffcu /* whose ring is that of control's exporter;
+                                      its records say that they are control's */
 
 /* The head of every record. */
 struct pl_record {
@@ -146,6 +149,12 @@ int pl__record_text(struct pl_ring_writer *w, const struct pl_record *head,
 /* One with a text, or with none where `value` is NULL. */
 int pl__record_with(struct pl_ring_writer *w, const struct pl_record *head,
                     const char *message, const char *key, const char *value);
+
+/* Copies a record that was read from another ring, and publishes it.  Nobody is
+ * waited for or woken.  Returns 0; PL_EFULL: it is counted as dropped; PL_EBAD: it is
+ * none. */
+int pl__record_copy(struct pl_ring_writer *w, const void *record,
+                    uint32_t bytes);
 
 /* --- reading ---------------------------------------------------------- */
 

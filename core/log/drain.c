@@ -245,12 +245,15 @@ static bool take_record(struct pl_drain *d, const struct pl_drain_ring *r) {
   if (r->bytes >= sizeof *head && head->level < d->level)
     return true;
   int status = put_record(d, r->record, r->bytes);
-  if (status == 0)
+  if (status == 0) {
     d->batch_lines++;
-  else if (status == PL_EBAD || (status == PL_EFULL && d->out.bytes == 0))
+    if (d->on_record)
+      d->on_record(d->on_record_arg, r->record, r->bytes);
+  } else if (status == PL_EBAD || (status == PL_EFULL && d->out.bytes == 0)) {
     d->bad_count++; /* full: it would not fit into an empty batch either */
-  else
+  } else {
     return false;
+  }
   return true;
 }
 

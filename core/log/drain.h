@@ -28,6 +28,12 @@
 
 #define PL_DRAIN_RINGS_MAX PL_LEDGER_RINGS_MAX
 
+/* A record that is shown was taken up, for good: it comes once, and again only in
+ * the process after one that died at the wrong moment. `record` is valid during
+ * the call, which must not wait. */
+typedef void (*pl__drain_record_fn)(void *arg, const void *record,
+                                    uint32_t bytes);
+
 enum pl_drain_outcome {
   PL_DRAIN_IDLE,   /* the rings are empty */
   PL_DRAIN_MORE,   /* there is more: run again */
@@ -48,11 +54,13 @@ struct pl_drain_ring {
 struct pl_drain {
   struct pl_outlet outlet;
   struct pl_formatter formatter;
-  struct pl_syslog *syslog; /* NULL: lines; borrowed */
-  unsigned level;           /* records below it are not shown */
-  uint64_t rotate_bytes;    /* largest file; 0: any size */
-  uint32_t rotate_keep;     /* old ones */
-  struct pl_buf out;        /* the next batch */
+  struct pl_syslog *syslog;      /* NULL: lines; borrowed */
+  unsigned level;                /* records below it are not shown */
+  pl__drain_record_fn on_record; /* NULL: nobody else wants them */
+  void *on_record_arg;
+  uint64_t rotate_bytes; /* largest file; 0: any size */
+  uint32_t rotate_keep;  /* old ones */
+  struct pl_buf out;     /* the next batch */
   uint32_t ring_count;
   int failing;           /* negated errno the sink fails with, or 0 */
   int64_t failing_ns;    /* monotonic, since when */

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/err.h"
 #include "log/digits.h"
+#include "log/otlp_metrics.h"
 
 #define NUMBER_BYTES PL_DIGITS_DOUBLE_BYTES
 #define EXEMPLAR_BYTES 160
@@ -124,6 +125,11 @@ static void head(struct pl_exposition *e, struct pl_slice name,
   struct pl_slice base = name;
   char *at;
 
+  if (e->otlp) {
+    pl__otlp_metrics_head(e->otlp, name, help, kind);
+    e->name = name;
+    return;
+  }
   drop_empty(e);
   e->name = name;
   at = room(e, 3 * name.bytes + 2 * help.bytes + LINE_BYTES);
@@ -179,8 +185,13 @@ static char *put_subject(char *at, struct pl_slice name, const char *suffix,
 
 static void sample(struct pl_exposition *e, struct pl_slice labels,
                    double number) {
-  char *at = room(e, e->name.bytes + labels.bytes + LINE_BYTES);
+  char *at;
 
+  if (e->otlp) {
+    pl__otlp_metrics_number(e->otlp, labels, number);
+    return;
+  }
+  at = room(e, e->name.bytes + labels.bytes + LINE_BYTES);
   if (!at)
     return;
   at = put_subject(at, e->name, "", labels, NULL);
@@ -225,12 +236,6 @@ static void cuts_make(struct cuts *c, struct pl_slice name) {
   memcpy(c->le[c->bounds.count], "le=\"+Inf\"", sizeof("le=\"+Inf\""));
 }
 
-/* An example for each cut; `now` of 0: none. */
-struct chosen {
-  double number;
-  struct pl_origin origin;
-};
-
 static uint32_t cut_of(const struct cuts *c, double number) {
   uint32_t i = 0;
 
@@ -240,9 +245,9 @@ static uint32_t cut_of(const struct cuts *c, double number) {
 }
 
 static void choose_of_shard(const struct cuts *c, const struct pl_buckets *b,
-                            struct chosen *chosen) {
+                            struct pl_otlp_exemplar *chosen) {
   for (uint32_t i = 0; i < PL_SHARD_EXAMPLES; i++) {
-    struct chosen one;
+    struct pl_otlp_exemplar one;
     if (!pl__example_get(&b->examples[i], &one.number, &one.origin))
       continue;
     uint32_t cut = cut_of(c, one.number);
@@ -252,7 +257,7 @@ static void choose_of_shard(const struct cuts *c, const struct pl_buckets *b,
 }
 
 /* ` # {trace_id="..."} 0.25 1700000000.123` */
-static char *put_exemplar(char *at, const struct chosen *one) {
+static char *put_exemplar(char *at, const struct pl_otlp_exemplar *one) {
   const struct pl_origin *o = &one->origin;
 
   if (o->trace[0] || o->trace[1]) {
@@ -282,22 +287,35 @@ static uint64_t octaves_sum(const struct pl_histogram *h, uint32_t from,
   return sum;
 }
 
-static char *put_buckets(struct pl_exposition *e, char *at,
-                         struct pl_slice labels, const struct cuts *c,
-                         const struct pl_histogram *h,
-                         const struct chosen *chosen, uint64_t *count) {
+/* What was counted up to each cut and above the one before it; returns the sum
+ * of all. */
+static uint64_t cut_counts(const struct cuts *c, const struct pl_histogram *h,
+                           uint64_t *counts) {
+  uint64_t sum = 0;
   uint32_t from = 0;
 
-  *count = 0;
   for (uint32_t i = 0; i <= c->bounds.count; i++) {
     uint32_t to = PL_HISTOGRAM_OCTAVES;
     if (i < c->bounds.count)
       to = (uint32_t)(c->bounds.first + (int)i * c->bounds.step -
                       PL_HISTOGRAM_EXPONENT_MIN);
-    *count += octaves_sum(h, from, to);
+    counts[i] = octaves_sum(h, from, to);
+    sum += counts[i];
     from = to;
+  }
+  return sum;
+}
+
+static char *put_buckets(struct pl_exposition *e, char *at,
+                         struct pl_slice labels, const struct cuts *c,
+                         const uint64_t *counts,
+                         const struct pl_otlp_exemplar *chosen) {
+  uint64_t sum = 0;
+
+  for (uint32_t i = 0; i <= c->bounds.count; i++) {
+    sum += counts[i];
     at = put_subject(at, e->name, "_bucket", labels, c->le[i]);
-    at = pl__put_u64(at, *count);
+    at = pl__put_u64(at, sum);
     if (chosen[i].origin.now > 0)
       at = put_exemplar(at, &chosen[i]);
     *at++ = '\n';
@@ -307,14 +325,26 @@ static char *put_buckets(struct pl_exposition *e, char *at,
 
 static void histogram(struct pl_exposition *e, struct pl_slice labels,
                       const struct cuts *c, const struct pl_histogram *h,
-                      const struct chosen *chosen) {
+                      const struct pl_otlp_exemplar *chosen) {
   size_t line = e->name.bytes + labels.bytes + LINE_BYTES + EXEMPLAR_BYTES;
-  char *at = room(e, line * (c->bounds.count + 3));
-  uint64_t count;
+  uint64_t counts[BOUNDS_MAX + 1], count = cut_counts(c, h, counts);
+  char *at;
 
+  if (e->otlp) {
+    pl__otlp_metrics_histogram(
+        e->otlp, labels,
+        &(struct pl_otlp_histogram){.sum = h->sum,
+                                    .count = count,
+                                    .counts = counts,
+                                    .bounds = c->ends,
+                                    .bucket_count = c->bounds.count + 1,
+                                    .exemplars = chosen});
+    return;
+  }
+  at = room(e, line * (c->bounds.count + 3));
   if (!at)
     return;
-  at = put_buckets(e, at, labels, c, h, chosen, &count);
+  at = put_buckets(e, at, labels, c, counts, chosen);
   at = put_subject(at, e->name, "_sum", labels, NULL);
   at = put_number(at, h->sum);
   *at++ = '\n';
@@ -371,7 +401,7 @@ static double merged(const struct scrape *s, uint32_t kind, uint32_t merge,
 
 static void write_histogram(struct scrape *s, struct pl_slice labels,
                             uint32_t cell, uint32_t from, uint32_t to) {
-  struct chosen chosen[BOUNDS_MAX + 1];
+  struct pl_otlp_exemplar chosen[BOUNDS_MAX + 1];
 
   memset(chosen, 0, sizeof chosen);
   for (uint32_t i = from; i < to; i++) {
@@ -379,7 +409,7 @@ static void write_histogram(struct scrape *s, struct pl_slice labels,
     if (!b)
       continue;
     pl__shard_gather(&s->m->shards[i], cell, &s->sum);
-    if (s->e->format == PL_EXPOSITION_OPENMETRICS)
+    if (s->e->format != PL_EXPOSITION_PROMETHEUS)
       choose_of_shard(&s->cuts, b, chosen);
   }
   histogram(s->e, labels, &s->cuts, &s->sum, chosen);
@@ -508,6 +538,11 @@ void pl__exposition_begin(struct pl_exposition *e,
                           enum pl_exposition_format format,
                           struct pl_buf *out) {
   *e = (struct pl_exposition){.out = out, .format = format};
+}
+
+void pl__exposition_begin_otlp(struct pl_exposition *e,
+                               struct pl_otlp_metrics *otlp) {
+  *e = (struct pl_exposition){.otlp = otlp, .format = PL_EXPOSITION_OTLP};
 }
 
 void pl__exposition_head(struct pl_exposition *e, const char *name,

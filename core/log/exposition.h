@@ -8,6 +8,8 @@
  * buckets.  Which ones follows from its unit, the end of its name: _seconds
  * from 61 us to 32 s, _bytes from 64 to 256 MiB, others from 0.001 to 2^20.
  *
+ * A third form is no text: the messages of log/otlp_metrics.h.
+ *
  * Reads shards and the table, and asks no process.  What is not kept in shards
  * is put between: a head, its samples, and so on; what fails once stays failed.
  */
@@ -19,11 +21,15 @@
 
 enum pl_exposition_format {
   PL_EXPOSITION_PROMETHEUS,
-  PL_EXPOSITION_OPENMETRICS
+  PL_EXPOSITION_OPENMETRICS,
+  PL_EXPOSITION_OTLP
 };
 
+struct pl_otlp_metrics;
+
 struct pl_exposition {
-  struct pl_buf *out; /* borrowed */
+  struct pl_buf *out;           /* borrowed; of text */
+  struct pl_otlp_metrics *otlp; /* borrowed; NULL: text */
   enum pl_exposition_format format;
   int failed;           /* 0, or what pl__buf_append has returned */
   struct pl_slice name; /* of the family, valid until the next head */
@@ -36,6 +42,9 @@ const char *pl__exposition_type(enum pl_exposition_format format);
 
 void pl__exposition_begin(struct pl_exposition *e,
                           enum pl_exposition_format format, struct pl_buf *out);
+/* The same for OTLP; `otlp` was begun, and its owner ends it. */
+void pl__exposition_begin_otlp(struct pl_exposition *e,
+                               struct pl_otlp_metrics *otlp);
 /* All families and series that the table has. */
 void pl__exposition_metrics(struct pl_exposition *e,
                             const struct pl_metrics *m);

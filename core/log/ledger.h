@@ -38,7 +38,7 @@
 #include "fabric/ring.h"
 
 #define PL_LEDGER_VERSION 1u
-#define PL_LEDGER_RINGS_MAX (PL_LIMIT_WORKER_COUNT + 3u) /* and others */
+#define PL_LEDGER_RINGS_MAX (PL_LIMIT_WORKER_COUNT + 4u) /* and others */
 
 /* A batch grows past its limit by one line at most, and the longest text that
  * a record can hold may become six times as long. */

@@ -22,6 +22,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "server/keys.h"
+#include "server/otel.h"
 #include "vm/config_file.h"
 
 #define CONFIG_FILE "config.lua"
@@ -149,7 +150,7 @@ static int value_refused(struct resolve *r, const struct pl_key *key,
 
   pl__key_expected(key, expected, sizeof(expected));
   return config_fail(r->err, "%s: %s is \"%.200s\"; expected is %s", source,
-                     key->name, key->type == PL_KEY_SECRET ? "..." : text,
+                     key->name, pl__key_is_secret(key) ? "..." : text,
                      expected);
 }
 
@@ -255,6 +256,30 @@ static int env_apply_foreign(struct resolve *r, const char *name,
   return value_set(r, key, text, origin, name);
 }
 
+/* One of OpenTelemetry's, likewise.  Those are often set for a whole machine, and
+ * its specification wants what is not understood to be told and left alone. */
+static void env_apply_otel(struct resolve *r,
+                           const struct pl_otel_variable *v) {
+  struct pl_config_origin origin = {.source = PL_SOURCE_ENV, .env = v->name};
+  const struct pl_key *key = v->key ? pl__key_find(v->key, strlen(v->key)) : 0;
+  const char *value = env_value(r->in, v->name), *expected;
+  char text[PL_KEY_VALUE_BYTES], wanted[PL_KEY_EXPECTED_BYTES];
+  int status;
+
+  if (!value || (key && PL_SOURCE_ENV <= origin_of(r->c, key)->source))
+    return;
+  status = pl__otel_translate(v, value, text, sizeof(text), &expected);
+  if (status == 1 && pl__key_set(key, text, r->c)) {
+    pl__key_expected(key, wanted, sizeof(wanted));
+    expected = wanted;
+    status = PL_EINVAL;
+  }
+  if (status == 1)
+    *origin_of(r->c, key) = origin;
+  else if (status)
+    config_warn(r->c, "%s is not used: expected is %s", v->name, expected);
+}
+
 static void env_warn_unknown(struct resolve *r, const char *entry,
                              size_t bytes) {
   const char *words[PL_CONFIG_KEYS_MAX];
@@ -297,6 +322,8 @@ static int env_apply(struct resolve *r) {
     status = env_apply_foreign(r, "PORT", "listen", "0.0.0.0:");
   if (!status)
     status = env_apply_foreign(r, "WEB_CONCURRENCY", "workers", "");
+  for (uint32_t i = 0; i < pl__otel_variable_count && !status; i++)
+    env_apply_otel(r, &pl__otel_variables[i]);
   return status;
 }
 
@@ -671,9 +698,12 @@ void pl__config_value(const struct pl_config *c, const struct pl_key *key,
   case PL_KEY_STRING:
   case PL_KEY_NETWORKS:
   case PL_KEY_FIELD:
+  case PL_KEY_ENDPOINT:
+  case PL_KEY_PAIRS:
     snprintf(out, bytes, "%s", (const char *)field);
     return;
   case PL_KEY_SECRET:
+  case PL_KEY_FIELDS:
     snprintf(out, bytes, "%s", *(const char *)field ? "(set)" : "");
     return;
   case PL_KEY_BOOL:

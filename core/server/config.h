@@ -3,12 +3,14 @@
  * Made once, in the master, before anything is forked; read-only afterwards,
  * so that every process of the server sees the same.  What keys there are,
  * with their types, defaults and ranges, says the table of server/keys.h.
- * Precedence: flags > environment > file > defaults.  Knows no socket and no
+ * Precedence: flags > environment (PERILUNE_*, then those of others, such as
+ * OTEL_*) > file > defaults.  Knows no socket and no
  * process; the file is evaluated by vm/config_file.h.
  */
 #ifndef PL_SERVER_CONFIG_H
 #define PL_SERVER_CONFIG_H
 
+#include "fabric/exports.h"
 #include "server/address.h"
 
 #include <stdbool.h>
@@ -20,6 +22,7 @@ struct pl_key;
 
 #define PL_CONFIG_PATH_BYTES 4096          /* of a path, NUL included */
 #define PL_CONFIG_NAME_BYTES 64            /* of a name, NUL included */
+#define PL_CONFIG_ENDPOINT_BYTES 512       /* of a collector, NUL included */
 #define PL_CONFIG_LISTEN_MAX 16            /* addresses */
 #define PL_CONFIG_KEYS_MAX 128             /* rows of the table of keys */
 #define PL_CONFIG_SETTINGS_BYTES_MAX 65536 /* `settings` as JSON */
@@ -53,6 +56,9 @@ enum pl_config_log {
   PL_CONFIG_LOG_CONSOLE,
   PL_CONFIG_LOG_JSON
 };
+
+/* otlp.compression */
+enum pl_config_compression { PL_CONFIG_COMPRESS_NONE, PL_CONFIG_COMPRESS_GZIP };
 
 /* context.trace_from */
 enum pl_config_trace { PL_CONFIG_TRACE_ALL, PL_CONFIG_TRACE_TRUSTED };
@@ -131,6 +137,23 @@ struct pl_config {
   double trace_anomaly_p99_s;  /* 0: never */
   double trace_anomaly_hold_s;
   uint64_t trace_anomaly_per_second;
+
+  /* otlp.*: of a server as it is started; a reload changes none of them */
+  char otlp_endpoint[PL_CONFIG_ENDPOINT_BYTES]; /* /v1/... is added */
+  char otlp_traces_endpoint[PL_CONFIG_ENDPOINT_BYTES];
+  char otlp_metrics_endpoint[PL_CONFIG_ENDPOINT_BYTES];
+  char otlp_logs_endpoint[PL_CONFIG_ENDPOINT_BYTES];
+  bool otlp_on[PL_SIGNALS];  /* by enum pl_signal; where there is an endpoint */
+  char otlp_headers[2048];   /* for pl__pairs_take; they can be fields */
+  uint32_t otlp_compression; /* enum pl_config_compression */
+  double otlp_timeout_s;
+  char otlp_service[256];
+  char otlp_resource[2048]; /* for pl__pairs_take; it can be */
+  uint64_t otlp_queue;      /* spans */
+  uint64_t otlp_batch;      /* spans or records */
+  double otlp_delay_s;
+  double otlp_export_timeout_s;
+  double otlp_metrics_interval_s;
 
   /* generation_header */
   bool generation_header; /* responses say which generation has made them */

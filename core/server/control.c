@@ -26,8 +26,8 @@
 #include "server/anomaly.h"
 #include "server/channel.h"
 #include "server/config.h"
+#include "server/exporter.h"
 #include "server/layout.h"
-#include "server/spans.h"
 
 #define LINGER_MS 4
 #define BLOCKED_MS 50
@@ -36,7 +36,6 @@
 #define LOOK_MS 1000
 /* The kernel closes the master's files before it signals the workers. */
 #define ORPHAN_PAUSE_MS 50
-#define SKIP_NS (100 * (int64_t)PL_NS_PER_MS)
 #define SAY_EVERY_NS (60 * (int64_t)PL_NS_PER_S)
 
 struct control {
@@ -47,7 +46,7 @@ struct control {
   struct pl_server_state *state;
   struct pl_admin *admin; /* NULL: there is none */
   struct pl_anomaly anomaly;
-  int64_t skipped_ns; /* monotonic, when the rings of spans were given free */
+  struct pl_exporter *exporter;
   int signal_fd;
   int64_t said_ns;    /* monotonic, when stderr was told that the log stands */
   int64_t blocked_ns; /* of the drain, as last seen */
@@ -84,6 +83,8 @@ static int rings_add(struct control *c) {
   for (uint32_t i = 0; i < PL_LAYOUT_OTHERS && !status; i++) {
     uint16_t who = pl__layout_others[i];
     status = pl__layout_ring(fabric, who, &ring);
+    if (who == PL_RECORD_EXPORTER)
+      who = PL_RECORD_CONTROL; /* of which it is a thread */
     status = status ? status : pl__drain_add(&c->drain, ring, who);
   }
   return status;
@@ -140,6 +141,18 @@ static int admin_open(struct control *c, char *error, size_t error_bytes) {
   return status;
 }
 
+static int exporter_open(struct control *c) {
+  struct pl_exporter_args args = {.config = c->args->config,
+                                  .fabric = c->args->fabric,
+                                  .worker_count = c->args->worker_count,
+                                  .wake_fd = c->args->wake_fd};
+  int status = pl__exporter_start(&c->exporter, &args);
+
+  if (!status)
+    pl__exporter_attach(c->exporter, &c->drain);
+  return status;
+}
+
 static int control_open(struct control *c, char *error, size_t error_bytes) {
   const struct pl_config *config = c->args->config;
   struct pl_routes *routes = NULL;
@@ -175,6 +188,7 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   c->signal_fd = signals_open();
   if (!status && c->signal_fd < 0)
     status = -errno;
+  status = status ? status : exporter_open(c);
   if (status)
     snprintf(error, error_bytes, "control: %s", pl_strerror(status));
   return status ? status : admin_open(c, error, error_bytes);
@@ -247,22 +261,12 @@ static void say_blocked(struct control *c) {
   pl__sink_close(&sink);
 }
 
-static void look_at_traces(struct control *c) {
-  int64_t now_ns = pl__clock_monotonic_ns();
-
-  pl__anomaly_look(&c->anomaly, now_ns);
-  if (now_ns - c->skipped_ns < SKIP_NS)
-    return;
-  c->skipped_ns = now_ns;
-  pl__spans_skip(c->args->fabric, c->args->worker_count);
-}
-
 static void control_loop(struct control *c) {
   enum pl_drain_outcome outcome;
   bool end = false;
 
   while (!end) {
-    look_at_traces(c);
+    pl__anomaly_look(&c->anomaly, pl__clock_monotonic_ns());
     c->drain.level =
         atomic_load_explicit(&c->state->log_level, memory_order_relaxed);
     c->drain.formatter.access_fields = atomic_load_explicit(
@@ -296,8 +300,11 @@ int pl__control_main(const struct pl_control_args *args) {
   control_loop(&c);
   if (c.admin)
     pl__admin_stop(c.admin);
-  status = pl__drain_finish(&c.drain, PL_CONTROL_FINISH_MS);
   pl__anomaly_close(&c.anomaly);
+  pl__drain_finish(&c.drain, PL_CONTROL_FINISH_MS);
+  pl__exporter_stop(c.exporter, PL_CONTROL_FLUSH_MS);
+  c.drain.on_record = NULL; /* what it has said at its end is for the log */
+  status = pl__drain_finish(&c.drain, PL_CONTROL_REST_MS);
   pl__drain_deinit(&c.drain);
   pl__sink_close(&c.sink);
   return status ? 1 : 0;

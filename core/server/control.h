@@ -3,7 +3,8 @@
  *
  * A fork of the master, beside the workers.  Takes the records of all
  * processes out of their rings and writes them as lines; the admin plane is a
- * thread of it (server/admin.h).  It ends after the others, so that the last
+ * thread of it (server/admin.h), and so is what goes to a collector
+ * (server/exporter.h).  It ends after the others, so that the last
  * records come out: on TERM from the master, or by itself when the master is
  * gone.
  */
@@ -15,7 +16,13 @@
 struct pl_config;
 struct pl_fabric;
 
-#define PL_CONTROL_FINISH_MS 2000 /* for the last records, at the end */
+/* At the end: for the last records, for what goes to a collector, and for what
+ * that has said. */
+#define PL_CONTROL_FINISH_MS 2000
+#define PL_CONTROL_FLUSH_MS 3000
+#define PL_CONTROL_REST_MS 500
+#define PL_CONTROL_END_MS                                                      \
+  (PL_CONTROL_FINISH_MS + PL_CONTROL_FLUSH_MS + PL_CONTROL_REST_MS)
 
 struct pl_control_args {
   const struct pl_config *config;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "fabric/exports.h"
 #include "fabric/map.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
@@ -171,6 +172,109 @@ static void put_server(struct figures *f) {
   }
 }
 
+/* --- what goes to a collector -------------------------------------------------- */
+
+static const char *const reasons[PL_EXPORT_DROPS] = {
+    "full", "refused", "rejected", "unfit", "shutdown", "lost"};
+
+/* Those that found no room in the rings before the exporter. */
+static uint64_t drops_of_rings(const struct pl_fabric *f,
+                               enum pl_signal signal) {
+  uint64_t drops[PL_RING_LANES] = {0}, sum = 0;
+  struct pl_metrics m;
+  struct pl_ring *logs;
+
+  if (signal == PL_SIGNAL_TRACES && !pl__layout_metrics(f, &m))
+    pl__spans_drops(f, m.worker_count, drops);
+  for (unsigned lane = 0; lane < PL_RING_LANES; lane++)
+    sum += drops[lane];
+  if (signal == PL_SIGNAL_LOGS && !pl__layout_otlp_logs(f, &logs))
+    for (unsigned lane = 0; lane < PL_RING_LANES; lane++)
+      sum += atomic_load_explicit(&logs->drops[lane], memory_order_relaxed);
+  return sum;
+}
+
+uint64_t pl__figures_export_drops(const struct pl_fabric *f,
+                                  enum pl_signal signal,
+                                  enum pl_export_drop why) {
+  struct pl_exports *x;
+  uint64_t rings = why == PL_EXPORT_FULL ? drops_of_rings(f, signal) : 0;
+
+  if (pl__layout_exports(f, &x))
+    return rings;
+  return rings + pl__exports_get(&x->of[signal].drops[why]);
+}
+
+static void put_export_drops(struct figures *f, const struct pl_exports *x) {
+  char labels[LABELS_BYTES];
+
+  pl__exposition_head(&f->exposition, "perilune_otlp_dropped_total",
+                      "Spans and log records that the collector did not get.",
+                      PL_METRIC_COUNTER);
+  for (unsigned i = 0; i < PL_SIGNALS; i++)
+    for (unsigned why = 0; why < PL_EXPORT_DROPS; why++) {
+      if (!pl__exports_is_on(&x->of[i]))
+        continue;
+      snprintf(labels, sizeof labels, "signal=\"%s\",reason=\"%s\"",
+               pl__signal_name((enum pl_signal)i), reasons[why]);
+      pl__exposition_sample(
+          &f->exposition, labels,
+          (double)pl__figures_export_drops(f->fabric, (enum pl_signal)i,
+                                           (enum pl_export_drop)why));
+    }
+}
+
+static void put_export_counts(struct figures *f, const struct pl_exports *x,
+                              const char *name, const char *help,
+                              bool are_failures) {
+  char labels[LABELS_BYTES];
+
+  pl__exposition_head(&f->exposition, name, help, PL_METRIC_COUNTER);
+  for (unsigned i = 0; i < PL_SIGNALS; i++) {
+    const struct pl_exports_of *of = &x->of[i];
+    if (!pl__exports_is_on(of))
+      continue;
+    snprintf(labels, sizeof labels, "signal=\"%s\"",
+             pl__signal_name((enum pl_signal)i));
+    pl__exposition_sample(
+        &f->exposition, labels,
+        (double)pl__exports_get(are_failures ? &of->failures : &of->exported));
+  }
+}
+
+static void put_exports(struct figures *f) {
+  struct pl_exports *x;
+
+  if (pl__layout_exports(f->fabric, &x))
+    return;
+  put_export_counts(f, x, "perilune_otlp_exported_total",
+                    "Spans, metric points and log records that the collector "
+                    "has taken.",
+                    false);
+  put_export_counts(f, x, "perilune_otlp_failures_total",
+                    "Requests to the collector that were not answered, or not "
+                    "well.",
+                    true);
+  put_export_drops(f, x);
+}
+
+/* --- all of it -------------------------------------------------------------------- */
+
+static void put_all(struct figures *f) {
+  f->worker_count = f->metrics.worker_count;
+  put_server(f);
+  put_workers(f);
+  put_beats(f, "perilune_connections", "Connections that are open.",
+            CONNECTIONS);
+  put_beats(f, "perilune_http_requests_in_flight",
+            "Requests whose handlers have begun and not ended.", IN_FLIGHT);
+  put_drops(f);
+  put_traces(f);
+  put_unnamed(f);
+  put_exports(f);
+  pl__exposition_metrics(&f->exposition, &f->metrics);
+}
+
 int pl__figures_expose(const struct pl_fabric *fabric,
                        enum pl_exposition_format format, struct pl_buf *out) {
   struct figures f = {.fabric = fabric};
@@ -178,19 +282,21 @@ int pl__figures_expose(const struct pl_fabric *fabric,
 
   if (failed)
     return failed;
-  f.worker_count = f.metrics.worker_count;
   pl__exposition_begin(&f.exposition, format, out);
-  put_server(&f);
-  put_workers(&f);
-  put_beats(&f, "perilune_connections", "Connections that are open.",
-            CONNECTIONS);
-  put_beats(&f, "perilune_http_requests_in_flight",
-            "Requests whose handlers have begun and not ended.", IN_FLIGHT);
-  put_drops(&f);
-  put_traces(&f);
-  put_unnamed(&f);
-  pl__exposition_metrics(&f.exposition, &f.metrics);
+  put_all(&f);
   return pl__exposition_end(&f.exposition);
+}
+
+int pl__figures_export(const struct pl_fabric *fabric,
+                       struct pl_otlp_metrics *otlp) {
+  struct figures f = {.fabric = fabric};
+  int failed = pl__layout_metrics(fabric, &f.metrics);
+
+  if (failed)
+    return failed;
+  pl__exposition_begin_otlp(&f.exposition, otlp);
+  put_all(&f);
+  return 0;
 }
 
 int pl__figures_answer(const struct pl_fabric *f, struct pl_slice said,

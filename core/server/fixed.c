@@ -29,6 +29,23 @@ static const char *const FIXED[] = {
     "group",
     "shared.memory",
     "metrics.series_max",
+    "otlp.endpoint",
+    "otlp.traces_endpoint",
+    "otlp.metrics_endpoint",
+    "otlp.logs_endpoint",
+    "otlp.traces",
+    "otlp.metrics",
+    "otlp.logs",
+    "otlp.headers",
+    "otlp.compression",
+    "otlp.timeout",
+    "otlp.service",
+    "otlp.resource",
+    "otlp.queue",
+    "otlp.batch",
+    "otlp.delay",
+    "otlp.export_timeout",
+    "otlp.metrics_interval",
 };
 
 static size_t field_bytes(const struct pl_key *key) {
@@ -43,6 +60,9 @@ static size_t field_bytes(const struct pl_key *key) {
   case PL_KEY_SECRET:
   case PL_KEY_NETWORKS:
   case PL_KEY_FIELD:
+  case PL_KEY_ENDPOINT:
+  case PL_KEY_PAIRS:
+  case PL_KEY_FIELDS:
     return key->field_bytes;
   case PL_KEY_BOOL:
     return sizeof(bool);

@@ -9,11 +9,13 @@
 
 #include "base/err.h"
 #include "base/networks.h"
+#include "base/pairs.h"
 #include "base/text.h"
 #include "http/headers.h"
 #include "log/format.h"
 #include "log/syslog.h"
 #include "server/config.h"
+#include "server/endpoint.h"
 
 #define KEY_SECONDS_MAX 86400.0          /* a day */
 #define KEY_BYTES_MAX (64.0 * (1 << 30)) /* 64G */
@@ -204,6 +206,43 @@ const struct pl_key pl__keys[] = {
     OTHER("generation_header", "GENERATION_HEADER", PL_KEY_BOOL,
           generation_header, "true", 0, 0,
           "whether responses say which generation of the app has made them"),
+
+    TEXT("otlp.endpoint", "OTLP_ENDPOINT", PL_KEY_ENDPOINT, otlp_endpoint, "",
+         "OpenTelemetry collector, http://host:4318; empty: nothing is sent"),
+    TEXT("otlp.traces_endpoint", "OTLP_TRACES_ENDPOINT", PL_KEY_ENDPOINT,
+         otlp_traces_endpoint, "", "where traces go instead, with the path"),
+    TEXT("otlp.metrics_endpoint", "OTLP_METRICS_ENDPOINT", PL_KEY_ENDPOINT,
+         otlp_metrics_endpoint, "", "where metrics go instead, with the path"),
+    TEXT("otlp.logs_endpoint", "OTLP_LOGS_ENDPOINT", PL_KEY_ENDPOINT,
+         otlp_logs_endpoint, "", "where logs go instead, with the path"),
+    OTHER("otlp.traces", "OTLP_TRACES", PL_KEY_BOOL, otlp_on[PL_SIGNAL_TRACES],
+          "true", 0, 0, "whether traces are sent"),
+    OTHER("otlp.metrics", "OTLP_METRICS", PL_KEY_BOOL,
+          otlp_on[PL_SIGNAL_METRICS], "true", 0, 0, "whether metrics are sent"),
+    OTHER("otlp.logs", "OTLP_LOGS", PL_KEY_BOOL, otlp_on[PL_SIGNAL_LOGS],
+          "true", 0, 0, "whether logs are sent"),
+    TEXT("otlp.headers", "OTLP_HEADERS", PL_KEY_FIELDS, otlp_headers, "",
+         "header fields of each request, such as api-key=..."),
+    WORDS("otlp.compression", "OTLP_COMPRESSION", otlp_compression, "none",
+          "none gzip", "how requests are compressed"),
+    DURATION("otlp.timeout", "OTLP_TIMEOUT", otlp_timeout_s, "10s", 0.01,
+             "time for a request to the collector and its answer"),
+    TEXT("otlp.service", "OTLP_SERVICE", PL_KEY_STRING, otlp_service, "",
+         "service.name; without one that of otlp.resource, or the name"),
+    TEXT("otlp.resource", "OTLP_RESOURCE", PL_KEY_PAIRS, otlp_resource, "",
+         "attributes of all that is sent, such as deployment.environment=x"),
+    INTEGER("otlp.queue", "OTLP_QUEUE", otlp_queue, "2048", 1, 1000000,
+            "spans that wait for the collector"),
+    INTEGER("otlp.batch", "OTLP_BATCH", otlp_batch, "512", 1, 100000,
+            "spans or log records of one request"),
+    DURATION("otlp.delay", "OTLP_DELAY", otlp_delay_s, "5s", 0.01,
+             "time that spans and log records wait for others"),
+    DURATION("otlp.export_timeout", "OTLP_EXPORT_TIMEOUT",
+             otlp_export_timeout_s, "30s", 0.01,
+             "time for a batch of spans, if shorter than otlp.timeout"),
+    DURATION("otlp.metrics_interval", "OTLP_METRICS_INTERVAL",
+             otlp_metrics_interval_s, "60s", 0.1,
+             "time between two of metrics"),
 
     OTHER("admin.listen", "ADMIN_LISTEN", PL_KEY_ADDRESS, admin_listen, "off",
           0, 0, "address of the admin plane, never the public one"),
@@ -442,6 +481,18 @@ static int address_set(const char *text, struct pl_config *c) {
   return 0;
 }
 
+static bool are_pairs(const char *text, bool are_fields) {
+  struct pl_slice list = pl__slice_text(text), name, value;
+  char room[PL_PAIRS_VALUE_BYTES];
+  int more;
+
+  while ((more = pl__pairs_take(&list, &name, &value, room)) == 1)
+    if (are_fields &&
+        (!pl__field_name_is_valid(name) || !pl__field_value_is_valid(value)))
+      return false;
+  return more == 0;
+}
+
 int pl__key_set(const struct pl_key *key, const char *text,
                 struct pl_config *c) {
   void *field = (char *)c + key->offset;
@@ -498,6 +549,19 @@ int pl__key_set(const struct pl_key *key, const char *text,
         (bytes && !pl__field_name_is_valid(pl__slice(text, bytes))))
       return PL_EINVAL;
     memcpy(field, text, bytes + 1);
+    return 0;
+  case PL_KEY_ENDPOINT:
+    if (!in_range(key, (double)strlen(text)) ||
+        (*text && pl__endpoint_parse(text, "", NULL)))
+      return PL_EINVAL;
+    memcpy(field, text, strlen(text) + 1);
+    return 0;
+  case PL_KEY_PAIRS:
+  case PL_KEY_FIELDS:
+    if (!in_range(key, (double)strlen(text)) ||
+        !are_pairs(text, key->type == PL_KEY_FIELDS))
+      return PL_EINVAL;
+    memcpy(field, text, strlen(text) + 1);
     return 0;
   case PL_KEY_BOOL:
     return bool_parse(text, field);
@@ -637,6 +701,16 @@ void pl__key_expected(const struct pl_key *key, char *out, size_t bytes) {
              "unix",
              PL_NETWORKS_MAX);
     return;
+  case PL_KEY_ENDPOINT:
+    snprintf(out, bytes, "%s", PL_ENDPOINT_EXPECTED);
+    return;
+  case PL_KEY_PAIRS:
+    snprintf(out, bytes, "a list such as a=b,c=d, with %%2C for a comma");
+    return;
+  case PL_KEY_FIELDS:
+    snprintf(out, bytes,
+             "a list of header fields such as a=b,c=d, with %%2C for a comma");
+    return;
   case PL_KEY_FIELD:
     snprintf(out, bytes, "the name of a header field, or nothing");
     return;
@@ -675,6 +749,11 @@ const char *pl__key_type_name(const struct pl_key *key) {
     return "networks";
   case PL_KEY_FIELD:
     return "name of a header";
+  case PL_KEY_ENDPOINT:
+    return "address of a collector";
+  case PL_KEY_PAIRS:
+  case PL_KEY_FIELDS:
+    return "list of a=b";
   }
   return "";
 }

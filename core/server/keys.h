@@ -35,7 +35,10 @@ enum pl_key_type {
   PL_KEY_ADDRESSES, /* listen, listen_count */
   PL_KEY_ADDRESS,   /* one, or `off`: admin_listen, admin_on */
   PL_KEY_NETWORKS,  /* char array: a text for pl__networks_parse */
-  PL_KEY_FIELD      /* char array: name of a header field, or empty */
+  PL_KEY_FIELD,     /* char array: name of a header field, or empty */
+  PL_KEY_ENDPOINT,  /* char array: for pl__endpoint_parse, or empty */
+  PL_KEY_PAIRS,     /* char array: for pl__pairs_take */
+  PL_KEY_FIELDS     /* likewise, names and values of a header; never shown */
 };
 
 struct pl_key {
@@ -52,6 +55,11 @@ struct pl_key {
 
 extern const struct pl_key pl__keys[];
 extern const uint32_t pl__key_count;
+
+/* Whether its value is never shown. */
+static inline bool pl__key_is_secret(const struct pl_key *key) {
+  return key->type == PL_KEY_SECRET || key->type == PL_KEY_FIELDS;
+}
 
 /* The row with this name, or NULL. */
 const struct pl_key *pl__key_find(const char *name, size_t bytes);

@@ -7,9 +7,11 @@
 
 #include "base/alloc.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "fabric/bundle.h"
+#include "fabric/exports.h"
 #include "fabric/flights.h"
 #include "fabric/map.h"
 #include "fabric/marks.h"
@@ -36,16 +38,19 @@
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
 #define SECTIONS_PER_WORKER 8
-#define SECTIONS_OF_ALL 17
+#define SECTIONS_OF_ALL 20
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
 #define LOG_TRIAL "log.trial"
+#define LOG_EXPORTER "log.exporter"
+#define OTLP "otlp"
+#define OTLP_LOGS "otlp.logs"
 #define ADMIN_SLABS "slabs.admin"
 #define LOG_BATCH "log.batch"
 
 const uint16_t pl__layout_others[PL_LAYOUT_OTHERS] = {
-    PL_RECORD_MASTER, PL_RECORD_CONTROL, PL_RECORD_TRIAL};
+    PL_RECORD_MASTER, PL_RECORD_CONTROL, PL_RECORD_TRIAL, PL_RECORD_EXPORTER};
 
 static void section_name(struct pl_fabric_section *s, const char *name) {
   memcpy(s->name, name, strlen(name) + 1);
@@ -106,6 +111,14 @@ static uint32_t sections_describe(const struct pl_config *config,
   ring_describe(&s[n++], OWN_RING_BYTES);
   section_name(&s[n], LOG_TRIAL);
   ring_describe(&s[n++], OWN_RING_BYTES);
+  section_name(&s[n], LOG_EXPORTER);
+  ring_describe(&s[n++], OWN_RING_BYTES);
+  section_name(&s[n], OTLP_LOGS);
+  ring_describe(&s[n++], PL_LIMIT_OTLP_LOGS_BYTES);
+  section_name(&s[n], OTLP);
+  s[n].version = PL_EXPORTS_VERSION;
+  s[n].element_bytes = sizeof(struct pl_exports);
+  s[n++].element_count = 1;
   section_name(&s[n], LOG_BATCH);
   s[n].version = PL_LEDGER_VERSION;
   s[n].element_bytes = sizeof(struct pl_ledger);
@@ -190,6 +203,18 @@ static int spans_init(const struct pl_fabric *f, uint32_t workers) {
   return status;
 }
 
+static int otlp_init(const struct pl_fabric *f) {
+  struct pl_exports *exports;
+  struct pl_ring *ring;
+  int status = pl__layout_exports(f, &exports);
+
+  status = status ? status : pl__layout_otlp_logs(f, &ring);
+  if (status)
+    return status;
+  exports->start_ns = pl__clock_realtime_ns();
+  return pl__ring_init(ring, PL_LIMIT_OTLP_LOGS_BYTES);
+}
+
 static int shared_init(const struct pl_fabric *f,
                        const struct pl_config *config) {
   struct pl_shared *shared;
@@ -226,6 +251,7 @@ int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
   if (status)
     return status;
   status = rings_init(f, workers);
+  status = status ? status : otlp_init(f);
   status = status ? status : spans_init(f, workers);
   status = status ? status : shared_init(f, config);
   status = status ? status : metrics_init(f, config);
@@ -247,6 +273,8 @@ int pl__layout_ring(const struct pl_fabric *f, uint32_t worker,
     status = pl__fabric_find(f, LOG_CONTROL, PL_RING_VERSION, 1, &at, NULL);
   else if (worker == PL_RECORD_TRIAL)
     status = pl__fabric_find(f, LOG_TRIAL, PL_RING_VERSION, 1, &at, NULL);
+  else if (worker == PL_RECORD_EXPORTER)
+    status = pl__fabric_find(f, LOG_EXPORTER, PL_RING_VERSION, 1, &at, NULL);
   else
     status = pl__fabric_find_number(f, "log", (int)worker, PL_RING_VERSION, 1,
                                     &at, NULL);
@@ -278,6 +306,23 @@ int pl__layout_ledger(const struct pl_fabric *f, struct pl_ledger **out) {
   void *at;
   int status = pl__fabric_find(f, LOG_BATCH, PL_LEDGER_VERSION,
                                sizeof(struct pl_ledger), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_exports(const struct pl_fabric *f, struct pl_exports **out) {
+  void *at;
+  int status = pl__fabric_find(f, OTLP, PL_EXPORTS_VERSION,
+                               sizeof(struct pl_exports), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_otlp_logs(const struct pl_fabric *f, struct pl_ring **out) {
+  void *at;
+  int status = pl__fabric_find(f, OTLP_LOGS, PL_RING_VERSION, 1, &at, NULL);
   if (!status)
     *out = at;
   return status;
@@ -486,15 +531,23 @@ int pl__layout_begin(const struct pl_fabric *f, uint32_t generation) {
 int pl__layout_protect(const struct pl_fabric *f) {
   struct pl_server_state *state;
   struct pl_standing *standing;
+  struct pl_exports *exports;
   struct pl_ledger *ledger;
   struct pl_bundle *bundle;
+  struct pl_ring *logs;
   int status = pl__layout_state(f, &state);
 
   status = status ? status : pl__layout_standing(f, &standing);
   status = status ? status : pl__layout_ledger(f, &ledger);
-  if (!status && (mprotect(state, PL_FABRIC_PAGE_BYTES, PROT_READ) ||
-                  mprotect(standing, sizeof *standing, PROT_READ) ||
-                  mprotect(ledger, sizeof *ledger, PROT_READ)))
+  status = status ? status : pl__layout_exports(f, &exports);
+  status = status ? status : pl__layout_otlp_logs(f, &logs);
+  if (!status &&
+      (mprotect(exports, sizeof *exports, PROT_READ) ||
+       mprotect(logs, pl__ring_section_bytes(PL_LIMIT_OTLP_LOGS_BYTES),
+                PROT_READ) ||
+       mprotect(state, PL_FABRIC_PAGE_BYTES, PROT_READ) ||
+       mprotect(standing, sizeof *standing, PROT_READ) ||
+       mprotect(ledger, sizeof *ledger, PROT_READ)))
     status = -errno;
   for (uint32_t i = 0; i < 2 && !status; i++) {
     status = pl__layout_bundle(f, i, &bundle);

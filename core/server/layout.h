@@ -1,7 +1,9 @@
 /* server/layout.h - which sections the fabric of a server has.
  *
  *   log.N, log.master, log.control,  struct pl_ring: records on their way out
- *   log.trial
+ *   log.trial, log.exporter
+ *   otlp                             struct pl_exports: what became of it
+ *   otlp.logs                        struct pl_ring: records for the collector
  *   log.batch                        struct pl_ledger: what control writes out
  *   slabs.N                          receive buffers of worker N
  *   flights.N                        struct pl_flights: what it has in hand
@@ -41,6 +43,7 @@
 struct pl_bundle;
 struct pl_config;
 struct pl_crash;
+struct pl_exports;
 struct pl_fabric;
 struct pl_flights;
 struct pl_ledger;
@@ -101,7 +104,7 @@ int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
                     uint32_t workers, char *error);
 
 /* Who has a ring beside the workers: their numbers in records. */
-#define PL_LAYOUT_OTHERS 3u
+#define PL_LAYOUT_OTHERS 4u
 extern const uint16_t pl__layout_others[PL_LAYOUT_OTHERS];
 
 /* The ring of a worker, or of one of pl__layout_others. These and
@@ -118,6 +121,8 @@ int pl__layout_slabs(const struct pl_fabric *f, const struct pl_config *config,
 /* PL_LAYOUT_ADMIN_SLABS of them, likewise. */
 int pl__layout_admin_slabs(const struct pl_fabric *f,
                            const struct pl_config *config, void **at);
+int pl__layout_exports(const struct pl_fabric *f, struct pl_exports **out);
+int pl__layout_otlp_logs(const struct pl_fabric *f, struct pl_ring **out);
 int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
                     struct pl_beat **out);
 int pl__layout_routes(const struct pl_fabric *f, struct pl_routes **out);

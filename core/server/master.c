@@ -59,7 +59,7 @@
 #include "server/realm.h"
 
 #define DRAIN_GRACE_MS 1000 /* workers cut requests themselves; then we do */
-#define CONTROL_END_MS (PL_CONTROL_FINISH_MS + 1000)
+#define CONTROL_END_MS (PL_CONTROL_END_MS + 1000)
 #define RETRY_MS 100 /* when there is no memory to wait with */
 #define MESSAGE_BYTES 4096
 

@@ -44,8 +44,9 @@ function M.launcher()
 end
 
 local function is_foreign(name)
-  return name:find("^PERILUNE_") or name == "PORT" or name == "WEB_CONCURRENCY"
-    or name == "XDG_RUNTIME_DIR" or name == "NO_COLOR" or name == "FORCE_COLOR"
+  return name:find("^PERILUNE_") or name:find("^OTEL_") or name == "PORT"
+    or name == "WEB_CONCURRENCY" or name == "XDG_RUNTIME_DIR" or name == "NO_COLOR"
+    or name == "FORCE_COLOR"
 end
 
 --- The environment without what would configure a server, plus `extra`.

@@ -191,7 +191,10 @@ end
 describe("the table of the configuration in README.md", function()
   -- What depends on the app, or on who starts it; README tells them in words.
   local IN_WORDS = { name = true, pid_file = true, user = true, group = true,
-    ["admin.token"] = true, ["context.trusted"] = true }
+    ["admin.token"] = true, ["context.trusted"] = true, ["otlp.endpoint"] = true,
+    ["otlp.traces_endpoint"] = true, ["otlp.metrics_endpoint"] = true,
+    ["otlp.logs_endpoint"] = true, ["otlp.headers"] = true, ["otlp.service"] = true,
+    ["otlp.resource"] = true }
   local keys = json.decode(process.run({ "config", "--json" }).out).keys
   local rows, by_name = rows_of(README, "key"), {}
 

@@ -75,6 +75,23 @@ static const struct {
     {"context.tenant_header", "X-Tenant", "X-Org", false},
     {"context.tier_header", "X-Tier", "", false},
     {"generation_header", "true", "false", false},
+    {"otlp.endpoint", "", "http://a:4318", true},
+    {"otlp.traces_endpoint", "", "http://a:4318/t", true},
+    {"otlp.metrics_endpoint", "", "http://a:4318/m", true},
+    {"otlp.logs_endpoint", "", "http://a:4318/l", true},
+    {"otlp.traces", "true", "false", true},
+    {"otlp.metrics", "true", "false", true},
+    {"otlp.logs", "true", "false", true},
+    {"otlp.headers", "", "a=b", true},
+    {"otlp.compression", "none", "gzip", true},
+    {"otlp.timeout", "10s", "5s", true},
+    {"otlp.service", "", "shop", true},
+    {"otlp.resource", "", "a=b", true},
+    {"otlp.queue", "2048", "4096", true},
+    {"otlp.batch", "512", "100", true},
+    {"otlp.delay", "5s", "1s", true},
+    {"otlp.export_timeout", "30s", "5s", true},
+    {"otlp.metrics_interval", "60s", "10s", true},
     {"admin.listen", "off", "127.0.0.1:9000", true},
     {"admin.token", "", "sixteen letters!", false},
 };
@@ -170,7 +187,14 @@ static void sorts_out_all_keys_at_once(void **state) {
                              "log.rotate_size, log.rotate_keep, "
                              "log.syslog_facility, "
                              "admin.listen, user, group, shared.memory, "
-                             "metrics.series_max");
+                             "metrics.series_max, "
+                             "otlp.endpoint, otlp.traces_endpoint, "
+                             "otlp.metrics_endpoint, otlp.logs_endpoint, "
+                             "otlp.traces, otlp.metrics, otlp.logs, "
+                             "otlp.headers, otlp.compression, otlp.timeout, "
+                             "otlp.service, otlp.resource, otlp.queue, "
+                             "otlp.batch, otlp.delay, otlp.export_timeout, "
+                             "otlp.metrics_interval");
 }
 
 static void keeps_every_address(void **state) {
