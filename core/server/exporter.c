@@ -41,8 +41,8 @@
 #include "server/figures.h"
 #include "server/layout.h"
 #include "server/post.h"
-#include "server/spans.h"
 
+#define SAY_LOOKS 10u           /* between looks at what was dropped */
 #define LOOK_MS 100u            /* at the rings */
 #define LOGS_EAGER_BYTES 65536u /* of records: these wait no longer */
 #define METRICS_BYTES_MAX                                                      \
@@ -96,6 +96,7 @@ struct pl_exporter {
   struct pl_random random;
   uv_loop_t uv;
   uv_timer_t look_timer;
+  uint32_t look_count;
   uv_async_t end;
   uv_timer_t end_timer;
   bool is_ending;
@@ -326,12 +327,22 @@ static bool span_take(struct pl_exporter *e, const void *record,
   return true;
 }
 
+/* Nobody wants them: the rings are given free. */
+static void spans_skip(struct pl_exporter *e) {
+  for (uint32_t i = 0; i < e->args.worker_count; i++) {
+    struct pl_ring_reader *r = &e->spans[i];
+    pl__ring_reader_init(r, r->ring);
+    r->head = r->tail;
+    pl__ring_release(r);
+  }
+}
+
 static void spans_take(struct pl_exporter *e) {
   const void *record;
   uint32_t bytes;
 
   if (!e->signals[PL_SIGNAL_TRACES].is_on) {
-    pl__spans_skip(e->args.fabric, e->args.worker_count);
+    spans_skip(e);
     return;
   }
   for (uint32_t i = 0; i < e->args.worker_count; i++) {
@@ -540,7 +551,7 @@ static void step(struct outflow *s) {
 
 static void on_look(uv_timer_t *timer) {
   struct pl_exporter *e = timer->data;
-  bool rests = true;
+  bool rests = true, says = ++e->look_count % SAY_LOOKS == 0;
 
   spans_take(e);
   for (unsigned i = 0; i < PL_SIGNALS; i++) {
@@ -548,7 +559,8 @@ static void on_look(uv_timer_t *timer) {
     if (!s->is_on)
       continue;
     step(s);
-    say_drops(s, uv_now(&e->uv));
+    if (says)
+      say_drops(s, uv_now(&e->uv));
     rests = rests && is_at_rest(s);
   }
   if (e->is_ending && rests)

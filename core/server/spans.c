@@ -260,20 +260,7 @@ int pl__spans_answer(const struct pl_fabric *f, struct pl_slice said,
   return l.failed;
 }
 
-/* --- the reader's ------------------------------------------------------------- */
-
-void pl__spans_skip(const struct pl_fabric *f, uint32_t worker_count) {
-  struct pl_ring_reader reader;
-  struct pl_spans *spans;
-
-  for (uint32_t i = 0; i < worker_count; i++) {
-    if (pl__layout_spans(f, i, &spans))
-      continue;
-    pl__ring_reader_init(&reader, pl__spans_ring(spans));
-    reader.head = reader.tail;
-    pl__ring_release(&reader);
-  }
-}
+/* --- drops --------------------------------------------------------------------- */
 
 void pl__spans_drops(const struct pl_fabric *f, uint32_t worker_count,
                      uint64_t drops[PL_RING_LANES]) {

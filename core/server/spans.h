@@ -25,10 +25,6 @@ struct pl_fabric;
 int pl__spans_answer(const struct pl_fabric *f, struct pl_slice said,
                      struct pl_buf *out);
 
-/* Gives all rings free, as nobody exports what is in them: writers then have
- * room.  By the one reader. */
-void pl__spans_skip(const struct pl_fabric *f, uint32_t worker_count);
-
 /* Spans that found no room in the rings, by lane. */
 void pl__spans_drops(const struct pl_fabric *f, uint32_t worker_count,
                      uint64_t drops[PL_RING_LANES]);
