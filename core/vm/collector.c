@@ -113,7 +113,9 @@ static void run_slice(struct pl_vm *vm) {
 
 static void run_phase(struct pl_vm *vm, unsigned phase, int64_t begin_ns) {
   note_phase(vm, PL_PHASE_COLLECT);
+  vm->allocations.is_collecting = true;
   run_slice(vm);
+  vm->allocations.is_collecting = false;
   note_phase(vm, PL_PHASE_CORE);
   vm->counts.collect_slices[phase]++;
   vm->counts.collect_ns[phase] +=
