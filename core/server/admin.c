@@ -31,6 +31,7 @@
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
+#include "server/heap_profile.h"
 #include "server/layout.h"
 #include "server/loop.h"
 #include "server/modules.h"
@@ -146,6 +147,7 @@ static const struct {
     {"metrics", pl__figures_answer},
     {"profile", pl__profile_answer},
     {"shares", pl__profile_shares},
+    {"heap", pl__heap_profile_answer},
 };
 
 int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "fabric/heap_samples.h"
 #include "fabric/map.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
@@ -111,6 +112,22 @@ static void put_unnamed(struct figures *f) {
   pl__exposition_sample(&f->exposition, "what=\"stack\"", (double)rows);
 }
 
+/* --- profiles ------------------------------------------------------------------ */
+
+static void put_heap(struct figures *f) {
+  struct pl_heap_samples *s;
+  uint64_t lost = 0;
+
+  for (uint32_t i = 0; i < f->worker_count; i++)
+    if (!pl__layout_heap(f->fabric, i, &s))
+      lost += atomic_load_explicit(&s->lost, memory_order_relaxed);
+  pl__exposition_head(
+      &f->exposition, "perilune_heap_samples_lost_total",
+      "Sampled allocations that heap profiles have no room for.",
+      PL_METRIC_COUNTER);
+  pl__exposition_sample(&f->exposition, "", (double)lost);
+}
+
 /* --- the server ---------------------------------------------------------------- */
 
 static void put_server(struct figures *f) {
@@ -155,6 +172,7 @@ int pl__figures_expose(const struct pl_fabric *fabric,
             "Requests whose handlers have begun and not ended.", IN_FLIGHT);
   put_drops(&f);
   put_unnamed(&f);
+  put_heap(&f);
   pl__exposition_metrics(&f.exposition, &f.metrics);
   return pl__exposition_end(&f.exposition);
 }

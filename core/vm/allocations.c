@@ -312,6 +312,7 @@ void pl__allocations_serve(struct pl_vm *vm) {
     return;
   atomic_store_explicit(&a->samples->mean_bytes, (uint32_t)a->mean_bytes,
                         memory_order_relaxed);
+  atomic_fetch_add_explicit(&a->samples->lost, a->lost, memory_order_relaxed);
   marks_make(vm);
   give_to(a, a->marks[PL_ALLOCATIONS_LOADING]);
 }

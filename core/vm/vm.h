@@ -279,6 +279,8 @@ void pl__vm_collect(struct pl_vm *vm, bool idle);
 /* After a handler has met the limit, between two coroutines: collects all of
  * its garbage. Takes up to a second for a heap of 512 MiB. */
 void pl__vm_relieve(struct pl_vm *vm);
+/* Begins a cycle for pl__vm_collect to go on with, whatever the heap holds. */
+void pl__vm_want_cycle(struct pl_vm *vm);
 /* For once a second while no handler runs: begins a cycle, for pl__vm_collect
  * to go on with, if a burst has left garbage worth one. */
 void pl__vm_rest(struct pl_vm *vm);
