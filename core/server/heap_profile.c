@@ -171,9 +171,11 @@ static unsigned place_of(const struct profile *p, unsigned value) {
 static void put_sample(struct profile *p, const uint64_t *locations,
                        uint32_t depth, const double *values, int64_t worker,
                        const char *kind) {
+  char number[16];
+  int bytes = snprintf(number, sizeof number, "%d", (int)worker);
   struct pl_pprof_label labels[] = {
       {.key = "kind", .text = pl__slice_text(kind)},
-      {.key = "worker", .number = worker}};
+      {.key = "worker", .text = pl__slice(number, (size_t)bytes)}};
   int64_t out[VALUES];
   bool is_nothing = true;
 
