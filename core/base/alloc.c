@@ -109,6 +109,32 @@ void pl__alloc_trim(void) {
 #endif
 }
 
+#ifdef PL_ALLOC_LIBC
+bool pl__alloc_totals(struct pl_alloc_totals *out) {
+  *out = (struct pl_alloc_totals){0};
+  return false;
+}
+#else
+static uint64_t total_of(const char *name) {
+  size_t value = 0, bytes = sizeof value;
+
+  return mallctl(name, &value, &bytes, NULL, 0) ? 0 : value;
+}
+
+bool pl__alloc_totals(struct pl_alloc_totals *out) {
+  uint64_t epoch = 1;
+  size_t bytes = sizeof epoch;
+
+  if (mallctl("epoch", &epoch, &bytes, &epoch, bytes))
+    return false;
+  out->allocated = total_of("stats.allocated");
+  out->active = total_of("stats.active");
+  out->resident = total_of("stats.resident");
+  out->mapped = total_of("stats.mapped");
+  return true;
+}
+#endif
+
 void *pl__alloc_lua(void *p, size_t old_bytes, size_t new_bytes) {
   if (new_bytes == 0) {
     pl__free(p);

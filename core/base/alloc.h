@@ -38,6 +38,18 @@ void *pl__alloc_lua(void *p, size_t old_bytes, size_t new_bytes);
  * keep them.  Costs a few microseconds; meant for once a second. */
 void pl__alloc_trim(void);
 
+/* Of this process's heap, in bytes. */
+struct pl_alloc_totals {
+  uint64_t allocated; /* asked for and not freed */
+  uint64_t active;    /* in pages that hold any of that */
+  uint64_t resident;  /* in memory */
+  uint64_t mapped;    /* of addresses */
+};
+
+/* Asks the allocator.  False where it doesn't tell (libc).  Costs some
+ * microseconds; meant for once a second. */
+bool pl__alloc_totals(struct pl_alloc_totals *out);
+
 /* Blocks made or moved so far by this thread, those of pl__alloc_lua aside. */
 uint64_t pl__alloc_count(void);
 

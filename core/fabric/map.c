@@ -1,5 +1,5 @@
 /* fabric/map.c - one memfd: a page of sections' names, then the sections. */
-#define _GNU_SOURCE /* memfd_create */
+#define _GNU_SOURCE /* memfd_create, mincore */
 #include "fabric/map.h"
 
 #include "base/err.h"
@@ -238,4 +238,39 @@ int pl__fabric_resident(const struct pl_fabric *f, uint64_t *bytes) {
     return -errno;
   *bytes = (uint64_t)st.st_blocks * 512; /* stat's unit, whatever the file's */
   return 0;
+}
+
+#define RESIDENT_PAGES 4096u /* asked for at once */
+
+static bool count_resident(char *at, uint64_t bytes, uint64_t *resident) {
+  unsigned char is_in[RESIDENT_PAGES];
+  uint64_t page = PL_FABRIC_PAGE_BYTES, left = (bytes + page - 1) / page;
+
+  *resident = 0;
+  while (left > 0) {
+    uint64_t pages = left < RESIDENT_PAGES ? left : RESIDENT_PAGES;
+    if (mincore(at, pages * page, is_in))
+      return false;
+    for (uint64_t i = 0; i < pages; i++)
+      *resident += (is_in[i] & 1) * page;
+    at += pages * page;
+    left -= pages;
+  }
+  return true;
+}
+
+bool pl__fabric_section(const struct pl_fabric *f, uint32_t index,
+                        struct pl_fabric_section *s, uint64_t *resident_bytes) {
+  const struct head *h = (const void *)f->base;
+  const struct entry *e;
+
+  if (!h || h->magic != MAGIC || index >= h->section_count)
+    return false;
+  e = &h->entries[index];
+  memcpy(s->name, e->name, sizeof s->name);
+  s->version = e->version;
+  s->element_bytes = e->element_bytes;
+  s->element_count = e->element_count;
+  return count_resident(f->base + e->offset,
+                        e->element_bytes * e->element_count, resident_bytes);
 }

@@ -13,6 +13,7 @@
 #ifndef PL_FABRIC_MAP_H
 #define PL_FABRIC_MAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -71,6 +72,12 @@ int pl__fabric_find_number(const struct pl_fabric *f, const char *stem,
  * read as zero afterwards, in every process.  Returns 0 or a negated errno, as
  * when the memory is no fabric. */
 int pl__fabric_punch(void *at, size_t bytes);
+
+/* The section of that number, from 0, and how many of its bytes take memory now.
+ * For readers that list them; what they hold is still their owner's business.
+ * False: there is none of that number, or the system doesn't say. */
+bool pl__fabric_section(const struct pl_fabric *f, uint32_t index,
+                        struct pl_fabric_section *s, uint64_t *resident_bytes);
 
 /* Bytes of the fabric that take memory now.  Returns 0 or a negated errno. */
 int pl__fabric_resident(const struct pl_fabric *f, uint64_t *bytes);

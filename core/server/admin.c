@@ -31,6 +31,7 @@
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
+#include "server/heap_profile.h"
 #include "server/layout.h"
 #include "server/loop.h"
 #include "server/modules.h"
@@ -148,6 +149,7 @@ static const struct {
     {"spans", pl__spans_answer},
     {"profile", pl__profile_answer},
     {"shares", pl__profile_shares},
+    {"heap", pl__heap_profile_answer},
 };
 
 int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,

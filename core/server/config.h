@@ -101,6 +101,7 @@ struct pl_config {
   double vm_load_timeout_s;
   uint64_t vm_memory_soft_bytes;
   uint64_t vm_memory_hard_bytes;
+  uint64_t vm_heap_sample_bytes;
   double vm_stuck_timeout_s;
   double vm_quarantine_s;
 

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "fabric/exports.h"
+#include "fabric/heap_samples.h"
 #include "fabric/map.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
@@ -145,6 +146,22 @@ static void put_unnamed(struct figures *f) {
   pl__exposition_sample(&f->exposition, "what=\"stack\"", (double)rows);
 }
 
+/* --- profiles ------------------------------------------------------------------ */
+
+static void put_heap(struct figures *f) {
+  struct pl_heap_samples *s;
+  uint64_t lost = 0;
+
+  for (uint32_t i = 0; i < f->worker_count; i++)
+    if (!pl__layout_heap(f->fabric, i, &s))
+      lost += atomic_load_explicit(&s->lost, memory_order_relaxed);
+  pl__exposition_head(
+      &f->exposition, "perilune_heap_samples_lost_total",
+      "Sampled allocations that heap profiles have no room for.",
+      PL_METRIC_COUNTER);
+  pl__exposition_sample(&f->exposition, "", (double)lost);
+}
+
 /* --- the server ---------------------------------------------------------------- */
 
 static void put_server(struct figures *f) {
@@ -271,6 +288,7 @@ static void put_all(struct figures *f) {
   put_drops(f);
   put_traces(f);
   put_unnamed(f);
+  put_heap(f);
   put_exports(f);
   pl__exposition_metrics(&f->exposition, &f->metrics);
 }

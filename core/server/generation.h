@@ -25,6 +25,7 @@
 struct pl_bundle;
 struct pl_dispatch;
 struct pl_frames;
+struct pl_heap_samples;
 struct pl_metrics_table;
 struct pl_samples;
 struct pl_shard;
@@ -41,6 +42,8 @@ struct pl_generation_options {
   struct pl_flights *flights;       /* as in struct pl_vm_options */
   struct pl_frames *frames;         /* likewise */
   struct pl_samples *samples;       /* likewise */
+  struct pl_heap_samples *heap;     /* likewise */
+  bool is_aside;                    /* likewise */
   struct pl_quarantine *quarantine; /* likewise */
   struct pl_marks *long_runs;       /* likewise */
   struct pl_shared *shared;         /* likewise */

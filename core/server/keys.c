@@ -129,6 +129,8 @@ const struct pl_key pl__keys[] = {
              0.001, "time the app, or the configuration, may take to load"),
     SIZE("vm.memory_soft", "VM_MEMORY_SOFT", vm_memory_soft_bytes, "256M",
          4 << 20, KEY_BYTES_MAX, "Lua memory above which a handler is failed"),
+    SIZE("vm.heap_sample", "VM_HEAP_SAMPLE", vm_heap_sample_bytes, "512K", 0,
+         1 << 30, "mean bytes between two samples of allocations; 0: none"),
     SIZE("vm.memory_hard", "VM_MEMORY_HARD", vm_memory_hard_bytes, "512M",
          8 << 20, KEY_BYTES_MAX, "Lua memory that is never exceeded"),
     DURATION("vm.stuck_timeout", "VM_STUCK_TIMEOUT", vm_stuck_timeout_s, "10s",

@@ -13,6 +13,7 @@
 #include "fabric/bundle.h"
 #include "fabric/exports.h"
 #include "fabric/flights.h"
+#include "fabric/heap_samples.h"
 #include "fabric/map.h"
 #include "fabric/marks.h"
 #include "fabric/metrics.h"
@@ -37,7 +38,7 @@
 #define STATE_VERSION 2u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 8
+#define SECTIONS_PER_WORKER 9
 #define SECTIONS_OF_ALL 20
 
 #define LOG_MASTER "log.master"
@@ -99,6 +100,10 @@ static uint32_t sections_describe(const struct pl_config *config,
     pl__fabric_name(&s[n], "symbols", (int)i);
     s[n].version = PL_SYMBOLS_VERSION;
     s[n].element_bytes = sizeof(struct pl_symbols);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "heap", (int)i);
+    s[n].version = PL_HEAP_SAMPLES_VERSION;
+    s[n].element_bytes = sizeof(struct pl_heap_samples);
     s[n++].element_count = 1;
     pl__fabric_name(&s[n], "stacks", (int)i);
     s[n].version = PL_STACKS_VERSION;
@@ -452,6 +457,17 @@ int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
   return 0;
 }
 
+int pl__layout_heap(const struct pl_fabric *f, uint32_t worker,
+                    struct pl_heap_samples **out) {
+  void *at;
+  int status =
+      pl__fabric_find_number(f, "heap", (int)worker, PL_HEAP_SAMPLES_VERSION,
+                             sizeof(struct pl_heap_samples), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out) {
   void *at;
@@ -566,6 +582,7 @@ static void beat_renew(struct pl_beat *beat) {
 
 int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   struct pl_flights *flights;
+  struct pl_heap_samples *heap;
   struct pl_crash *crash;
   struct pl_beat *beat;
   uint64_t bytes;
@@ -575,6 +592,7 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
 
   status = status ? status : pl__layout_crash(f, worker, &crash);
   status = status ? status : pl__layout_beat(f, worker, &beat);
+  status = status ? status : pl__layout_heap(f, worker, &heap);
   if (status)
     return status;
   flights = at;
@@ -582,5 +600,6 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
                                        sizeof(struct pl_flight)));
   memset(crash, 0, sizeof *crash);
   beat_renew(beat);
+  pl__heap_renew(heap);
   return 0;
 }

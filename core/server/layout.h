@@ -12,6 +12,7 @@
  *   samples.N                        struct pl_samples: where its time went
  *   symbols.N, stacks.N              struct pl_symbols, struct pl_stacks: which
  *                                    code the numbers in its samples stand for
+ *   heap.N                           struct pl_heap_samples: its memory
  *   beats                            struct pl_beat, one per worker
  *   state                            struct pl_server_state: what all look at
  *   standing                         struct pl_standing: what the master knows
@@ -46,6 +47,7 @@ struct pl_crash;
 struct pl_exports;
 struct pl_fabric;
 struct pl_flights;
+struct pl_heap_samples;
 struct pl_ledger;
 struct pl_marks;
 struct pl_metrics;
@@ -134,6 +136,8 @@ int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,
                        struct pl_samples **out);
 int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
                        struct pl_symbols **symbols, struct pl_stacks **stacks);
+int pl__layout_heap(const struct pl_fabric *f, uint32_t worker,
+                    struct pl_heap_samples **out);
 /* Both, for pl__quarantine_of. */
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out);

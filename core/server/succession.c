@@ -76,6 +76,9 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
   failed = failed ? failed : pl__layout_metrics(fabric, &metrics);
   if (failed)
     return failed;
+  failed = pl__layout_heap(fabric, worker, &out->heap);
+  if (failed)
+    return failed;
   out->quarantine = pl__quarantine_of(quarantines, generation);
   failed = pl__layout_samples(fabric, worker, &out->samples);
   out->metrics = metrics.table;
@@ -96,6 +99,7 @@ static int open_next(struct pl_succession *s, struct pl_config *config) {
   options.dispatch = s->dispatch;
   options.config = config;
   options.frames = s->frames;
+  options.is_aside = true;
   failed = pl__generation_open(&s->next, &options, s->err);
   if (failed)
     return failed;

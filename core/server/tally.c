@@ -78,6 +78,9 @@ static const struct row worker_rows[PL_TALLY_WORKER_COUNT] = {
                        PL_METRIC_COUNTER, PL_MERGE_EACH, 0, 0},
     [PL_TALLY_HEAP] =
         EACH("perilune_vm_memory_bytes", "Memory that Lua holds."),
+    [PL_TALLY_ALLOCATED] = {"perilune_vm_allocated_bytes_total",
+                            "Bytes that Lua has allocated.", PL_METRIC_COUNTER,
+                            PL_MERGE_EACH, 0, 0},
     [PL_TALLY_COLLECT_SECONDS + PL_COLLECT_BUSY] =
         BY(COLLECT_SECONDS, "phase", "busy",
            "Time of the garbage collector: after requests (busy), when the "
@@ -401,7 +404,9 @@ static void tell_jit(struct pl_tally *t, const struct pl_jit_counts *now,
 void pl__tally_vm(struct pl_tally *t, struct pl_generation *g) {
   const struct pl_vm_counts *n = &g->vm.counts;
   struct pl_vm_counts *told = &g->tally.told;
+  uint64_t allocated = pl__allocations_bytes(&g->vm.allocations);
 
+  catch_up(t, PL_TALLY_ALLOCATED, allocated, &g->tally.told_allocated, 1);
   catch_up(t, PL_TALLY_PREEMPTED, n->preempted, &told->preempted, 1);
   catch_up(t, PL_TALLY_STOPPED, n->overdue, &told->overdue, 1);
   catch_up(t, PL_TALLY_CONDEMNED, n->condemned, &told->condemned, 1);

@@ -34,6 +34,7 @@ enum pl_tally_worker {
   PL_TALLY_LAG,
   PL_TALLY_BUSY,
   PL_TALLY_HEAP,
+  PL_TALLY_ALLOCATED,
   PL_TALLY_COLLECT_SECONDS, /* by phase: three of each */
   PL_TALLY_COLLECT_SLICES = PL_TALLY_COLLECT_SECONDS + 3,
   PL_TALLY_CYCLES = PL_TALLY_COLLECT_SLICES + 3,
@@ -99,6 +100,7 @@ struct pl_tally_generation {
   uint32_t route_count;
   uint32_t slow_next;       /* of the cells: whose P99 is looked at next */
   struct pl_vm_counts told; /* of those of its VM */
+  uint64_t told_allocated;
 };
 
 /* Begins in the shard of a worker, or with PL_RECORD_MASTER the master's, and

@@ -27,6 +27,7 @@
 #include "server/config.h"
 #include "server/crash.h"
 #include "server/edition.h"
+#include "server/heap_watch.h"
 #include "server/layout.h"
 #include "server/listeners.h"
 #include "server/loop.h"
@@ -56,6 +57,7 @@ struct worker {
   struct pl_listener listeners[PL_CONFIG_LISTEN_MAX];
   struct pl_adoption adoption;
   struct pl_succession succession;
+  struct pl_heap_watch heap;
   struct pl_config config; /* of the generation that it starts with */
   uv_signal_t term;
   uv_timer_t beat_timer;
@@ -173,9 +175,11 @@ static void on_beat(uv_timer_t *timer) {
   if (++w->beats % WORKER_BEATS_PER_TRIM == 0) {
     pl__slabs_tick(&w->dispatch.slabs);
     pl__alloc_trim();
+    pl__heap_watch_tell(&w->heap);
     if (w->dispatch.running == 0)
       pl__vm_rest(&w->dispatch.now->vm);
   }
+  pl__heap_watch_look(&w->heap);
   pl__overflow_tell(&w->overflow, &w->dispatch.log, (uint16_t)w->args->index);
   pl__slabs_trim(&w->dispatch.slabs, WORKER_SLABS_KEEP, WORKER_SLABS_PUNCH_MAX);
   if (!w->draining)
@@ -318,7 +322,10 @@ static int listen_all(struct worker *w, char *err) {
 }
 
 static int open_loop(struct worker *w, char *err) {
-  int failed = pl__loop_open(&w->loop, &w->dispatch);
+  struct pl_heap_samples *heap;
+  int failed = pl__layout_heap(w->args->fabric, w->args->index, &heap);
+
+  failed = failed ? failed : pl__loop_open(&w->loop, &w->dispatch);
 
   if (failed) {
     snprintf(err, PL_VM_ERROR_BYTES, "cannot make an event loop: %s",
@@ -350,6 +357,7 @@ static int open_loop(struct worker *w, char *err) {
   w->loop.after_turn = after_turn;
   w->loop.arg = w;
   uv_timer_init(&w->loop.uv, &w->beat_timer);
+  pl__heap_watch_open(&w->heap, heap, &w->dispatch, &w->loop.uv);
   w->term.data = w->beat_timer.data = w;
   uv_signal_start(&w->term, on_term, SIGTERM);
   uv_timer_start(&w->beat_timer, on_beat, 0, WORKER_BEAT_MS);
@@ -367,6 +375,7 @@ static void close_all(struct worker *w) {
   pl__succession_close(&w->succession);
   uv_close((uv_handle_t *)&w->term, NULL);
   uv_close((uv_handle_t *)&w->beat_timer, NULL);
+  pl__heap_watch_close(&w->heap);
   pl__loop_close(&w->loop);
   pl__adoption_deinit(&w->adoption);
 }

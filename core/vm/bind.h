@@ -11,6 +11,9 @@ void pl__bind_core(struct lua_State *L);
 /* Adds the functions of bind_inject.c to the module on top of the stack. */
 void pl__bind_inject(struct lua_State *L);
 
+/* Adds those of bind_traces.c, likewise. */
+void pl__bind_traces(struct lua_State *L);
+
 /* Gives back what bind_shared.c has made for the VM. */
 void pl__bind_shared_close(struct pl_vm *vm);
 

@@ -443,6 +443,7 @@ static int open_core(lua_State *L) {
 #undef METHOD
   lua_setfield(L, -2, "methods");
   pl__bind_inject(L);
+  pl__bind_traces(L);
   return 1;
 }
 

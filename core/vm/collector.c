@@ -113,7 +113,9 @@ static void run_slice(struct pl_vm *vm) {
 
 static void run_phase(struct pl_vm *vm, unsigned phase, int64_t begin_ns) {
   note_phase(vm, PL_PHASE_COLLECT);
+  vm->allocations.is_collecting = true;
   run_slice(vm);
+  vm->allocations.is_collecting = false;
   note_phase(vm, PL_PHASE_CORE);
   vm->counts.collect_slices[phase]++;
   vm->counts.collect_ns[phase] +=
@@ -190,6 +192,8 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
   if (!vm->collecting)
     shed_cycle_done(vm);
 }
+
+void pl__vm_want_cycle(struct pl_vm *vm) { vm->collecting = true; }
 
 /* A cycle that ends in the midst of a burst takes what the burst holds for
  * live, and the next one waits until that has doubled: a worker that falls idle

@@ -178,3 +178,30 @@ uint32_t pl__frames_add(struct pl_frames *f, const uint32_t *symbols,
                         uint32_t depth) {
   return depth ? pl__stacks_add(&f->stacks, symbols, depth) : PL_STACK_OTHER;
 }
+
+/* --- single ones ----------------------------------------------------------- */
+
+uint32_t pl__frames_symbol(struct pl_frames *f, lua_State *L, int level) {
+  lua_Debug at;
+
+  if (!lua_getstack(L, level, &at) || !lua_getinfo(L, "Sl", &at))
+    return PL_SYMBOL_OTHER;
+  return at.what[0] == 'C' ? c_function(f, L, &at) : lua_function(f, L, &at);
+}
+
+uint32_t pl__frames_at_line(struct pl_frames *f, uint32_t symbol,
+                            uint32_t line) {
+  struct pl_symbol s;
+
+  if (!pl__symbols_find(f->symbols.table, symbol, &s))
+    return symbol;
+  s.line = line;
+  return pl__symbols_add(&f->symbols, &s);
+}
+
+uint32_t pl__frames_mark(struct pl_frames *f, const char *name) {
+  struct pl_symbol s = {.name = pl__slice_text(name), .kind = PL_SYMBOL_CORE};
+  uint32_t id = pl__symbols_add(&f->symbols, &s);
+
+  return pl__frames_add(f, &id, 1);
+}

@@ -40,6 +40,14 @@ void pl__frames_close(struct pl_frames *f); /* NULL is nothing */
 uint32_t pl__frames_walk(struct pl_frames *f, struct lua_State *L,
                          struct lua_State *outer, uint32_t *out);
 
+/* The symbol of the function of Lua at `level` of L, as above. */
+uint32_t pl__frames_symbol(struct pl_frames *f, struct lua_State *L, int level);
+/* The symbol of another line of the same function. */
+uint32_t pl__frames_at_line(struct pl_frames *f, uint32_t symbol,
+                            uint32_t line);
+/* The stack that is nothing but a mark of the core's, such as "(core)". */
+uint32_t pl__frames_mark(struct pl_frames *f, const char *name);
+
 /* The number of that row of symbols; PL_STACK_OTHER: none, or no room. */
 uint32_t pl__frames_stack(struct pl_frames *f, struct lua_State *L,
                           struct lua_State *outer);

@@ -151,6 +151,8 @@ void pl__preempt_look(struct pl_vm *vm) {
     hook_set(vm->L, 1);
 }
 
+void pl__preempt_look_once(struct pl_vm *vm) { hook_set(vm->L, 1); }
+
 /* Here it must not be parked: asks again in a moment, and at the next tick
  * anyway.  Not for ever: while a hook is set, interpreted code runs slowly. */
 static void wait_for_a_chance(lua_State *L, struct pl_vm *vm) {
@@ -195,9 +197,11 @@ static void on_hook(lua_State *L, lua_Debug *where) {
   int64_t now;
 
   hook_set(L, vm && vm->preempt.is_counting ? COUNT_INSTRUCTIONS : 0);
-  if (vm && vm->preempt.is_counting)
+  if (vm && pl__allocations_wait(&vm->allocations))
+    pl__allocations_attribute(vm, L, where);
+  else if (vm && vm->preempt.is_counting)
     pl__sample_take(vm, L, 'I');
-  if (!c || vm->preempt.passing || pl__coro_is_waiting(c))
+  if (!c || !vm->preempt.is_on || vm->preempt.passing || pl__coro_is_waiting(c))
     return;
   now = pl__clock_monotonic_ns();
   if (vm->preempt.is_counting)

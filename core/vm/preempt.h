@@ -62,6 +62,9 @@ bool pl__preempt_heals(const struct pl_vm *vm);
 void pl__preempt_hand_over(struct pl_vm *vm);
 /* Before the VM is closed; does nothing when it was not started. */
 void pl__preempt_stop(struct pl_vm *vm);
+/* Has the hook called once, for samples that wait (vm/allocations.h), also in a
+ * VM that is not preempted. */
+void pl__preempt_look_once(struct pl_vm *vm);
 /* Has the hook look at the next bytecode; for a coroutine that is about to be
  * resumed only to be ended. */
 void pl__preempt_look(struct pl_vm *vm);

@@ -10,11 +10,13 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "fabric/flights.h"
+#include "fabric/heap_samples.h"
 #include "fabric/record.h"
 #include "vm/bind.h"
 #include "vm/coro.h"
 #include "vm/report.h"
 #include "vm/site.h"
+#include "vm/traces.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -27,7 +29,9 @@
 
 static void *vm_alloc(void *ud, void *at, size_t old_bytes, size_t new_bytes) {
   struct pl_vm *vm = ud;
+  struct pl_heap_live sample;
   void *moved;
+  bool was_sampled;
 
   if (!at)
     old_bytes = 0;
@@ -42,9 +46,16 @@ static void *vm_alloc(void *ud, void *at, size_t old_bytes, size_t new_bytes) {
       lua_gc(vm->L, LUA_GCRESTART, 0); /* only lowers a threshold */
     }
   }
+  was_sampled = at && pl__allocations_knows(&vm->allocations, at) &&
+                pl__allocations_take(vm, at, &sample);
   moved = pl__reserve_alloc(&vm->reserve, at, old_bytes, new_bytes);
   if (moved || new_bytes == 0)
     vm->heap_bytes += new_bytes - old_bytes;
+  if (moved && new_bytes > old_bytes)
+    pl__allocations_count(vm, &vm->allocations, moved, new_bytes);
+  else if (PL_UNLIKELY(was_sampled) && new_bytes > 0)
+    pl__allocations_put_back(vm, &sample, moved ? moved : at,
+                             moved ? new_bytes : old_bytes);
   return moved;
 }
 
@@ -124,6 +135,7 @@ int pl__vm_open(struct pl_vm *vm, const struct pl_vm_options *options,
     return PL_ENOMEM;
   for (uint32_t i = 0; i < options->slot_count; i++)
     pl__list_init(&vm->slots[i].tasks);
+  pl__allocations_open(vm);
   if (pl__reserve_open(&vm->reserve))
     goto fail_reserve;
   vm->L = lua_newstate(vm_alloc, vm);
@@ -161,6 +173,9 @@ void pl__vm_close(struct pl_vm *vm) {
   pl__bind_shared_close(vm);
   pl__bind_metric_close(vm);
   pl__reserve_close(&vm->reserve);
+  pl__allocations_close(vm);
+  pl__traces_close(vm->traces);
+  vm->traces = NULL;
   pl__free(vm->slots);
   vm->L = NULL;
   vm->slots = NULL;
@@ -171,9 +186,21 @@ void pl__vm_close(struct pl_vm *vm) {
 static _Thread_local int64_t load_end_ns;
 
 static void on_load_hook(lua_State *L, lua_Debug *where) {
-  (void)where;
+  struct pl_vm *vm = pl__vm_running;
+
+  if (pl__allocations_wait(&vm->allocations)) {
+    pl__allocations_attribute(vm, L, where);
+    lua_sethook(L, on_load_hook, LUA_MASKCOUNT, LOAD_HOOK_COUNT);
+  }
   if (pl__clock_monotonic_ns() > load_end_ns)
     luaL_error(L, "loading took longer than vm.load_timeout");
+}
+
+void pl__vm_look(struct pl_vm *vm) {
+  if (vm->allocations.is_loading)
+    lua_sethook(vm->L, on_load_hook, LUA_MASKCOUNT, 1);
+  else
+    pl__preempt_look_once(vm);
 }
 
 /* A call of boot.NAME. All of it, its arguments and its result, runs protected:
@@ -278,7 +305,9 @@ static int call_boot(struct pl_vm *vm, struct boot_call *call, double seconds,
   luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
   pl__vm_end_recording(vm);
   lua_sethook(L, on_load_hook, LUA_MASKCOUNT, LOAD_HOOK_COUNT);
+  vm->allocations.is_loading = true;
   status = lua_cpcall(L, boot_protected, call);
+  vm->allocations.is_loading = false;
   lua_sethook(L, NULL, 0, 0);
   luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_ON);
   if (!status)
@@ -343,6 +372,7 @@ int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
   int failed;
 
   pl__bind_metric_start(vm);
+  pl__allocations_serve(vm);
   failed = call_boot(vm, &call, 60, err);
   if (!failed)
     start_preemption(vm);

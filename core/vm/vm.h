@@ -26,6 +26,7 @@
 #include "base/random.h"
 #include "fabric/record.h"
 #include "http/request.h"
+#include "vm/allocations.h"
 #include "vm/ffi.h"
 #include "vm/host.h"
 #include "vm/preempt.h"
@@ -39,6 +40,7 @@
 
 struct lua_State;
 struct pl_flights;
+struct pl_heap_samples;
 struct pl_frames;
 struct pl_marks;
 struct pl_metrics_table;
@@ -49,6 +51,7 @@ struct pl_samples;
 struct pl_shard;
 struct pl_shared;
 struct pl_coro;
+struct pl_traces;
 struct pl_vm_site;
 struct pl_vm_route;
 
@@ -80,11 +83,14 @@ struct pl_vm_options {
   uint32_t tasks_per_request_max;
   double timeout_s; /* deadline of a request, unless its route has one */
   double body_max;  /* bytes, likewise */
-  uint64_t memory_bytes_soft; /* past it a handler is failed; 0: no limit */
-  uint64_t memory_bytes_max;  /* allocation fails past it; 0: no limit */
-  double slice_s;             /* of a coroutine; 0: no preemption */
-  double hold_s_max;          /* what cannot be parked for so long is ended */
-  int log_level_min;          /* enum pl_level */
+  uint64_t memory_bytes_soft;   /* past it a handler is failed; 0: no limit */
+  uint64_t memory_bytes_max;    /* allocation fails past it; 0: no limit */
+  struct pl_heap_samples *heap; /* of the worker; NULL: nothing is sampled */
+  uint64_t heap_sample_bytes;   /* mean between two samples; 0: none */
+  bool is_aside;     /* it is loaded on another thread than it serves */
+  double slice_s;    /* of a coroutine; 0: no preemption */
+  double hold_s_max; /* what cannot be parked for so long is ended */
+  int log_level_min; /* enum pl_level */
   struct pl_flights *flights; /* NULL: nobody looks */
   struct pl_frames *frames;   /* of the process; NULL: nothing is sampled */
   struct pl_samples *samples; /* with frames; NULL: of the processor neither */
@@ -169,7 +175,9 @@ struct pl_vm {
   bool requests_first; /* whose turn it is to go first, when somebody parks */
   bool owes_parked;    /* nobody who was preempted went on in the last one */
   struct pl_preempt preempt;
-  struct pl_random random; /* for ids; seeded by pl__vm_open */
+  struct pl_allocations allocations;
+  struct pl_traces *traces; /* NULL: the compiler is not watched */
+  struct pl_random random;  /* for ids; seeded by pl__vm_open */
   struct pl_vm_counts counts;
   _Atomic uint32_t *phase; /* enum pl_phase: of options.flights, or own_phase */
   _Atomic uint32_t own_phase;
@@ -192,6 +200,8 @@ struct pl_vm {
   int64_t collect_end_ns;      /* of the present slice */
   int64_t finalizer_told_ns;   /* when one that failed was told of last */
   int collect_ref;             /* registry: pl__collector_slice */
+  int funcinfo_ref;            /* registry: jit.util.funcinfo; 0: not there */
+  int traceinfo_ref;           /* registry: jit.util.traceinfo, likewise */
   int nothing_ref;          /* registry: a function of Lua that does nothing */
   uint64_t shed_from_bytes; /* the heap when shedding began */
   uint32_t shed_cycles;     /* to go before somebody is failed */
@@ -266,6 +276,8 @@ bool pl__vm_is_ready(const struct pl_vm *vm);
 /* Before a C function is called on the main stack: lets LuaJIT end what it was
  * recording in a coroutine that has been left. */
 void pl__vm_end_recording(struct pl_vm *vm);
+/* Has the hook of the moment called at the next bytecode; in the allocator. */
+void pl__vm_look(struct pl_vm *vm);
 /* Sets the collector's goals by what the heap holds now. */
 void pl__vm_collect_begin(struct pl_vm *vm);
 /* Collects: a slice after requests, a longer one when the loop would block. */
@@ -273,6 +285,8 @@ void pl__vm_collect(struct pl_vm *vm, bool idle);
 /* After a handler has met the limit, between two coroutines: collects all of
  * its garbage. Takes up to a second for a heap of 512 MiB. */
 void pl__vm_relieve(struct pl_vm *vm);
+/* Begins a cycle for pl__vm_collect to go on with, whatever the heap holds. */
+void pl__vm_want_cycle(struct pl_vm *vm);
 /* For once a second while no handler runs: begins a cycle, for pl__vm_collect
  * to go on with, if a burst has left garbage worth one. */
 void pl__vm_rest(struct pl_vm *vm);
