@@ -23,6 +23,7 @@
 #include "fabric/slabs.h"
 #include "fabric/stacks.h"
 #include "fabric/symbols.h"
+#include "fabric/waits.h"
 #include "log/ledger.h"
 #include "server/config.h"
 #include "server/crash.h"
@@ -33,8 +34,9 @@
 #define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 7
+#define SECTIONS_PER_WORKER 8
 #define SECTIONS_OF_ALL 16
+#define COROUTINES_SPARE 600u /* idle ones, which keep their numbers */
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -58,6 +60,14 @@ static void ring_describe(struct pl_fabric_section *s, uint64_t bytes) {
 static uint32_t slab_count(const struct pl_config *config) {
   uint64_t count = config->limit_connections;
   return count < PL_LAYOUT_SLABS_MAX ? (uint32_t)count : PL_LAYOUT_SLABS_MAX;
+}
+
+/* Runners and tasks that a worker may have; those past it are not listed. */
+static uint32_t coroutine_count(const struct pl_config *config) {
+  uint64_t count =
+      slab_count(config) + config->limit_tasks_per_worker + COROUTINES_SPARE;
+
+  return count < PL_WAITS_ENTRIES_MAX ? (uint32_t)count : PL_WAITS_ENTRIES_MAX;
 }
 
 /* Fills in all sections; returns how many. */
@@ -93,6 +103,10 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].version = PL_STACKS_VERSION;
     s[n].element_bytes = sizeof(struct pl_stacks);
     s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "waits", (int)i);
+    s[n].version = PL_WAITS_VERSION;
+    s[n].element_bytes = 1;
+    s[n++].element_count = pl__waits_bytes(coroutine_count(config));
   }
   section_name(&s[n], LOG_MASTER);
   ring_describe(&s[n++], OWN_RING_BYTES);
@@ -169,6 +183,19 @@ static int rings_init(const struct pl_fabric *f, uint32_t workers) {
   return status;
 }
 
+static int waits_init(const struct pl_fabric *f, uint32_t workers) {
+  struct pl_waits *waits;
+  uint32_t entries;
+  int status = 0;
+
+  for (uint32_t i = 0; i < workers && !status; i++) {
+    status = pl__layout_waits(f, i, &waits, &entries);
+    if (!status)
+      pl__waits_init(waits, entries);
+  }
+  return status;
+}
+
 static int shared_init(const struct pl_fabric *f,
                        const struct pl_config *config) {
   struct pl_shared *shared;
@@ -205,6 +232,7 @@ int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
   if (status)
     return status;
   status = rings_init(f, workers);
+  status = status ? status : waits_init(f, workers);
   status = status ? status : shared_init(f, config);
   status = status ? status : metrics_init(f, config);
   for (uint32_t i = 0; i < workers && !status; i++)
@@ -366,6 +394,19 @@ int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
   return 0;
 }
 
+int pl__layout_waits(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_waits **out, uint32_t *entries) {
+  void *at;
+  uint64_t bytes;
+  int status = pl__fabric_find_number(f, "waits", (int)worker, PL_WAITS_VERSION,
+                                      1, &at, &bytes);
+  if (status)
+    return status;
+  *out = at;
+  *entries = pl__waits_entries(bytes);
+  return 0;
+}
+
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out) {
   void *at;
@@ -473,7 +514,9 @@ static void beat_renew(struct pl_beat *beat) {
 int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   struct pl_flights *flights;
   struct pl_crash *crash;
+  struct pl_waits *waits;
   struct pl_beat *beat;
+  uint32_t entries;
   uint64_t bytes;
   void *at;
   int status = pl__fabric_find_number(f, "flights", (int)worker,
@@ -481,8 +524,10 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
 
   status = status ? status : pl__layout_crash(f, worker, &crash);
   status = status ? status : pl__layout_beat(f, worker, &beat);
+  status = status ? status : pl__layout_waits(f, worker, &waits, &entries);
   if (status)
     return status;
+  pl__waits_renew(waits);
   flights = at;
   pl__flights_init(flights, (uint32_t)((bytes - sizeof *flights) /
                                        sizeof(struct pl_flight)));

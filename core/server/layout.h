@@ -7,6 +7,7 @@
  *   flights.N                        struct pl_flights: what it has in hand
  *   crash.N                          struct pl_crash: how it died
  *   samples.N                        struct pl_samples: where its time went
+ *   waits.N                          struct pl_waits: its coroutines
  *   symbols.N, stacks.N              struct pl_symbols, struct pl_stacks: which
  *                                    code the numbers in its samples stand for
  *   beats                            struct pl_beat, one per worker
@@ -53,6 +54,7 @@ struct pl_shared;
 struct pl_stacks;
 struct pl_standing;
 struct pl_symbols;
+struct pl_waits;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
@@ -116,6 +118,9 @@ int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,
                        struct pl_samples **out);
 int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
                        struct pl_symbols **symbols, struct pl_stacks **stacks);
+/* *entries: of each of its banks. */
+int pl__layout_waits(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_waits **out, uint32_t *entries);
 /* Both, for pl__quarantine_of. */
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out);
