@@ -28,6 +28,7 @@ struct pl_frames;
 struct pl_metrics_table;
 struct pl_samples;
 struct pl_shard;
+struct pl_waits;
 
 #define PL_GENERATION_VALUES_MAX 80 /* configuration keys that Lua can read */
 
@@ -43,6 +44,7 @@ struct pl_generation_options {
   struct pl_samples *samples;       /* likewise */
   struct pl_quarantine *quarantine; /* likewise */
   struct pl_marks *long_runs;       /* likewise */
+  struct pl_waits *waits;           /* likewise */
   struct pl_shared *shared;         /* likewise */
   struct pl_metrics_table *metrics; /* likewise */
   struct pl_shard *shard;           /* likewise */

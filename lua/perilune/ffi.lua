@@ -11,7 +11,7 @@ local core = require("perilune.core")
 local M = {}
 
 --- What these modules were written for; PL_ABI_VERSION of the core must equal it.
-local ABI = 5
+local ABI = 6
 
 if not pcall(ffi.typeof, "struct pl_req") then -- once per VM: a spec may load this module again
   ffi.cdef(core.cdef())

@@ -1,6 +1,7 @@
 --- Perilune, as apps see it: `local P = require "perilune"`.
 
 local app = require("perilune.app")
+local channel = require("perilune.channel")
 local core = require("perilune.core")
 local json = require("perilune.json")
 local task = require("perilune.task")
@@ -30,6 +31,7 @@ local P = {
   detach = task.detach,
   every = task.every,
   all = task.all,
+  channel = channel.new,
   keep = require("perilune.keep").keep,
   metric = require("perilune.metric"),
   shared = require("perilune.shared"),
