@@ -28,6 +28,7 @@
 #include "net/listener.h"
 #include "perilune.h"
 #include "server/config.h"
+#include "server/coroutines.h"
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
@@ -143,9 +144,10 @@ static const struct {
   int (*run)(const struct pl_fabric *f, struct pl_slice argument,
              struct pl_buf *out);
 } of_fabric[] = {
-    {"metrics", pl__figures_answer},
-    {"profile", pl__profile_answer},
-    {"shares", pl__profile_shares},
+    {"metrics", pl__figures_answer},         {"profile", pl__profile_answer},
+    {"shares", pl__profile_shares},          {"coroutine", pl__coroutines_list},
+    {"goroutine", pl__coroutines_list},      {"block", pl__coroutines_block},
+    {"coroutineleak", pl__coroutines_leaks}, {"waits", pl__coroutines_waits},
 };
 
 int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,

@@ -11,6 +11,7 @@
 #include "fabric/stacks.h"
 #include "fabric/symbols.h"
 #include "perilune.h"
+#include "server/coroutines.h"
 #include "server/layout.h"
 
 #define LABELS_BYTES 128
@@ -155,6 +156,7 @@ int pl__figures_expose(const struct pl_fabric *fabric,
             "Requests whose handlers have begun and not ended.", IN_FLIGHT);
   put_drops(&f);
   put_unnamed(&f);
+  pl__coroutines_figures(fabric, f.worker_count, &f.exposition);
   pl__exposition_metrics(&f.exposition, &f.metrics);
   return pl__exposition_end(&f.exposition);
 }
