@@ -428,6 +428,7 @@ static const luaL_Reg core_functions[] = {
     {"spawn", core_spawn},
     {"root", core_root},
     {"watch", pl__waiting_watch},
+    {"passes", pl__waiting_passes},
     {"reply_json", pl__json_reply},
     {"site_new", core_site_new},
     {"site_add", core_site_add},

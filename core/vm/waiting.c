@@ -132,13 +132,36 @@ static enum pl_waits_reason reason_of(const struct pl_coro *c) {
   }
 }
 
+/* The coroutine of the user's that has passed its wait on to L, which resumed it
+ * (`settle` of wait.lua: its first local); NULL: L waits itself. */
+static lua_State *inner_of(const struct pl_vm *vm, lua_State *L) {
+  lua_State *inner = NULL;
+  const void *function;
+  lua_Debug at;
+
+  if (!vm->waiting.passes || !lua_getstack(L, 1, &at))
+    return NULL;
+  lua_getinfo(L, "f", &at);
+  function = lua_topointer(L, -1);
+  lua_pop(L, 1);
+  if (function != vm->waiting.passes || !lua_getlocal(L, &at, 1))
+    return NULL;
+  inner = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  return inner;
+}
+
 /* Where it is; it has yielded. */
 static void walk(struct pl_coro *c) {
   struct pl_coro_waiting *w = &c->waiting;
+  lua_State *L = c->co, *inner;
 
   if (w->at || !c->vm->options.frames)
     return;
-  w->at = pl__frames_stack(c->vm->options.frames, c->co, NULL);
+  for (int i = 0; i < PL_WAITING_NESTED_MAX && (inner = inner_of(c->vm, L));
+       i++)
+    L = inner;
+  w->at = pl__frames_stack(c->vm->options.frames, L, c->co);
   if (w->entry)
     atomic_store_explicit(&w->entry->at, w->at, memory_order_release);
 }
@@ -285,6 +308,12 @@ static int watch_gc(lua_State *L) {
   }
   lua_pushboolean(L, true);
   lua_setfield(L, 2, "spent");
+  return 0;
+}
+
+int pl__waiting_passes(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  pl__vm_running->waiting.passes = lua_topointer(L, 1);
   return 0;
 }
 

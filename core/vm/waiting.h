@@ -42,6 +42,7 @@ struct pl_vm;
 #define PL_WAITING_FRESH_NS (5 * PL_NS_PER_MS)
 #define PL_WAITING_WALK_NS 100000
 #define PL_WAITING_SHORT_EVERY 64u /* of shorter ones, one is walked */
+#define PL_WAITING_NESTED_MAX 16   /* coroutines inside each other */
 #define PL_WAITING_TURN_MAX 1024u  /* looked at in one turn */
 
 /* Of a VM. */
@@ -53,6 +54,7 @@ struct pl_waiting {
   uint64_t short_count[PL_WAITS_REASONS]; /* waits that were not walked */
   uint64_t short_ns[PL_WAITS_REASONS];
   double watches;       /* that were made */
+  const void *passes;   /* the function that inner coroutines wait in */
   uint64_t cycles_seen; /* of the collector */
   int64_t cycle_ns;     /* when the last one ended */
   int64_t told_ns;      /* since when leaks are counted that are told */
@@ -105,6 +107,9 @@ void pl__waiting_resume(struct pl_coro *c);
  * nobody can wake, and sees to it that such are found. */
 void pl__waiting_turn(struct pl_vm *vm);
 
+/* core.passes(fn): the function of wait.lua in which a coroutine waits for one of
+ * the user's that waits, its first local; it is never collected. */
+int pl__waiting_passes(struct lua_State *L);
 /* core.watch() -> { serial =, spent = false }: what coroutines wait with, as
  * keys, their ids as values.  `spent`: it was collected. */
 int pl__waiting_watch(struct lua_State *L);

@@ -142,6 +142,8 @@ local function settle(co, ok, mark, ...)
   return ok, mark, ...
 end
 
+core.passes(settle) -- so that the core finds where the inner one waits
+
 local function resume(co, ...)
   if waiting[co] then
     return false, "cannot resume a coroutine that waits"

@@ -61,6 +61,13 @@ app:get("/forgotten/:n<int>", function(c, n)
   end
   return "forgotten"
 end)
+app:get("/inside", function()
+  return coroutine.wrap(function()
+    return coroutine.wrap(function()
+      nap(600)
+    end)()
+  end)()
+end)
 app:get("/loop", function() P.atomic(function() while true do end end) end)
 return app
 ]]
@@ -201,6 +208,20 @@ describe("the coroutines of a server", function()
     assert.same({ sleep = 3, task = 1, receive = 1 }, waits(s).by_reason)
     text = admin(s, "/debug/pprof/goroutine?debug=1")
     assert.is_truthy(text:find("coroutine profile: total 5\n", 1, true), text)
+    client:close()
+  end)
+
+  it("are listed with the line where a coroutine of the user's own waits", function()
+    s = start()
+    local client = wire.connect(s.port)
+    client:send("GET /inside HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert(process.eventually(function()
+      local one = waits(s).oldest[1]
+      return one and one.at == s.app .. ":" .. line_of("P.sleep(seconds)")
+    end, 10))
+    local text = admin(s, "/debug/pprof/coroutine?debug=2")
+    assert.is_truthy(text:find(s.app .. ":" .. line_of("nap(600)") .. "\n", 1, true), text)
+    assert.is_truthy(text:find("created by request GET /inside", 1, true), text)
     client:close()
   end)
 
