@@ -146,8 +146,8 @@ static const struct {
 } of_fabric[] = {
     {"metrics", pl__figures_answer},         {"profile", pl__profile_answer},
     {"shares", pl__profile_shares},          {"coroutine", pl__coroutines_list},
-    {"goroutine", pl__coroutines_list},      {"block", pl__coroutines_block},
-    {"coroutineleak", pl__coroutines_leaks}, {"waits", pl__coroutines_waits},
+    {"coroutineleak", pl__coroutines_leaks}, {"block", pl__coroutines_block},
+    {"waits", pl__coroutines_waits},
 };
 
 int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,
