@@ -6,9 +6,17 @@
 
 #include <string.h>
 
+#define NAME_SLOTS (2u * PL_WAITS_NAMES_MAX)   /* likewise */
 #define INDEX_SLOTS (2u * PL_WAITS_BLOCKS_MAX) /* a power of two */
 /* The last rows are for what stands for all the others: one per reason. */
 #define BLOCKS_OWN_MAX (PL_WAITS_BLOCKS_MAX - PL_WAITS_REASONS)
+
+static uint32_t at_most(uint32_t n, uint32_t max) { return n < max ? n : max; }
+
+static uint32_t name_count(const struct pl_waits *w) {
+  return at_most(atomic_load_explicit(&w->name_count, memory_order_acquire),
+                 PL_WAITS_NAMES_MAX);
+}
 
 /* --- the master -------------------------------------------------------- */
 
@@ -39,19 +47,47 @@ static void index_put(struct pl_waits_writer *w, uint32_t number) {
   w->block_index[at] = (uint16_t)(number + 1);
 }
 
+static uint32_t name_hash(const char *at, uint32_t bytes) {
+  uint32_t h = bytes;
+
+  for (uint32_t i = 0; i < bytes; i++)
+    h = (h ^ (uint8_t)at[i]) * 16777619u;
+  return h ^ h >> 15;
+}
+
+/* Where that name is in the index, or would be. */
+static uint16_t *name_slot(struct pl_waits_writer *w, const char *text,
+                           uint32_t bytes) {
+  uint32_t at = name_hash(text, bytes) % NAME_SLOTS;
+
+  for (; w->name_index[at]; at = (at + 1) % NAME_SLOTS) {
+    const struct pl_waits_name *n = &w->waits->names[w->name_index[at] - 1];
+    if (n->bytes == bytes && memcmp(n->text, text, bytes) == 0)
+      break;
+  }
+  return &w->name_index[at];
+}
+
 int pl__waits_writer_open(struct pl_waits_writer *w, struct pl_waits *waits,
                           uint32_t generation) {
   uint32_t bank = generation % PL_WAITS_BANKS;
 
   memset(w, 0, sizeof *w);
-  w->block_index = pl__alloc_zero(INDEX_SLOTS * sizeof *w->block_index);
+  w->block_index =
+      pl__alloc_zero((INDEX_SLOTS + NAME_SLOTS) * sizeof *w->block_index);
   if (!w->block_index)
     return PL_ENOMEM;
+  w->name_index = w->block_index + INDEX_SLOTS;
   w->waits = waits;
   w->bank = &waits->banks[bank];
   w->entries = waits->entries + (size_t)bank * waits->entries_max;
   for (uint32_t i = 0; i < pl__waits_block_count(waits); i++)
     index_put(w, i);
+  for (uint32_t i = 0; i < name_count(waits); i++) {
+    const struct pl_waits_name *n = &waits->names[i];
+    *name_slot(w, n->text, at_most(n->bytes, PL_WAITS_NAME_BYTES)) =
+        (uint16_t)(i + 1);
+  }
   atomic_store_explicit(&w->bank->count, 0, memory_order_relaxed);
   atomic_store_explicit(&w->bank->generation, generation, memory_order_release);
   return 0;
@@ -84,24 +120,24 @@ struct pl_waits_entry *pl__waits_take(struct pl_waits_writer *w,
 }
 
 uint16_t pl__waits_name(struct pl_waits_writer *w, struct pl_slice name) {
-  uint32_t bytes =
-      name.bytes < PL_WAITS_NAME_BYTES ? name.bytes : PL_WAITS_NAME_BYTES;
+  uint32_t bytes = at_most(name.bytes, PL_WAITS_NAME_BYTES);
   struct pl_waits *waits = w->waits;
   uint32_t count;
+  uint16_t *slot;
 
   if (!waits || !bytes)
     return 0;
-  count = atomic_load_explicit(&waits->name_count, memory_order_relaxed);
-  for (uint32_t i = 0; i < count && i < PL_WAITS_NAMES_MAX; i++)
-    if (waits->names[i].bytes == bytes &&
-        memcmp(waits->names[i].text, name.at, bytes) == 0)
-      return (uint16_t)(i + 1);
-  if (count >= PL_WAITS_NAMES_MAX)
+  slot = name_slot(w, name.at, bytes);
+  if (*slot)
+    return *slot;
+  count = name_count(waits);
+  if (count == PL_WAITS_NAMES_MAX)
     return 0;
   waits->names[count].bytes = bytes;
   memcpy(waits->names[count].text, name.at, bytes);
   atomic_store_explicit(&waits->name_count, count + 1, memory_order_release);
-  return (uint16_t)(count + 1);
+  *slot = (uint16_t)(count + 1);
+  return *slot;
 }
 
 static struct pl_waits_block *block_find(struct pl_waits_writer *w,
@@ -217,8 +253,6 @@ void pl__waits_suspect(struct pl_waits_writer *w,
 
 /* --- readers ----------------------------------------------------------- */
 
-static uint32_t at_most(uint32_t n, uint32_t max) { return n < max ? n : max; }
-
 uint32_t pl__waits_count(const struct pl_waits *w, uint32_t entries,
                          uint32_t bank) {
   const struct pl_waits_bank *b = &w->banks[bank];
@@ -257,9 +291,7 @@ uint32_t pl__waits_suspects(const struct pl_waits *w,
 }
 
 struct pl_slice pl__waits_name_of(const struct pl_waits *w, uint32_t name) {
-  uint32_t count =
-      at_most(atomic_load_explicit(&w->name_count, memory_order_acquire),
-              PL_WAITS_NAMES_MAX);
+  uint32_t count = name_count(w);
 
   if (name == 0 || name > count)
     return pl__slice("", 0);

@@ -164,6 +164,7 @@ struct pl_waits_writer {
   struct pl_waits_bank *bank;     /* the generation's */
   struct pl_waits_entry *entries; /* of it */
   uint16_t *block_index;          /* open addressing: 1 + number of a block */
+  uint16_t *name_index;           /* likewise, of a name */
 };
 
 /* A generation begins; on the loop's thread, its bank's last owner is no more.
