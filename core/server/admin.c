@@ -28,6 +28,7 @@
 #include "net/listener.h"
 #include "perilune.h"
 #include "server/config.h"
+#include "server/coroutines.h"
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
@@ -145,11 +146,11 @@ static const struct {
   int (*run)(const struct pl_fabric *f, struct pl_slice argument,
              struct pl_buf *out);
 } of_fabric[] = {
-    {"metrics", pl__figures_answer},
-    {"spans", pl__spans_answer},
-    {"profile", pl__profile_answer},
-    {"shares", pl__profile_shares},
-    {"heap", pl__heap_profile_answer},
+    {"metrics", pl__figures_answer},         {"spans", pl__spans_answer},
+    {"profile", pl__profile_answer},         {"shares", pl__profile_shares},
+    {"heap", pl__heap_profile_answer},       {"coroutine", pl__coroutines_list},
+    {"coroutineleak", pl__coroutines_leaks}, {"block", pl__coroutines_block},
+    {"waits", pl__coroutines_waits},
 };
 
 int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,

@@ -105,6 +105,10 @@ struct pl_config {
   double vm_stuck_timeout_s;
   double vm_quarantine_s;
 
+  double leaks_collect_s;
+  double leaks_after_s;
+  double leaks_window_s;
+
   /* shared.* */
   uint64_t shared_memory_bytes; /* of all dictionaries */
   uint64_t metrics_series_max;  /* of one metric */

@@ -15,6 +15,7 @@
 #include "fabric/symbols.h"
 #include "fabric/tracing.h"
 #include "perilune.h"
+#include "server/coroutines.h"
 #include "server/layout.h"
 #include "server/spans.h"
 
@@ -289,6 +290,7 @@ static void put_all(struct figures *f) {
   put_traces(f);
   put_unnamed(f);
   put_heap(f);
+  pl__coroutines_figures(f->fabric, f->worker_count, &f->exposition);
   put_exports(f);
   pl__exposition_metrics(&f->exposition, &f->metrics);
 }

@@ -29,6 +29,7 @@ struct pl_heap_samples;
 struct pl_metrics_table;
 struct pl_samples;
 struct pl_shard;
+struct pl_waits;
 
 #define PL_GENERATION_VALUES_MAX 144 /* configuration keys that Lua can read */
 
@@ -46,6 +47,7 @@ struct pl_generation_options {
   bool is_aside;                    /* likewise */
   struct pl_quarantine *quarantine; /* likewise */
   struct pl_marks *long_runs;       /* likewise */
+  struct pl_waits *waits;           /* likewise */
   struct pl_shared *shared;         /* likewise */
   struct pl_metrics_table *metrics; /* likewise */
   struct pl_shard *shard;           /* likewise */

@@ -138,6 +138,14 @@ const struct pl_key pl__keys[] = {
     DURATION("vm.quarantine", "VM_QUARANTINE", vm_quarantine_s, "30s", 0,
              "time a route that keeps crashing workers is refused"),
 
+    DURATION("leaks.collect", "LEAKS_COLLECT", leaks_collect_s, "1m", 0.01,
+             "time after which garbage is collected at the latest, to find "
+             "coroutines that nobody can wake"),
+    DURATION("leaks.after", "LEAKS_AFTER", leaks_after_s, "5m", 0.01,
+             "time a coroutine must have waited to be suspected of leaking"),
+    DURATION("leaks.window", "LEAKS_WINDOW", leaks_window_s, "1m", 0.01,
+             "time between two counts of such; three that grow are suspicious"),
+
     SIZE("shared.memory", "SHARED_MEMORY", shared_memory_bytes, "64M", 1 << 20,
          KEY_BYTES_MAX, "memory of all dictionaries that workers share"),
 

@@ -28,6 +28,7 @@
 #include "fabric/stacks.h"
 #include "fabric/symbols.h"
 #include "fabric/tracing.h"
+#include "fabric/waits.h"
 #include "log/ledger.h"
 #include "server/config.h"
 #include "server/crash.h"
@@ -38,8 +39,9 @@
 #define STATE_VERSION 2u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 9
+#define SECTIONS_PER_WORKER 10
 #define SECTIONS_OF_ALL 20
+#define COROUTINES_SPARE 600u /* idle ones, which keep their numbers */
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -66,6 +68,14 @@ static void ring_describe(struct pl_fabric_section *s, uint64_t bytes) {
 static uint32_t slab_count(const struct pl_config *config) {
   uint64_t count = config->limit_connections;
   return count < PL_LAYOUT_SLABS_MAX ? (uint32_t)count : PL_LAYOUT_SLABS_MAX;
+}
+
+/* Runners and tasks that a worker may have; those past it are not listed. */
+static uint32_t coroutine_count(const struct pl_config *config) {
+  uint64_t count =
+      slab_count(config) + config->limit_tasks_per_worker + COROUTINES_SPARE;
+
+  return count < PL_WAITS_ENTRIES_MAX ? (uint32_t)count : PL_WAITS_ENTRIES_MAX;
 }
 
 /* Fills in all sections; returns how many. */
@@ -109,6 +119,10 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].version = PL_STACKS_VERSION;
     s[n].element_bytes = sizeof(struct pl_stacks);
     s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "waits", (int)i);
+    s[n].version = PL_WAITS_VERSION;
+    s[n].element_bytes = 1;
+    s[n++].element_count = pl__waits_bytes(coroutine_count(config));
   }
   section_name(&s[n], LOG_MASTER);
   ring_describe(&s[n++], OWN_RING_BYTES);
@@ -208,6 +222,19 @@ static int spans_init(const struct pl_fabric *f, uint32_t workers) {
   return status;
 }
 
+static int waits_init(const struct pl_fabric *f, uint32_t workers) {
+  struct pl_waits *waits;
+  uint32_t entries;
+  int status = 0;
+
+  for (uint32_t i = 0; i < workers && !status; i++) {
+    status = pl__layout_waits(f, i, &waits, &entries);
+    if (!status)
+      pl__waits_init(waits, entries);
+  }
+  return status;
+}
+
 static int otlp_init(const struct pl_fabric *f) {
   struct pl_exports *exports;
   struct pl_ring *ring;
@@ -258,6 +285,7 @@ int pl__layout_open(struct pl_fabric *f, const struct pl_config *config,
   status = rings_init(f, workers);
   status = status ? status : otlp_init(f);
   status = status ? status : spans_init(f, workers);
+  status = status ? status : waits_init(f, workers);
   status = status ? status : shared_init(f, config);
   status = status ? status : metrics_init(f, config);
   for (uint32_t i = 0; i < workers && !status; i++)
@@ -468,6 +496,19 @@ int pl__layout_heap(const struct pl_fabric *f, uint32_t worker,
   return status;
 }
 
+int pl__layout_waits(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_waits **out, uint32_t *entries) {
+  void *at;
+  uint64_t bytes;
+  int status = pl__fabric_find_number(f, "waits", (int)worker, PL_WAITS_VERSION,
+                                      1, &at, &bytes);
+  if (status)
+    return status;
+  *out = at;
+  *entries = pl__waits_entries(bytes);
+  return 0;
+}
+
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out) {
   void *at;
@@ -584,7 +625,9 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   struct pl_flights *flights;
   struct pl_heap_samples *heap;
   struct pl_crash *crash;
+  struct pl_waits *waits;
   struct pl_beat *beat;
+  uint32_t entries;
   uint64_t bytes;
   void *at;
   int status = pl__fabric_find_number(f, "flights", (int)worker,
@@ -593,8 +636,10 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   status = status ? status : pl__layout_crash(f, worker, &crash);
   status = status ? status : pl__layout_beat(f, worker, &beat);
   status = status ? status : pl__layout_heap(f, worker, &heap);
+  status = status ? status : pl__layout_waits(f, worker, &waits, &entries);
   if (status)
     return status;
+  pl__waits_renew(waits);
   flights = at;
   pl__flights_init(flights, (uint32_t)((bytes - sizeof *flights) /
                                        sizeof(struct pl_flight)));

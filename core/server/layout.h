@@ -10,6 +10,7 @@
  *   crash.N                          struct pl_crash: how it died
  *   spans.N                          struct pl_spans: its traces that are kept
  *   samples.N                        struct pl_samples: where its time went
+ *   waits.N                          struct pl_waits: its coroutines
  *   symbols.N, stacks.N              struct pl_symbols, struct pl_stacks: which
  *                                    code the numbers in its samples stand for
  *   heap.N                           struct pl_heap_samples: its memory
@@ -62,6 +63,7 @@ struct pl_standing;
 struct pl_tracing;
 struct pl_stacks;
 struct pl_symbols;
+struct pl_waits;
 
 #define PL_LAYOUT_SLABS_MAX                                                    \
   65536u /* of a worker, whatever connections it has */
@@ -138,6 +140,9 @@ int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
                        struct pl_symbols **symbols, struct pl_stacks **stacks);
 int pl__layout_heap(const struct pl_fabric *f, uint32_t worker,
                     struct pl_heap_samples **out);
+/* *entries: of each of its banks. */
+int pl__layout_waits(const struct pl_fabric *f, uint32_t worker,
+                     struct pl_waits **out, uint32_t *entries);
 /* Both, for pl__quarantine_of. */
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out);

@@ -64,6 +64,7 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
                            struct pl_generation_options *out) {
   struct pl_quarantine *quarantines = NULL;
   struct pl_metrics metrics;
+  uint32_t entries;
   int failed = pl__layout_quarantines(fabric, &quarantines);
 
   *out = (struct pl_generation_options){.number = generation};
@@ -72,6 +73,8 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
                   : pl__layout_long_runs(fabric, generation, &out->long_runs);
   failed =
       failed ? failed : pl__layout_bundle(fabric, generation, &out->bundle);
+  failed =
+      failed ? failed : pl__layout_waits(fabric, worker, &out->waits, &entries);
   failed = failed ? failed : pl__layout_shared(fabric, &out->shared);
   failed = failed ? failed : pl__layout_metrics(fabric, &metrics);
   if (failed)

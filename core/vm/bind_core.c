@@ -196,8 +196,33 @@ static void inherit_span(struct pl_coro *c, const struct pl_coro *by) {
   c->span_parent = pl__coro_parent_id(by);
 }
 
-/* core.spawn(owned, main, ...) -> id | nil, err
- * owned: by the request of who starts it; where there is none, by the worker */
+/* core.root() -> the coroutine of the core's that runs, on top of which user code
+ * may have made others */
+static int core_root(lua_State *L) {
+  struct pl_coro *c = running(L)->current;
+
+  if (!c)
+    return luaL_error(L, "nothing can wait while the app loads");
+  lua_pushthread(c->co);
+  if (c->co != L)
+    lua_xmove(c->co, L, 1);
+  return 1;
+}
+
+static struct pl_slice field_slice(lua_State *L, int table, const char *key) {
+  size_t bytes = 0;
+  const char *at = "";
+
+  lua_getfield(L, table, key);
+  if (lua_type(L, -1) == LUA_TSTRING)
+    at = lua_tolstring(L, -1, &bytes);
+  lua_pop(L, 1); /* the table holds it */
+  return pl__slice(at, bytes);
+}
+
+/* core.spawn(owned, main, task, ...) -> id | nil, err
+ * owned: by the request of who starts it; where there is none, by the worker.
+ * task: { name =, _file =, _line = }, where it was registered; all may be nil */
 static int core_spawn(lua_State *L) {
   struct pl_vm *vm = running(L);
   bool owned = lua_toboolean(L, 1);
@@ -206,6 +231,7 @@ static int core_spawn(lua_State *L) {
   int args = lua_gettop(L) - 1;
 
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  luaL_checktype(L, 3, LUA_TTABLE);
   if (too_many_tasks(vm, req) || !(c = pl__coro_take(vm, true)))
     return no_task(L, "too many tasks");
   if (!req)
@@ -214,9 +240,13 @@ static int core_spawn(lua_State *L) {
     pl__coro_drop(c);
     return no_task(L, "no memory for a task");
   }
+  c->req = req;
+  lua_getfield(L, 3, "_line");
+  pl__waiting_spawn(c, L, field_slice(L, 3, "name"), field_slice(L, 3, "_file"),
+                    (uint32_t)lua_tointeger(L, -1));
+  lua_pop(L, 1);
   lua_xmove(L, c->co, args);
   c->start_args = args - 1;
-  c->req = req;
   inherit_span(c, vm->current);
   vm->task_count++;
   if (req) {
@@ -415,6 +445,9 @@ static const luaL_Reg core_functions[] = {
     {"request", core_request},
     {"decode_body", core_decode_body},
     {"spawn", core_spawn},
+    {"root", core_root},
+    {"watch", pl__waiting_watch},
+    {"passes", pl__waiting_passes},
     {"reply_json", pl__json_reply},
     {"site_new", core_site_new},
     {"site_add", core_site_add},

@@ -55,17 +55,21 @@ void pl_wait_tasks(struct pl_req *req) {
     pl__coro_wait(c, PL_WAIT_TASKS, HUGE_VAL);
 }
 
-void pl_wait_event(void) {
+void pl_wait_event(int reason, double watch, double object, double seconds) {
   struct pl_coro *c = current();
 
   if (!c)
     return;
+  c->event_reason = (uint8_t)reason;
+  c->event_watch = watch;
+  c->event_object = object > 0 ? (uint64_t)object : 0;
   if (c->has_event) {
     c->has_event = false;
     pl__coro_ready(c, PL_WAKE_OK);
     return;
   }
-  pl__coro_wait(c, PL_WAIT_EVENT, HUGE_VAL);
+  pl__coro_wait(c, PL_WAIT_EVENT,
+                seconds >= 0 ? c->vm->clock.monotonic + seconds : HUGE_VAL);
 }
 
 double pl_coro_id(void) {

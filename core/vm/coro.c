@@ -46,6 +46,7 @@ static struct pl_coro *coro_new_struct(struct pl_vm *vm) {
   c->index = vm->coro_count;
   pl__list_init(&c->link);
   pl__list_init(&c->task_link);
+  pl__list_init(&c->waiting.fresh);
   pl__heap_node_init(&c->timer);
   vm->coros[vm->coro_count++] = c;
   return c;
@@ -86,10 +87,17 @@ static void drop_context(struct pl_coro *c) {
   c->carried = NULL;
 }
 
-/* Cannot raise: the array has that element. */
-static void free_thread(lua_State *L, const struct pl_coro *c) {
+/* Neither can raise: the array has that element. */
+void pl__coro_loosen(struct pl_coro *c, lua_State *L) {
   lua_rawgeti(L, LUA_REGISTRYINDEX, c->vm->anchors_ref);
   lua_pushnil(L);
+  lua_rawseti(L, -2, (int)c->index + 1);
+  lua_pop(L, 1);
+}
+
+void pl__coro_anchor(struct pl_coro *c, lua_State *L) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, c->vm->anchors_ref);
+  lua_insert(L, -2);
   lua_rawseti(L, -2, (int)c->index + 1);
   lua_pop(L, 1);
 }
@@ -152,7 +160,8 @@ void pl__coro_drop(struct pl_coro *c) {
 
   pl__heap_remove(&vm->timers, &c->timer);
   pl__list_remove(&c->link);
-  free_thread(state_of(vm), c);
+  pl__waiting_end(c);
+  pl__coro_loosen(c, state_of(vm));
   drop_context(c);
   c->co = NULL;
   vm->live_count -= c->in_use;
@@ -169,6 +178,7 @@ void pl__coro_give(struct pl_coro *c) {
     return;
   }
   drop_context(c);
+  pl__waiting_end(c);
   c->in_use = false;
   vm->live_count--;
   c->generation++;
@@ -217,6 +227,7 @@ void pl__coro_ready(struct pl_coro *c, int code) {
   }
   if (code == PL_WAKE_DEADLINE && c->req && !c->is_task)
     c->req->flags |= PL_REQ_OVERDUE;
+  pl__waiting_wake(c);
   pl__heap_remove(&c->vm->timers, &c->timer);
   pl__list_remove(&c->link);
   pl__list_push_back(&c->vm->ready, &c->link);
@@ -297,7 +308,7 @@ void pl__vm_tick(struct pl_vm *vm, double now, double monotonic) {
 
   vm->clock.now = now;
   vm->clock.monotonic = monotonic;
-  vm->tick_ns = pl__clock_monotonic_ns();
+  vm->tick_ns = (int64_t)(pl__stopwatch_look(&vm->waiting.watch) * PL_NS_PER_S);
   while ((node = pl__heap_take_due(&vm->timers, monotonic))) {
     struct pl_coro *c = PL_LIST_ENTRY(node, struct pl_coro, timer);
     pl__coro_ready(c, c->wait_due <= monotonic ? PL_WAKE_OK : PL_WAKE_DEADLINE);
@@ -306,5 +317,5 @@ void pl__vm_tick(struct pl_vm *vm, double now, double monotonic) {
 
 bool pl__vm_is_ready(const struct pl_vm *vm) {
   return !pl__list_is_empty(&vm->ready) || !pl__list_is_empty(&vm->parked) ||
-         vm->is_shedding;
+         vm->is_shedding || !pl__list_is_empty(&vm->waiting.lost);
 }

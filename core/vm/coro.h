@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "vm/carried.h"
 #include "vm/vm.h"
+#include "vm/waiting.h"
 
 struct lua_State;
 struct lua_Debug;
@@ -41,8 +42,9 @@ struct pl_coro_span {
 struct pl_coro {
   struct lua_State *co;
   struct pl_vm *vm;
-  struct pl_heap_node timer;  /* in vm->timers while a wait has a time */
-  struct pl_list link;        /* ready, idle or free */
+  struct pl_heap_node timer; /* in vm->timers while a wait has a time */
+  struct pl_coro_waiting waiting;
+  struct pl_list link;        /* ready, idle, free or lost */
   struct pl_list task_link;   /* among the tasks of its request */
   struct pl_req *req;         /* NULL: none */
   struct pl_carried *carried; /* the context of a task without one; owned */
@@ -63,9 +65,12 @@ struct pl_coro {
   char stopped_at[PL_VM_PLACE_BYTES]; /* file:line, when raises > 0 */
   int64_t held_bytes; /* the heap has grown by, without a request */
   int injected;       /* the connection of PL_WAIT_INJECTED */
-  int start_args;     /* >= 0: not started, so many arguments on its stack */
-  uint8_t wait;       /* enum pl_wait */
-  uint8_t wake;       /* PL_WAKE_*, while ready */
+  double event_watch; /* of PL_WAIT_EVENT, as pl_wait_event has said */
+  uint64_t event_object;
+  uint8_t event_reason; /* enum pl_waits_reason */
+  int start_args;       /* >= 0: not started, so many arguments on its stack */
+  uint8_t wait;         /* enum pl_wait */
+  uint8_t wake;         /* PL_WAKE_*, while ready */
   bool is_task;
   uint8_t inherited; /* PL_WAKE_*: ends a request whose runner was abandoned */
   bool cancelled;
@@ -98,6 +103,11 @@ void pl__coro_give(struct pl_coro *c);
 /* Its thread failed, or is not worth keeping. */
 void pl__coro_drop(struct pl_coro *c);
 void pl__coros_deinit(struct pl_vm *vm);
+/* The VM holds its thread, or nothing does but what it waits for (waiting.h). L:
+ * what runs, or the main one; anchor takes the thread from its top. Neither
+ * raises. */
+void pl__coro_anchor(struct pl_coro *c, struct lua_State *L);
+void pl__coro_loosen(struct pl_coro *c, struct lua_State *L);
 
 /* Registers a wait of `c`, which is about to yield. */
 void pl__coro_wait(struct pl_coro *c, enum pl_wait wait, double due);

@@ -30,6 +30,11 @@ enum {
   PL_WAKE_GONE = 2,      /* the client is gone */
   PL_WAKE_CANCELLED = 3, /* the task was cancelled */
   PL_WAKE_MEMORY = 4,    /* it is failed: the VM holds too much memory */
+  PL_WAKE_LOST = 5,      /* nobody can reach what it waits for */
+
+  PL_EVENT_TASK = 5, /* of pl_wait_event, as in fabric/waits.h */
+  PL_EVENT_RECEIVE = 6,
+  PL_EVENT_SEND = 7,
 
   PL_BODY_WAIT = 0,   /* nothing there yet: pl_wait_body, then again */
   PL_BODY_BYTES = 1,  /* req->body has one byte or more */
@@ -146,7 +151,11 @@ void pl_wait_timer(double seconds);
 void pl_wait_body(struct pl_req *req);
 void pl_wait_write(struct pl_req *req); /* output below its limit, pins free */
 void pl_wait_tasks(struct pl_req *req); /* until req->task_count is 0 */
-void pl_wait_event(void);               /* until pl_wake */
+/* Until pl_wake, or for `seconds` unless these are negative.  reason:
+ * PL_EVENT_*; watch: `serial` of the watch (vm/waiting.h) that the coroutine is
+ * in, whose end would be the wait's as well; 0: there is none.  object: which
+ * task or channel, for the list of coroutines. */
+void pl_wait_event(int reason, double watch, double object, double seconds);
 /* Id of the running coroutine, for pl_wake and pl_cancel: unique in its VM. */
 double pl_coro_id(void);
 /* Lets a coroutine that waits by pl_wait_event go on; if it doesn't yet, its

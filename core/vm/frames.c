@@ -205,3 +205,37 @@ uint32_t pl__frames_mark(struct pl_frames *f, const char *name) {
 
   return pl__frames_add(f, &id, 1);
 }
+uint32_t pl__frames_place(struct pl_frames *f, struct pl_slice file,
+                          uint32_t line) {
+  char chunk[PL_SYMBOLS_TEXT_BYTES_MAX];
+  int bytes = snprintf(chunk, sizeof chunk, "@%.*s", (int)file.bytes, file.at);
+  struct pl_symbol symbol = {.chunk = pl__slice(chunk, (uint32_t)bytes),
+                             .name = PL_SLICE("(file)"),
+                             .line = line,
+                             .kind = PL_SYMBOL_LUA};
+  uint32_t id;
+
+  if (bytes >= (int)sizeof chunk)
+    symbol.chunk.bytes = sizeof chunk - 1;
+  id = pl__symbols_add(&f->symbols, &symbol);
+  return pl__frames_add(f, &id, 1);
+}
+
+struct pl_slice pl__frames_text(const struct pl_frames *f, uint32_t stack,
+                                char *out, size_t bytes) {
+  uint32_t symbols[PL_STACKS_DEPTH_MAX];
+  uint32_t depth =
+      f && stack ? pl__stacks_find(f->stacks.table, stack, symbols) : 0;
+  struct pl_symbol s;
+
+  out[0] = '\0';
+  for (uint32_t i = 0; i < depth; i++) {
+    if (!pl__symbols_find(f->symbols.table, symbols[i], &s) ||
+        s.kind != PL_SYMBOL_LUA || s.chunk.bytes < 2)
+      continue;
+    snprintf(out, bytes, "%.*s:%u", (int)s.chunk.bytes - 1, s.chunk.at + 1,
+             s.line);
+    break;
+  }
+  return pl__slice_text(out);
+}

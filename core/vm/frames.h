@@ -15,6 +15,9 @@
 #ifndef PL_VM_FRAMES_H
 #define PL_VM_FRAMES_H
 
+#include "base/slice.h"
+
+#include <stddef.h>
 #include <stdint.h>
 
 struct lua_State;
@@ -54,5 +57,14 @@ uint32_t pl__frames_stack(struct pl_frames *f, struct lua_State *L,
 /* The number of a row that pl__frames_walk gave, perhaps with more in it. */
 uint32_t pl__frames_add(struct pl_frames *f, const uint32_t *symbols,
                         uint32_t depth);
+
+/* The number of a stack that is one line of a file, known by name only: `file`
+ * as in tracebacks, without "@". */
+uint32_t pl__frames_place(struct pl_frames *f, struct pl_slice file,
+                          uint32_t line);
+/* "file:line" of the innermost frame of a stack that is not ours, into `out`;
+ * empty: there is none.  f may be NULL. */
+struct pl_slice pl__frames_text(const struct pl_frames *f, uint32_t stack,
+                                char *out, size_t bytes);
 
 #endif /* PL_VM_FRAMES_H */

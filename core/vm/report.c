@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* memmem */
 #include "vm/report.h"
 #include "vm/coro.h"
+#include "vm/frames.h"
 
 #include <lua.h>
 #include <stdio.h>
@@ -132,6 +133,16 @@ size_t pl__vm_traceback_unsafe(struct pl_vm *vm, char *out, size_t bytes) {
   }
   out[used] = '\0';
   return used;
+}
+
+void pl__report_place(const struct pl_vm *vm, struct pl_record_draft *draft,
+                      struct pl_slice key, uint32_t stack) {
+  char text[PL_REPORT_PLACE_BYTES];
+  struct pl_slice place =
+      pl__frames_text(vm->options.frames, stack, text, sizeof text);
+
+  if (place.bytes)
+    pl__record_str(draft, key, place);
 }
 
 void pl__report_end(struct pl_vm *vm, struct pl_record_draft *draft) {

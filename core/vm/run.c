@@ -131,8 +131,10 @@ static struct pl_req *change_requests(struct pl_coro *c) {
   struct pl_req *req = NULL;
 
   pl__phase_set(vm->phase, PL_PHASE_CORE);
-  if (c->req)
+  if (c->req) {
     pl__coro_end_request(c);
+    pl__waiting_end(c);
+  }
   if (budget_is_spent(vm))
     vm->budget = 0;
   else
@@ -161,6 +163,7 @@ struct pl_req *pl__coro_next_request(struct pl_coro *c, int *inherited) {
   vm->slots[req->slot].runner = c;
   if (vm->options.flights)
     take_off(vm, req);
+  pl__waiting_request(c);
   return req;
 }
 
@@ -205,6 +208,7 @@ static int run_lua(struct pl_coro *c) {
   vm->preempt.passing = false; /* also if an error has lost it on its way */
   c->is_parked = false;
   c->start_args = -1;
+  pl__waiting_resume(c);
   vm->stretch++;
   vm->charged_bytes = vm->heap_bytes;
   vm->stack_floor = (uintptr_t)&status - PL_LIMIT_NESTING_BYTES;
@@ -231,11 +235,12 @@ static void after_yield(struct pl_coro *c) {
     }
     c->is_parked = true;
     pl__list_push_back(&vm->parked, &c->link);
+    pl__waiting_yield(c);
   } else if (c->refusals > CORO_REFUSALS_MAX) {
     pl__coro_abandon(c,
                      "it catches the error that ends its waits, and goes on");
   } else if (pl__coro_is_waiting(c)) {
-    return;
+    pl__waiting_yield(c);
   } else if (!c->is_task && !c->req) {
     pl__coro_give(c); /* a runner with nothing to do */
   } else {
@@ -338,6 +343,7 @@ static void run_parked(struct pl_vm *vm) {
 }
 
 bool pl__vm_dispatch(struct pl_vm *vm) {
+  pl__waiting_turn(vm);
   vm->has_parked = false;
   if (vm->requests_first)
     run_requests(vm);

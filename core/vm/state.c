@@ -111,6 +111,7 @@ static void vm_init_lists(struct pl_vm *vm) {
   pl__list_init(&vm->idle_runners);
   pl__list_init(&vm->idle_tasks);
   pl__list_init(&vm->free_coros);
+  pl__waiting_init(&vm->waiting);
   pl__heap_init(&vm->timers,
                 vm->options.slot_count + vm->options.tasks_max + 1024);
 }
@@ -168,6 +169,7 @@ void pl__vm_close(struct pl_vm *vm) {
   if (vm->L)
     lua_close(vm->L);
   pl__vm_running = NULL;
+  pl__waiting_close(vm);
   pl__coros_deinit(vm);
   pl__sites_deinit(vm);
   pl__bind_shared_close(vm);
@@ -373,6 +375,7 @@ int pl__vm_start(struct pl_vm *vm, uint32_t site, char *err) {
 
   pl__bind_metric_start(vm);
   pl__allocations_serve(vm);
+  pl__waiting_open(vm);
   failed = call_boot(vm, &call, 60, err);
   if (!failed)
     start_preemption(vm);

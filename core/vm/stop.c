@@ -247,6 +247,7 @@ void pl__coro_failed(struct pl_coro *c, int status) {
 /* --- a VM that ends ------------------------------------------------------ */
 
 void pl__vm_retire(struct pl_vm *vm) {
+  vm->waiting.is_retired = true;
   pl__preempt_hand_over(vm);
   pl__vm_cancel_detached(vm);
 }

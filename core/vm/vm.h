@@ -33,6 +33,7 @@
 #include "vm/reserve.h"
 #include "vm/sources.h"
 #include "vm/trace.h"
+#include "vm/waiting.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,6 +51,7 @@ struct pl_sampler;
 struct pl_samples;
 struct pl_shard;
 struct pl_shared;
+struct pl_waits;
 struct pl_coro;
 struct pl_traces;
 struct pl_vm_site;
@@ -96,7 +98,11 @@ struct pl_vm_options {
   struct pl_samples *samples; /* with frames; NULL: of the processor neither */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
-  struct pl_shared *shared;         /* of all workers; NULL: one of its own */
+  struct pl_waits *waits;   /* where coroutines are listed; NULL: nowhere */
+  double leaks_collect_s;   /* garbage, at the latest, when somebody may leak */
+  double leaks_after_s;     /* who waits for longer may be a suspect */
+  double leaks_window_s;    /* between looks at such */
+  struct pl_shared *shared; /* of all workers; NULL: one of its own */
   struct pl_metrics_table *metrics; /* likewise; without a shard: looked at */
   struct pl_shard *shard; /* where the process counts; NULL: one of its own */
 };
@@ -121,6 +127,7 @@ struct pl_vm_counts {
   uint64_t condemned; /* failed for memory's sake */
   uint64_t abandoned; /* would not end */
   uint64_t long_runs; /* requests and tasks that computed for a second */
+  uint64_t leaked;    /* nobody could wake them */
   uint64_t collect_ns[PL_COLLECT_PHASES];
   uint64_t collect_slices[PL_COLLECT_PHASES];
   uint64_t cycles; /* of the collector, that were completed */
@@ -177,7 +184,8 @@ struct pl_vm {
   struct pl_preempt preempt;
   struct pl_allocations allocations;
   struct pl_traces *traces; /* NULL: the compiler is not watched */
-  struct pl_random random;  /* for ids; seeded by pl__vm_open */
+  struct pl_waiting waiting;
+  struct pl_random random; /* for ids; seeded by pl__vm_open */
   struct pl_vm_counts counts;
   _Atomic uint32_t *phase; /* enum pl_phase: of options.flights, or own_phase */
   _Atomic uint32_t own_phase;

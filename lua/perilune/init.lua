@@ -1,6 +1,7 @@
 --- Perilune, as apps see it: `local P = require "perilune"`.
 
 local app = require("perilune.app")
+local channel = require("perilune.channel")
 local core = require("perilune.core")
 local json = require("perilune.json")
 local span = require("perilune.span")
@@ -33,6 +34,7 @@ local P = {
   all = task.all,
   span = span.span,
   span_set = span.set,
+  channel = channel.new,
   keep = require("perilune.keep").keep,
   metric = require("perilune.metric"),
   shared = require("perilune.shared"),

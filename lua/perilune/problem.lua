@@ -10,17 +10,18 @@
 ---   gone       the client has gone away                 nothing
 ---   cancelled  the task (or its request) was cancelled  nothing
 ---   memory     the VM holds too much, most of it here   503
+---   lost       nobody can reach what it waits for       500
 ---
---- The last four are raised out of waits, and out of code that computes, between
---- any two of its steps. User code may catch them with pcall; the next wait ends
---- the same way, and what computes on gets the error again, until the core
---- leaves it where it is: no handler outlives its deadline by catching.
+--- The last five are raised out of waits, and all but `lost` also out of code that
+--- computes, between any two of its steps. User code may catch them with pcall; the
+--- next wait ends the same way, and what computes on gets the error again, until the
+--- core leaves it where it is: no handler outlives its deadline by catching.
 
 ---@class perilune.problem
 local M = {}
 
 ---@class perilune.Tag
----@field kind "problem"|"deadline"|"gone"|"cancelled"|"memory"
+---@field kind "problem"|"deadline"|"gone"|"cancelled"|"memory"|"lost"
 ---@field message string
 ---@field status integer? of the answer
 ---@field detail string? of the answer
@@ -107,8 +108,11 @@ M.MEMORY = setmetatable({
 }, Tag)
 M.GONE = setmetatable({ kind = "gone", message = "the client is gone" }, Tag)
 M.CANCELLED = setmetatable({ kind = "cancelled", message = "the task was cancelled" }, Tag)
+M.LOST = setmetatable({ kind = "lost", status = 500, message = "nobody can wake this" }, Tag)
 
 --- By the codes of the core, PL_WAKE_*.
-M.by_code = { [1] = M.DEADLINE, [2] = M.GONE, [3] = M.CANCELLED, [4] = M.MEMORY }
+M.by_code = {
+  [1] = M.DEADLINE, [2] = M.GONE, [3] = M.CANCELLED, [4] = M.MEMORY, [5] = M.LOST,
+}
 
 return M

@@ -243,7 +243,7 @@ local function fail(state, failure)
       log.warn("a handler passed its deadline",
         "pattern", route.pattern, "at", core.stopped_at())
       plain(req, failure.status, failure.detail)
-    elseif failure.kind == "memory" then -- the core has told why
+    elseif failure.kind == "memory" or failure.kind == "lost" then -- the core has told why
       plain(req, failure.status, failure.detail)
     else
       plain(req, 503)

@@ -32,11 +32,15 @@ local M = {}
 ---@field _done boolean
 ---@field _ok boolean?
 ---@field _results table? { n, ... } or { n, nil, err }
----@field _waiters number[]|false coroutines that wait for it
+---@field _watch table|false of those that wait for it; see wait.lua
+---@field _co thread|false its coroutine while it runs: who has the task can cancel it
+---@field _file string? where it was registered while the app loaded
+---@field _line integer?
 local Task = {}
 Task.__index = Task
 
 local TOO_MANY = "too many tasks"
+local EVENT_TASK = 5 -- PL_EVENT_TASK
 
 --- What was registered while the app loaded: { kind, ... } in order.
 local registered = {}
@@ -115,17 +119,20 @@ local function end_task(task, ok, ...)
       other:cancel()
     end
   end
-  local waiters = task._waiters
-  if waiters then
-    for i = 1, #waiters do
-      C.pl_wake(waiters[i])
+  task._co = false
+  local watch = task._watch
+  if watch then
+    for co, id in pairs(watch) do
+      if type(co) == "thread" then
+        C.pl_wake(id)
+      end
     end
   end
   C.pl_release()
 end
 
 local function main(task, fn, ...)
-  wait.root()
+  task._co = wait.root()
   if task.name then
     C.pl_span_task(task.name, #task.name, 0)
   end
@@ -150,8 +157,17 @@ end
 
 local function new_task(name)
   return setmetatable({
-    name = name, _id = false, _done = false, _waiters = false, _group = false,
+    name = name, _id = false, _done = false, _watch = false, _group = false, _co = false,
   }, Task)
+end
+
+--- A task that is registered while the app loads, at a line of the app's.
+local function register(job, level)
+  local at = debug.getinfo(level + 1, "Sl")
+  if at and at.source:sub(1, 1) == "@" then
+    job.task._file, job.task._line = at.source:sub(2), at.currentline
+  end
+  registered[#registered + 1] = job
 end
 
 local function check_fn(fn, what)
@@ -185,7 +201,7 @@ function M.detach(name, fn, ...)
   check_fn(fn, "P.detach")
   local task = new_task(name)
   if loading then
-    registered[#registered + 1] = { task = task, fn = fn, n = select("#", ...), ... }
+    register({ task = task, fn = fn, n = select("#", ...), ... }, 2)
     return task
   end
   return start(task, false, fn, ...)
@@ -250,49 +266,36 @@ function M.every(interval, name, opts, fn)
   if not loading then
     error("P.every belongs to the app's top level", 2)
   end
-  registered[#registered + 1] = {
+  register({
     task = new_task(name), leader = per == "server", fn = repeat_every,
     n = 3, seconds, name, fn,
-  }
+  }, 2)
 end
 
 -- Task objects ----------------------------------------------------------------------
 
-local function forget(task, id)
-  local waiters = task._waiters
-  C.pl_hold()
-  for i = #waiters, 1, -1 do
-    if waiters[i] == id then
-      table.remove(waiters, i)
-    end
-  end
-  C.pl_release()
-end
-
---- Registers the wait for its end; false when it has ended. Held: in between the
+--- Registers the wait for its end; nothing when it has ended. Held: in between the
 --- task could end, and wake nobody.
-local function await_event(task, id)
-  local waits = false
+local function enter(task)
+  local watch, root
   C.pl_hold()
   if not task._done then
-    task._waiters = task._waiters or {}
-    task._waiters[#task._waiters + 1] = id
-    C.pl_wait_event()
-    waits = true
+    watch, root = wait.enter(task, EVENT_TASK, task._id or 0)
   end
   C.pl_release()
-  return waits
+  return watch, root
 end
 
 local function await(task)
   wait.check(3)
-  local id = C.pl_coro_id()
-  while await_event(task, id) do
+  local watch, root = enter(task)
+  while watch do
     local code = wait.suspend()
-    forget(task, id)
+    watch[root] = nil
     if code ~= 0 then
       wait.raise(code)
     end
+    watch, root = enter(task)
   end
 end
 

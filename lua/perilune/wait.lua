@@ -16,15 +16,23 @@
 ---
 --- While a user's coroutine waits, or is preempted, it looks as if it were running
 --- ("normal"): nobody but its own root may resume it.
+---
+--- Who waits for another coroutine does it in the *watch* of what stands between
+--- them (a task, a channel): `local watch, root = wait.enter(object, ...)`, then
+--- `wait.suspend()`, then `watch[root] = nil`, whatever the code is. The watch holds
+--- the coroutine meanwhile, and nothing else does: so the collector finds those that
+--- nobody can wake (core/vm/waiting.h). Nothing else may take a coroutine out of it.
 
 local core = require("perilune.core")
+local ffi = require("perilune.ffi")
 local problem = require("perilune.problem")
 
 local raw_create, raw_resume = coroutine.create, coroutine.resume
 local raw_running, raw_status, raw_yield = coroutine.running, coroutine.status, coroutine.yield
 local is_yieldable = coroutine.isyieldable
 local error, type = error, type
-local forget_wait = core.forget_wait
+local C = ffi.C
+local forget_wait, new_watch, core_root = core.forget_wait, core.watch, core.root
 local has_stack, passed, passing = core.has_stack, core.passed, core.passing
 
 ---@class perilune.wait
@@ -81,8 +89,33 @@ function M.idle()
 end
 
 --- Marks the running coroutine as one that the core resumes.
+---@return thread co
 function M.root()
-  roots[raw_running()] = true
+  local co = raw_running()
+  roots[co] = true
+  return co
+end
+
+--- Registers that the running coroutine waits for a wake-up, in the watch of `object`.
+--- Held by the caller (pl_hold) together with what it has looked at to know that it must.
+---@param object { _watch: table|false }
+---@param reason integer PL_EVENT_*
+---@param number number of the object, for the list of coroutines
+---@return table watch
+---@return thread root the key in it
+function M.enter(object, reason, number)
+  local watch = object._watch
+  if not watch or watch.spent then
+    watch = new_watch()
+    object._watch = watch
+  end
+  local co = raw_running()
+  if not roots[co] then
+    co = core_root()
+  end
+  watch[co] = C.pl_coro_id()
+  C.pl_wait_event(reason, watch.serial, number, -1)
+  return watch, co
 end
 
 local function settle(co, ok, mark, ...)
@@ -108,6 +141,8 @@ local function settle(co, ok, mark, ...)
   end
   return ok, mark, ...
 end
+
+core.passes(settle) -- so that the core finds where the inner one waits
 
 local function resume(co, ...)
   if waiting[co] then

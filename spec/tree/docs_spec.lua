@@ -473,6 +473,7 @@ local EXAMPLES = {
     end, { headers = { traceparent = "00-" .. ("1"):rep(32) .. "-" .. ("2"):rep(16) .. "-01" } })
   end,
   ["perilune.Task"] = function(P) return P.detach("none", function() end) end,
+  ["perilune.Channel"] = function(P) return P.channel() end,
   ["perilune.Out"] = function()
     local out
     in_handler(function(c) return c:stream(function(o) out = o end) end)
@@ -703,7 +704,8 @@ describe("the LuaLS library", function()
     local PREFIX = {
       ["perilune"] = "P.", ["perilune.json"] = "P.json.", ["perilune.Scope"] = "app:",
       ["perilune.App"] = "app:", ["perilune.Context"] = "c:", ["perilune.Out"] = "out:",
-      ["perilune.Events"] = "out:", ["perilune.Task"] = "task:", ["perilune.log"] = "P.log.",
+      ["perilune.Events"] = "out:", ["perilune.Task"] = "task:", ["perilune.Channel"] = "channel:",
+      ["perilune.log"] = "P.log.",
       ["perilune.shared"] = "P.shared.", ["perilune.config"] = "P.config.",
       ["perilune.Dict"] = "dict:", ["perilune.Counter"] = "counter:",
       ["perilune.test"] = "test.", ["perilune.test.Api"] = "api:",

@@ -182,6 +182,25 @@ static void costs_little_for_what_was_seen(void **state) {
                 (double)(pl__clock_monotonic_ns() - before) / 1e5);
 }
 
+static void names_the_innermost_line_of_the_app(void **state) {
+  char text[64];
+  uint32_t stack;
+
+  (void)state;
+  run("@/ours/perilune/task.lua", "function sleep() here() return 1 end");
+  run("@/srv/app.lua", "\nlocal a = sleep()");
+  stack = pl__frames_add(frames, seen, depth);
+  assert_string_equal(pl__frames_text(frames, stack, text, sizeof text).at,
+                      "/srv/app.lua:2");
+  stack = pl__frames_place(frames, PL_SLICE("lib.lua"), 7);
+  assert_string_equal(pl__frames_text(frames, stack, text, sizeof text).at,
+                      "lib.lua:7");
+  assert_int_equal(stack, pl__frames_place(frames, PL_SLICE("lib.lua"), 7));
+  assert_int_equal(
+      0, pl__frames_text(frames, PL_STACK_OTHER, text, sizeof text).bytes);
+  assert_int_equal(0, pl__frames_text(NULL, 1, text, sizeof text).bytes);
+}
+
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void) {
@@ -192,6 +211,7 @@ int main(void) {
       test(leaves_out_what_is_ours_outside),
       test(shows_both_coroutines),
       test(marks_a_stack_that_is_deeper),
+      test(names_the_innermost_line_of_the_app),
       test(calls_chunks_without_a_file_by_their_text),
       test(costs_little_for_what_was_seen),
   };

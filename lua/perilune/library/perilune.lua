@@ -87,6 +87,13 @@ function P.every(interval, name, opts, fn) end
 ---@return table kept the same table as long as the generation lives
 function P.keep(name, version, init, migrate) end
 
+--- Makes a channel between coroutines of this worker: values come out in the order
+--- in which they went in, each to one receiver.
+---@param size? integer values that it has room for, at most 1048576; default 0: a sender waits for
+---   its receiver
+---@return perilune.Channel
+function P.channel(size) end
+
 --- Runs several functions side by side and waits for all. If one raises, the
 --- others are cancelled and its error is raised here.
 ---@param calls table[] { fn, ... } each

@@ -1,0 +1,346 @@
+/* fabric/waits.c - see waits.h. */
+#include "fabric/waits.h"
+
+#include "base/alloc.h"
+#include "base/err.h"
+
+#include <string.h>
+
+#define NAME_SLOTS (2u * PL_WAITS_NAMES_MAX)   /* likewise */
+#define INDEX_SLOTS (2u * PL_WAITS_BLOCKS_MAX) /* a power of two */
+/* The last rows are for what stands for all the others: one per reason. */
+#define BLOCKS_OWN_MAX (PL_WAITS_BLOCKS_MAX - PL_WAITS_REASONS)
+
+static uint32_t at_most(uint32_t n, uint32_t max) { return n < max ? n : max; }
+
+static uint32_t name_count(const struct pl_waits *w) {
+  return at_most(atomic_load_explicit(&w->name_count, memory_order_acquire),
+                 PL_WAITS_NAMES_MAX);
+}
+
+/* --- the master -------------------------------------------------------- */
+
+void pl__waits_init(struct pl_waits *w, uint32_t entries) {
+  w->entries_max = entries;
+}
+
+void pl__waits_renew(struct pl_waits *w) {
+  for (uint32_t i = 0; i < PL_WAITS_BANKS; i++) {
+    atomic_store_explicit(&w->banks[i].count, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->banks[i].generation, 0, memory_order_release);
+  }
+  atomic_store_explicit(&w->suspect_count, 0, memory_order_relaxed);
+}
+
+/* --- the writer -------------------------------------------------------- */
+
+static uint32_t block_hash(uint32_t stack, uint32_t reason) {
+  return (stack * PL_WAITS_REASONS + reason) * 2654435761u >> 19;
+}
+
+static void index_put(struct pl_waits_writer *w, uint32_t number) {
+  const struct pl_waits_block *b = &w->waits->blocks[number];
+  uint32_t at = block_hash(b->stack, b->reason) % INDEX_SLOTS;
+
+  while (w->block_index[at])
+    at = (at + 1) % INDEX_SLOTS;
+  w->block_index[at] = (uint16_t)(number + 1);
+}
+
+static uint32_t name_hash(const char *at, uint32_t bytes) {
+  uint32_t h = bytes;
+
+  for (uint32_t i = 0; i < bytes; i++)
+    h = (h ^ (uint8_t)at[i]) * 16777619u;
+  return h ^ h >> 15;
+}
+
+/* Where that name is in the index, or would be. */
+static uint16_t *name_slot(struct pl_waits_writer *w, const char *text,
+                           uint32_t bytes) {
+  uint32_t at = name_hash(text, bytes) % NAME_SLOTS;
+
+  for (; w->name_index[at]; at = (at + 1) % NAME_SLOTS) {
+    const struct pl_waits_name *n = &w->waits->names[w->name_index[at] - 1];
+    if (n->bytes == bytes && memcmp(n->text, text, bytes) == 0)
+      break;
+  }
+  return &w->name_index[at];
+}
+
+int pl__waits_writer_open(struct pl_waits_writer *w, struct pl_waits *waits,
+                          uint32_t generation) {
+  uint32_t bank = generation % PL_WAITS_BANKS;
+
+  memset(w, 0, sizeof *w);
+  w->block_index =
+      pl__alloc_zero((INDEX_SLOTS + NAME_SLOTS) * sizeof *w->block_index);
+  if (!w->block_index)
+    return PL_ENOMEM;
+  w->name_index = w->block_index + INDEX_SLOTS;
+  w->waits = waits;
+  w->bank = &waits->banks[bank];
+  w->entries = waits->entries + (size_t)bank * waits->entries_max;
+  for (uint32_t i = 0; i < pl__waits_block_count(waits); i++)
+    index_put(w, i);
+  for (uint32_t i = 0; i < name_count(waits); i++) {
+    const struct pl_waits_name *n = &waits->names[i];
+    *name_slot(w, n->text, at_most(n->bytes, PL_WAITS_NAME_BYTES)) =
+        (uint16_t)(i + 1);
+  }
+  atomic_store_explicit(&w->bank->count, 0, memory_order_relaxed);
+  atomic_store_explicit(&w->bank->generation, generation, memory_order_release);
+  return 0;
+}
+
+void pl__waits_writer_close(struct pl_waits_writer *w) {
+  if (!w->waits)
+    return;
+  atomic_store_explicit(&w->bank->generation, 0, memory_order_relaxed);
+  atomic_store_explicit(&w->bank->count, 0, memory_order_release);
+  pl__free(w->block_index);
+  memset(w, 0, sizeof *w);
+}
+
+struct pl_waits_entry *pl__waits_take(struct pl_waits_writer *w,
+                                      uint32_t index) {
+  uint32_t count;
+
+  if (!w->waits)
+    return NULL;
+  if (index >= w->waits->entries_max) {
+    atomic_fetch_add_explicit(&w->waits->refused, 1, memory_order_relaxed);
+    return NULL;
+  }
+  count = atomic_load_explicit(&w->bank->count, memory_order_relaxed);
+  for (; count <= index; count++) /* a generation before has left it */
+    pl__waits_set_state(&w->entries[count], PL_WAITS_FREE);
+  atomic_store_explicit(&w->bank->count, count, memory_order_release);
+  return &w->entries[index];
+}
+
+uint16_t pl__waits_name(struct pl_waits_writer *w, struct pl_slice name) {
+  uint32_t bytes = at_most(name.bytes, PL_WAITS_NAME_BYTES);
+  struct pl_waits *waits = w->waits;
+  uint32_t count;
+  uint16_t *slot;
+
+  if (!waits || !bytes)
+    return 0;
+  slot = name_slot(w, name.at, bytes);
+  if (*slot)
+    return *slot;
+  count = name_count(waits);
+  if (count == PL_WAITS_NAMES_MAX)
+    return 0;
+  waits->names[count].bytes = bytes;
+  memcpy(waits->names[count].text, name.at, bytes);
+  atomic_store_explicit(&waits->name_count, count + 1, memory_order_release);
+  *slot = (uint16_t)(count + 1);
+  return *slot;
+}
+
+static struct pl_waits_block *block_find(struct pl_waits_writer *w,
+                                         uint32_t stack, uint32_t reason) {
+  uint32_t at = block_hash(stack, reason) % INDEX_SLOTS;
+
+  for (; w->block_index[at]; at = (at + 1) % INDEX_SLOTS) {
+    struct pl_waits_block *b = &w->waits->blocks[w->block_index[at] - 1];
+    if (b->stack == stack && b->reason == reason)
+      return b;
+  }
+  return NULL;
+}
+
+static struct pl_waits_block *block_add(struct pl_waits_writer *w,
+                                        uint32_t stack, uint32_t reason) {
+  uint32_t count = pl__waits_block_count(w->waits);
+  struct pl_waits_block *b = &w->waits->blocks[count];
+
+  b->stack = stack;
+  b->reason = reason;
+  atomic_store_explicit(&w->waits->block_count, count + 1,
+                        memory_order_release);
+  index_put(w, count);
+  return b;
+}
+
+void pl__waits_block(struct pl_waits_writer *w, uint32_t stack,
+                     enum pl_waits_reason reason, uint64_t count, uint64_t ns) {
+  struct pl_waits_block *b;
+
+  if (!w->waits)
+    return;
+  b = block_find(w, stack, reason);
+  if (!b && pl__waits_block_count(w->waits) >= BLOCKS_OWN_MAX) {
+    stack = 0;
+    b = block_find(w, stack, reason);
+  }
+  if (!b && pl__waits_block_count(w->waits) == PL_WAITS_BLOCKS_MAX)
+    return; /* the VM of another generation has taken the last rows */
+  if (!b)
+    b = block_add(w, stack, reason);
+  atomic_store_explicit(
+      &b->count, atomic_load_explicit(&b->count, memory_order_relaxed) + count,
+      memory_order_relaxed);
+  atomic_store_explicit(&b->ns,
+                        atomic_load_explicit(&b->ns, memory_order_relaxed) + ns,
+                        memory_order_relaxed);
+}
+
+static bool is_same_line(const struct pl_waits_leak *a,
+                         const struct pl_waits_leak *b) {
+  return a->started == b->started && a->at == b->at && a->kind == b->kind &&
+         a->reason == b->reason && a->route == b->route &&
+         a->generation == b->generation && a->name == b->name;
+}
+
+/* The row of that line, made if need be; NULL: there is no room. */
+static struct pl_waits_leak *leak_row(struct pl_waits *waits,
+                                      const struct pl_waits_leak *leak) {
+  uint32_t count = pl__waits_leak_count(waits);
+  struct pl_waits_leak *row = waits->leaks;
+
+  for (uint32_t i = 0; i < count; i++, row++)
+    if (is_same_line(row, leak))
+      return row;
+  if (count == PL_WAITS_LEAKS_MAX)
+    return NULL;
+  row->started = leak->started;
+  row->at = leak->at;
+  row->kind = leak->kind;
+  row->reason = leak->reason;
+  row->route = leak->route;
+  row->generation = leak->generation;
+  row->name = leak->name;
+  atomic_store_explicit(&waits->leak_count, count + 1, memory_order_release);
+  return row;
+}
+
+void pl__waits_leak(struct pl_waits_writer *w, const struct pl_waits_leak *leak,
+                    int64_t now_ns) {
+  struct pl_waits_leak *row;
+
+  if (!w->waits)
+    return;
+  atomic_fetch_add_explicit(&w->waits->leaked[leak->kind], 1,
+                            memory_order_relaxed);
+  row = leak_row(w->waits, leak);
+  if (!row)
+    return;
+  atomic_store_explicit(&row->last_ns, now_ns, memory_order_relaxed);
+  atomic_fetch_add_explicit(&row->count, 1, memory_order_release);
+}
+
+void pl__waits_suspect(struct pl_waits_writer *w,
+                       const struct pl_waits_suspect *suspects,
+                       uint32_t count) {
+  struct pl_waits *waits = w->waits;
+  uint32_t version;
+
+  if (!waits)
+    return;
+  version =
+      atomic_load_explicit(&waits->suspects_version, memory_order_relaxed) | 1;
+  atomic_store_explicit(&waits->suspects_version, version,
+                        memory_order_relaxed);
+  atomic_thread_fence(memory_order_release);
+  memcpy(waits->suspects, suspects, count * sizeof *suspects);
+  atomic_store_explicit(&waits->suspect_count, count, memory_order_relaxed);
+  atomic_store_explicit(&waits->suspects_version, version + 1,
+                        memory_order_release);
+}
+
+/* --- readers ----------------------------------------------------------- */
+
+uint32_t pl__waits_count(const struct pl_waits *w, uint32_t entries,
+                         uint32_t bank) {
+  const struct pl_waits_bank *b = &w->banks[bank];
+
+  if (!atomic_load_explicit(&b->generation, memory_order_acquire))
+    return 0;
+  return at_most(atomic_load_explicit(&b->count, memory_order_acquire),
+                 entries);
+}
+
+uint32_t pl__waits_block_count(const struct pl_waits *w) {
+  return at_most(atomic_load_explicit(&w->block_count, memory_order_acquire),
+                 PL_WAITS_BLOCKS_MAX);
+}
+
+uint32_t pl__waits_leak_count(const struct pl_waits *w) {
+  return at_most(atomic_load_explicit(&w->leak_count, memory_order_acquire),
+                 PL_WAITS_LEAKS_MAX);
+}
+
+uint32_t pl__waits_suspects(const struct pl_waits *w,
+                            struct pl_waits_suspect *out) {
+  uint32_t version =
+      atomic_load_explicit(&w->suspects_version, memory_order_acquire);
+  uint32_t count =
+      at_most(atomic_load_explicit(&w->suspect_count, memory_order_relaxed),
+              PL_WAITS_SUSPECTS_MAX);
+
+  memcpy(out, w->suspects, count * sizeof *out);
+  atomic_thread_fence(memory_order_acquire);
+  return version % 2 == 0 &&
+                 version == atomic_load_explicit(&w->suspects_version,
+                                                 memory_order_relaxed)
+             ? count
+             : 0;
+}
+
+struct pl_slice pl__waits_name_of(const struct pl_waits *w, uint32_t name) {
+  uint32_t count = name_count(w);
+
+  if (name == 0 || name > count)
+    return pl__slice("", 0);
+  return pl__slice(w->names[name - 1].text,
+                   at_most(w->names[name - 1].bytes, PL_WAITS_NAME_BYTES));
+}
+
+bool pl__waits_see(const struct pl_waits *w, uint32_t entries, uint32_t bank,
+                   uint32_t index, struct pl_waits_seen *out) {
+#define READ(field) atomic_load_explicit(&e->field, memory_order_relaxed)
+  const struct pl_waits_entry *e = &w->entries[(size_t)bank * entries + index];
+  uint32_t version = atomic_load_explicit(&e->version, memory_order_acquire);
+
+  out->state = READ(state);
+  out->reason = READ(reason);
+  out->name = pl__waits_name_of(w, READ(name));
+  out->id = READ(id);
+  out->parent = READ(parent);
+  out->born_ns = READ(born_ns);
+  out->since_ns = READ(since_ns);
+  out->object = READ(object);
+  out->slot = READ(slot);
+  out->route = READ(route);
+  out->at = READ(at);
+  out->started = READ(started);
+  out->generation =
+      atomic_load_explicit(&w->banks[bank].generation, memory_order_relaxed);
+  atomic_thread_fence(memory_order_acquire);
+  return version % 2 == 0 && version == READ(version) &&
+         out->state != PL_WAITS_FREE && out->state < PL_WAITS_STATES &&
+         out->reason < PL_WAITS_REASONS;
+#undef READ
+}
+
+const char *pl__waits_reason_name(uint32_t reason) {
+  static const char *const names[PL_WAITS_REASONS] = {
+      [PL_WAITS_NOTHING] = "nothing", [PL_WAITS_SLEEP] = "sleep",
+      [PL_WAITS_BODY] = "body",       [PL_WAITS_WRITE] = "write",
+      [PL_WAITS_TASKS] = "tasks",     [PL_WAITS_TASK] = "task",
+      [PL_WAITS_RECEIVE] = "receive", [PL_WAITS_SEND] = "send",
+      [PL_WAITS_EVENT] = "event",     [PL_WAITS_INJECTED] = "injected",
+  };
+
+  return reason < PL_WAITS_REASONS ? names[reason] : "unknown";
+}
+
+const char *pl__waits_state_name(uint32_t state) {
+  static const char *const names[PL_WAITS_STATES] = {"free", "running", "ready",
+                                                     "parked", "preempted"};
+
+  return state < PL_WAITS_STATES ? names[state] : "unknown";
+}
