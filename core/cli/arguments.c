@@ -2,6 +2,7 @@
 #include "cli/command.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -38,6 +39,11 @@ static const struct option options[] = {
      "--app APP"},
     {"no-wait", 0, NULL, OPTION_NO_WAIT, "returns when it has begun",
      "--no-wait"},
+    {"output", 'o', "F", OPTION_OUTPUT,
+     "where it goes; - is stdout, else the server's own folder",
+     "-o, --output FILE"},
+    {"seconds", 0, "N", OPTION_SECONDS,
+     "of what comes, instead of what has been", "--seconds N"},
     {"help", 'h', NULL, OPTION_HELP, "this text", "-h, --help"},
 };
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -118,6 +124,19 @@ static bool workers_set(const struct command *c, struct arguments *a,
   return override_add(c, a, text);
 }
 
+static bool seconds_set(const struct command *c, struct arguments *a,
+                        const char *value) {
+  char *end;
+  long n = strtol(value, &end, 10);
+
+  if (end == value || *end || n < 1 || n > 300) {
+    pl__cli_usage_failed(c, "--seconds %s: expected is 1 to 300", value);
+    return false;
+  }
+  a->seconds = (int)n;
+  return true;
+}
+
 static bool header_add(const struct command *c, struct arguments *a,
                        const char *value) {
   if (!strchr(value, ':') || a->header_count == CLI_HEADERS_MAX) {
@@ -162,6 +181,11 @@ static bool option_apply(const struct command *c, struct arguments *a,
   case OPTION_NO_WAIT:
     a->no_wait = true;
     return true;
+  case OPTION_OUTPUT:
+    a->output = value;
+    return true;
+  case OPTION_SECONDS:
+    return seconds_set(c, a, value);
   case OPTION_JSON:
     a->json = true;
     return true;

@@ -40,7 +40,9 @@ enum {
   OPTION_APP = 512,
   OPTION_INCLUDE = 1024,
   OPTION_HELP = 2048, /* every command takes it */
-  OPTION_NO_WAIT = 4096
+  OPTION_NO_WAIT = 4096,
+  OPTION_OUTPUT = 8192,
+  OPTION_SECONDS = 16384
 };
 #define OPTIONS_CONFIGURATION                                                  \
   (OPTION_LISTEN | OPTION_WORKERS | OPTION_CONFIG | OPTION_SET | OPTION_NAME | \
@@ -56,6 +58,8 @@ struct arguments {
   const char *body; /* -d; NULL: none */
   bool json;
   bool no_wait;
+  const char *output; /* --output; NULL: none */
+  int seconds;
   bool include; /* the response's head too */
   bool help;
   const char *positions[2]; /* what is no option */
@@ -78,10 +82,11 @@ struct command {
 extern const struct command pl__cli_commands[];
 extern const size_t pl__cli_command_count;
 
-/* run.c, inspect.c, top.c, help.c */
+/* run.c, inspect.c, top.c, trace.c, help.c */
 int pl__cli_run(const struct command *c, struct arguments *a);
 int pl__cli_status(const struct command *c, struct arguments *a);
 int pl__cli_top(const struct command *c, struct arguments *a);
+int pl__cli_trace(const struct command *c, struct arguments *a);
 int pl__cli_reload(const struct command *c, struct arguments *a);
 int pl__cli_drain(const struct command *c, struct arguments *a);
 int pl__cli_dev(const struct command *c, struct arguments *a);

@@ -72,6 +72,13 @@ const struct command pl__cli_commands[] = {
      "  perilune top --name hello\n"
      "  perilune top | cat                # one page\n",
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG, 0, false, pl__cli_top},
+    {"trace", "[--output F] [--seconds N] [--name N | --pid-file F]",
+     "Writes what a running server has done last, for a trace viewer",
+     "  perilune trace --output trace.json\n"
+     "  perilune trace --seconds 5 --output - > trace.json\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_OUTPUT |
+         OPTION_SECONDS,
+     0, false, pl__cli_trace},
     {"drain", "[--name N | --pid-file F]",
      "Closes the sockets of a running server and ends what it has begun",
      "  perilune drain --name hello && perilune stop --name hello\n",

@@ -236,6 +236,15 @@ int pl_server_top(pl_server *server, int columns, int rows, int colour,
 int pl_server_reload(pl_server *server, int wait, int json,
                      struct pl_error *error);
 
+/* Has a running server write down what its flight recorder has: a Chrome trace
+ * of what its workers have done in the last seconds, in a file of its
+ * `recorder.folder`, whose path is the result.
+ *
+ *   seconds  above 0: of what they do from now on, for so long; 300 at most
+ *
+ * Returns as pl_server_status. */
+int pl_server_record(pl_server *server, int seconds, struct pl_error *error);
+
 /* Has a running server close its sockets and end what it has begun, and waits
  * for that; the process stays, without workers, until it is stopped.
  * Returns as pl_server_status. */

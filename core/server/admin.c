@@ -35,6 +35,7 @@
 #include "server/loop.h"
 #include "server/modules.h"
 #include "server/overview.h"
+#include "server/replay.h"
 #include "server/services.h"
 #include "server/standing.h"
 #include "server/trends.h"
@@ -54,6 +55,7 @@ struct pl_admin {
   struct pl_listener listener;
   bool listens;
   struct pl_services services;
+  struct pl_replay replay;
   struct pl_grpc_conns grpc;
   uv_async_t end;
   double end_at; /* monotonic seconds, the latest; 0: it is not to end */
@@ -136,6 +138,11 @@ static int report_health(struct pl_admin *a, struct pl_slice argument,
   return failed;
 }
 
+static int report_trace(struct pl_admin *a, struct pl_slice argument,
+                        struct pl_buf *out) {
+  return pl__replay_answer(&a->replay, argument, out);
+}
+
 /* What the fabric alone answers, by topic; of the rooms that record it. */
 static const struct {
   const char *topic;
@@ -154,7 +161,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   } of_plane[] = {
       {"status", report_status},   {"state", report_state},
       {"allowed", report_allowed}, {"watching", report_watching},
-      {"health", report_health},
+      {"health", report_health},   {"trace", report_trace},
   };
   struct pl_admin *a = arg;
 
@@ -541,6 +548,7 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
   if (!a)
     return PL_ENOMEM;
   a->args = *args;
+  pl__replay_init(&a->replay, args->fabric, args->config);
   failed = pl__services_init(&a->services);
   failed = failed ? failed : open_dispatch(a);
   if (failed)
@@ -563,6 +571,7 @@ fail_dispatch:
            "the admin plane does not start: %.400s",
            a->err[0] ? a->err : pl_strerror(failed));
   pl__services_deinit(&a->services);
+  pl__replay_deinit(&a->replay);
   pl__free(a);
   return PL_EFAIL;
 }
@@ -581,5 +590,6 @@ void pl__admin_stop(struct pl_admin *a) {
   pl__dispatch_close(&a->dispatch);
   pl__trends_deinit(&a->trends);
   pl__services_deinit(&a->services);
+  pl__replay_deinit(&a->replay);
   pl__free(a);
 }

@@ -14,6 +14,7 @@
  *   metrics [open]   all of them, as Prometheus or OpenMetrics has it
  *   token            what clients have to show; empty: nothing
  *   watching         why the app's checks are not run; empty: they are
+ *   trace ...        pieces of what the flight recorder has (server/replay.h)
  *   health LINES     takes in the states of services (server/services.h); with
  *                    that gRPC is answered, without Lua
  *

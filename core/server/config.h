@@ -115,6 +115,12 @@ struct pl_config {
   uint64_t log_rotate_keep;
   uint32_t log_syslog_facility; /* its number */
 
+  /* recorder.*, of which the state is fabric's */
+  bool recorder_on;
+  char recorder_folder[PL_CONFIG_PATH_BYTES]; /* ""; see server/dumper.h */
+  uint64_t recorder_keep;                     /* files */
+  uint64_t recorder_storm; /* missed deadlines in 10 s; 0: no matter */
+
   /* context.* */
   char context_trusted[1024];  /* for pl__networks_parse; it can be */
   uint32_t context_trace_from; /* enum pl_config_trace */

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/stopwatch.h"
+#include "fabric/events.h"
 #include "fabric/ring.h"
 #include "fabric/sampler.h"
 #include "fabric/slabs.h"
@@ -28,10 +29,11 @@ struct pl_dispatch_options {
   void *slabs;                    /* the section, page-aligned */
   uint32_t slab_count;            /* slabs of pl__net_slab_bytes */
   uint32_t slab_bytes;
-  struct pl_ring *log;      /* NULL: a tool, records go to stderr */
-  int log_wake_fd;          /* of its reader */
-  uint32_t worker;          /* index; UINT32_MAX: a tool */
-  struct pl_inject *inject; /* tools; NULL: none */
+  struct pl_ring *log;           /* NULL: a tool, records go to stderr */
+  int log_wake_fd;               /* of its reader */
+  struct pl_event_rings *events; /* NULL: nothing is recorded */
+  uint32_t worker;               /* index; UINT32_MAX: a tool */
+  struct pl_inject *inject;      /* tools; NULL: none */
   /* The first one; dispatch and config are filled in. */
   struct pl_generation_options generation;
   /* Tools: text for the user. */
@@ -49,6 +51,7 @@ struct pl_dispatch_entry {
   struct pl_generation *owner; /* NULL: none, or it was refused before that */
   struct pl_req *req;
   double queued_at; /* monotonic seconds, when it could be handled */
+  bool has_begun;   /* a runner has taken it */
 };
 
 struct pl_dispatch {
@@ -70,7 +73,9 @@ struct pl_dispatch {
   uint64_t request_count; /* handled or refused so far */
   struct pl_tally tally;
   struct pl_stopwatch watch;
-  double time_offset; /* seconds that a spec has moved the clocks by */
+  struct pl_recorder recorder;
+  uint64_t told_drops; /* to the recorder */
+  double time_offset;  /* seconds that a spec has moved the clocks by */
   struct pl_inject *inject;
   void (*on_conn_closed)(void *arg); /* NULL: nobody wants to know */
   void *arg;

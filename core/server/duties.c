@@ -14,6 +14,8 @@
 
 #define UPGRADE_GRACE_S 20.0 /* beyond twice vm.load_timeout */
 #define DRAIN_NOTICE_S 5.0   /* more than the drain itself, for systemd */
+#define RECORD_PAUSE_NS                                                        \
+  (10 * (int64_t)PL_NS_PER_S) /* of crashes and the like */
 
 /* --- reload and drain ---------------------------------------------------------- */
 
@@ -23,6 +25,7 @@ static bool reload(void *arg) {
   if (m->state != SERVING || m->upgrade.is_replaced)
     return false;
   pl__notify_reloading(&m->notify);
+  pl__duty_note_reload(m, PL_EVENT_RELOAD_BEGUN, m->reload.committed);
   pl__reload_begin(&m->reload);
   return true;
 }
@@ -57,6 +60,76 @@ static bool stop(void *arg, bool now) {
   else if (!was_stopping)
     pl__master_stop(m);
   return !was_stopping;
+}
+
+/* --- the flight recorder ---------------------------------------------------------- */
+
+void pl__duty_note(struct master *m, enum pl_event_process step,
+                   const struct pl_child *c, unsigned code) {
+  if (pl__recorder_is_on(&m->recorder))
+    pl__recorder_seldom(&m->recorder, pl__clock_monotonic_s(),
+                        (uint64_t)pl__child_index(m, c), (uint64_t)c->pid,
+                        pl__event_word(PL_EVENT_PROCESS, step, code, 0, 0));
+}
+
+void pl__duty_note_reload(struct master *m, enum pl_event_reload step,
+                          uint32_t generation) {
+  if (pl__recorder_is_on(&m->recorder))
+    pl__recorder_seldom(&m->recorder, pl__clock_monotonic_s(), 0, generation,
+                        pl__event_word(PL_EVENT_RELOAD, step, 0, 0, 0));
+}
+
+bool pl__duty_record(struct master *m, enum pl_record_reason reason,
+                     const char *detail, int seconds, uint32_t asker) {
+  static const char *const reasons[PL_RECORD_REASONS] = {
+      [PL_RECORD_FOR_CRASH] = "crash",
+      [PL_RECORD_FOR_STUCK] = "stuck",
+      [PL_RECORD_FOR_SIGNAL] = "signal",
+      [PL_RECORD_FOR_CLIENT] = "asked",
+      [PL_RECORD_FOR_ACTION] = "action"};
+  const struct pl_child *control = pl__control_of(m);
+  char text[64];
+
+  if (!m->recorder.events || control->pid <= 0 || !control->ready ||
+      control->channel_fd < 0)
+    return false;
+  snprintf(text, sizeof text, "%s%s%.40s", reasons[reason], detail ? "-" : "",
+           detail ? detail : "");
+  return pl__channel_say(control->channel_fd, PL_ORDER_RECORD, asker, seconds,
+                         text) == 0;
+}
+
+/* One that dies again and again is not worth a record each time. */
+void pl__duty_record_worker(struct master *m, enum pl_record_reason reason,
+                            struct pl_child *c) {
+  int64_t now = pl__clock_monotonic_ns();
+  char text[16];
+
+  if (c->recorded_ns && now - c->recorded_ns < RECORD_PAUSE_NS)
+    return;
+  c->recorded_ns = now;
+  snprintf(text, sizeof text, "%d", pl__child_index(m, c));
+  pl__duty_record(m, reason, text, 0, 0);
+}
+
+static bool record(void *arg, int seconds, uint32_t asker) {
+  return pl__duty_record(arg, PL_RECORD_FOR_CLIENT, NULL, seconds, asker);
+}
+
+static void on_recorded(struct master *m, const struct pl_message *news) {
+  if (news->code)
+    pl__master_log(m, PL_LEVEL_WARN, "the flight recorder was not written",
+                   "reason", news->text);
+  else
+    pl__master_log(m, PL_LEVEL_INFO, "the flight recorder was written", "file",
+                   news->text);
+  if (news->generation)
+    pl__desk_on_recorded(&m->desk, news->generation, news->code, news->text);
+}
+
+void pl__duty_on_control(struct master *m, const struct pl_message *news) {
+  if (news->kind == PL_NEWS_RECORDED)
+    on_recorded(m, news);
 }
 
 /* --- the number of workers -------------------------------------------------------- */
@@ -189,6 +262,8 @@ void pl__duty_on_signal(struct master *m, int number, int code) {
     pl__master_stop(m);
   else if (number == SIGHUP)
     reload(m);
+  else if (number == SIGQUIT)
+    pl__duty_record(m, PL_RECORD_FOR_SIGNAL, NULL, 0, 0);
   else if (number == SIGTTIN && serves)
     worker_add(m);
   else if (number == SIGTTOU && serves)
@@ -282,7 +357,8 @@ void pl__duty_open_desk(struct master *m) {
                               .fabric = &m->fabric,
                               .reload = reload,
                               .drain = drain,
-                              .stop = stop};
+                              .stop = stop,
+                              .record = record};
   char path[PL_OPS_PATH_BYTES], error[PL_OPS_ERROR_BYTES];
 
   snprintf(error, sizeof error, "the path beside %.150s is too long",

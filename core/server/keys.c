@@ -167,6 +167,17 @@ const struct pl_key pl__keys[] = {
     WORDS("log.syslog_facility", "LOG_SYSLOG_FACILITY", log_syslog_facility,
           "daemon", PL_SYSLOG_FACILITIES, "what syslog takes records for"),
 
+    OTHER(
+        "recorder.on", "RECORDER_ON", PL_KEY_BOOL, recorder_on, "true", 0, 0,
+        "whether workers record what they do, for traces of the last moments"),
+    STRING("recorder.folder", "RECORDER_FOLDER", recorder_folder, "", 0,
+           "where records are written; else $STATE_DIRECTORY, or in /tmp"),
+    INTEGER("recorder.keep", "RECORDER_KEEP", recorder_keep, "10", 1, 1000,
+            "records that are kept there, the newest ones"),
+    INTEGER("recorder.storm", "RECORDER_STORM", recorder_storm, "50", 0,
+            1000000,
+            "missed deadlines in 10 s that one is written for; 0: any"),
+
     TEXT("context.trusted", "CONTEXT_TRUSTED", PL_KEY_NETWORKS, context_trusted,
          "", "peers whose word counts for request id, tenant and tier"),
     WORDS("context.trace_from", "CONTEXT_TRACE_FROM", context_trace_from, "all",

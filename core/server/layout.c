@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "fabric/bundle.h"
+#include "fabric/events.h"
 #include "fabric/flights.h"
 #include "fabric/map.h"
 #include "fabric/marks.h"
@@ -30,8 +31,8 @@
 #define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 4
-#define SECTIONS_OF_ALL 16
+#define SECTIONS_PER_WORKER 5
+#define SECTIONS_OF_ALL 17
 
 #define LOG_MASTER "log.master"
 #define LOG_CONTROL "log.control"
@@ -77,6 +78,12 @@ static uint32_t sections_describe(const struct pl_config *config,
     pl__fabric_name(&s[n], "crash", (int)i);
     s[n].version = PL_CRASH_VERSION;
     s[n].element_bytes = sizeof(struct pl_crash);
+    s[n++].element_count = 1;
+  }
+  for (uint32_t i = 0; i <= workers; i++) { /* the last are the master's */
+    pl__fabric_name(&s[n], "events", (int)i);
+    s[n].version = PL_EVENTS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_event_rings);
     s[n++].element_count = 1;
   }
   section_name(&s[n], LOG_MASTER);
@@ -306,6 +313,17 @@ int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
   void *at;
   int status = pl__fabric_find_number(f, "flights", (int)worker,
                                       PL_FLIGHTS_VERSION, 1, &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_events(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_event_rings **out) {
+  void *at;
+  int status =
+      pl__fabric_find_number(f, "events", (int)worker, PL_EVENTS_VERSION,
+                             sizeof(struct pl_event_rings), &at, NULL);
   if (!status)
     *out = at;
   return status;

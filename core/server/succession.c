@@ -122,6 +122,15 @@ static void load(uv_work_t *work) {
   pl__config_deinit(&config);
 }
 
+static void record(struct pl_succession *s, uint32_t generation,
+                   enum pl_event_reload step) {
+  struct pl_recorder *r = &s->dispatch->recorder;
+
+  if (pl__recorder_is_on(r))
+    pl__recorder_seldom(r, pl__recorder_now(r), 0, generation,
+                        pl__event_word(PL_EVENT_RELOAD, step, 0, 0, 0));
+}
+
 /* On a helper thread. */
 static void close_gone(uv_work_t *work) {
   struct pl_succession *s = work->data;
@@ -135,6 +144,8 @@ static void after_close(uv_work_t *work, int status) {
   (void)status;
   s->gone = NULL;
   pl__alloc_trim();
+  if (s->is_retired)
+    record(s, s->dispatch->now->number, PL_EVENT_RELOAD_RETIRED);
   if (s->is_retired)
     say(s, PL_NEWS_RETIRED, s->dispatch->now->number, 0, NULL);
   s->is_retired = false;
@@ -167,6 +178,8 @@ static void after_load(uv_work_t *work, int status) {
   (void)status;
   s->is_loading = false;
   pl__buf_release(&s->kept);
+  record(s, s->wanted,
+         s->failed ? PL_EVENT_RELOAD_FAILED : PL_EVENT_RELOAD_PREPARED);
   if (!s->is_aborted)
     say(s, PL_NEWS_PREPARED, s->wanted, s->failed, s->failed ? s->err : NULL);
   if (s->failed || s->is_aborted)
@@ -187,6 +200,7 @@ static int save_kept(struct pl_succession *s, struct pl_buf *out) {
 static void on_prepare(struct pl_succession *s, uint32_t generation) {
   int failed;
 
+  record(s, generation, PL_EVENT_RELOAD_PREPARE);
   if (s->is_loading || s->dispatch->old) {
     say(s, PL_NEWS_PREPARED, generation, PL_ECONFLICT,
         "a worker still loads or ends another generation");
@@ -246,6 +260,7 @@ static void on_commit(struct pl_succession *s, uint32_t generation) {
   pl__succession_publish(s->fabric, s->dispatch, g);
   pl__dispatch_succeed(s->dispatch, g);
   failed = pl__vm_start(&g->vm, g->site, s->err);
+  record(s, generation, PL_EVENT_RELOAD_SERVES);
   say(s, PL_NEWS_COMMITTED, generation, failed, failed ? s->err : NULL);
 }
 

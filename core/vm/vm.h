@@ -41,6 +41,7 @@ struct pl_flights;
 struct pl_marks;
 struct pl_metrics_table;
 struct pl_quarantine;
+struct pl_recorder;
 struct pl_ring_writer;
 struct pl_sampler;
 struct pl_shard;
@@ -76,12 +77,13 @@ struct pl_vm_options {
   uint32_t tasks_per_request_max;
   double timeout_s; /* deadline of a request, unless its route has one */
   double body_max;  /* bytes, likewise */
-  uint64_t memory_bytes_soft; /* past it a handler is failed; 0: no limit */
-  uint64_t memory_bytes_max;  /* allocation fails past it; 0: no limit */
-  double slice_s;             /* of a coroutine; 0: no preemption */
-  double hold_s_max;          /* what cannot be parked for so long is ended */
-  int log_level_min;          /* enum pl_level */
-  struct pl_flights *flights; /* NULL: nobody looks */
+  uint64_t memory_bytes_soft;   /* past it a handler is failed; 0: no limit */
+  uint64_t memory_bytes_max;    /* allocation fails past it; 0: no limit */
+  double slice_s;               /* of a coroutine; 0: no preemption */
+  double hold_s_max;            /* what cannot be parked for so long is ended */
+  int log_level_min;            /* enum pl_level */
+  struct pl_flights *flights;   /* NULL: nobody looks */
+  struct pl_recorder *recorder; /* NULL: nothing is recorded */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
   struct pl_shared *shared;         /* of all workers; NULL: one of its own */

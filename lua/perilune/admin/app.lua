@@ -13,7 +13,7 @@ local TEXT = { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"]
 
 --- Rooms of the plane, each a module of its own beside this one: `index`, its lines of the list
 --- below, and `routes(inner)`, which adds its routes to those that take the token.
-local ROOMS = {}
+local ROOMS = { "trace" }
 
 local INDEX = [[
 Perilune's admin plane
