@@ -28,6 +28,7 @@
 #include "net/listener.h"
 #include "perilune.h"
 #include "server/config.h"
+#include "server/dumper.h"
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
@@ -39,6 +40,7 @@
 #include "server/services.h"
 #include "server/standing.h"
 #include "server/trends.h"
+#include "server/wish.h"
 
 #define LOOK_MS 50 /* at what the master says */
 #define APP_FILE "perilune/admin/app.lua"
@@ -143,6 +145,31 @@ static int report_trace(struct pl_admin *a, struct pl_slice argument,
   return pl__replay_answer(&a->replay, argument, out);
 }
 
+static int report_wish(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  int failed = pl__wish_say(a->args.channel_fd, argument);
+
+  return failed ? failed : pl__buf_append(out, "+", 1);
+}
+
+static int report_save(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  const char *end = memchr(argument.at, '\n', argument.bytes);
+  char path[PL_DUMPER_PATH_BYTES];
+  struct pl_slice name;
+  int failed;
+
+  if (!end)
+    return PL_EINVAL;
+  name = pl__slice(argument.at, (size_t)(end - argument.at));
+  failed = pl__dumper_save(a->args.config, name,
+                           pl__slice(end + 1, argument.bytes - name.bytes - 1),
+                           path);
+  if (failed)
+    warn(a, "a file was not written", path);
+  return failed ? failed : pl__buf_append(out, path, (uint32_t)strlen(path));
+}
+
 /* What the fabric alone answers, by topic; of the rooms that record it. */
 static const struct {
   const char *topic;
@@ -161,6 +188,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   } of_plane[] = {
       {"status", report_status},   {"state", report_state},
       {"allowed", report_allowed}, {"watching", report_watching},
+      {"wish", report_wish},       {"save", report_save},
       {"health", report_health},   {"trace", report_trace},
   };
   struct pl_admin *a = arg;
@@ -295,20 +323,21 @@ static void after_close(uv_work_t *work, int status) {
   pl__alloc_trim();
 }
 
-/* What is known of checks goes over. */
-static void hand_states_over(struct pl_admin *a, struct pl_generation *to) {
+/* What one room of the plane knows goes over, by these functions of boot. */
+static void hand_over(struct pl_admin *a, struct pl_generation *to,
+                      const char *save, const char *adopt) {
   struct pl_vm_arg arg = {0};
   struct pl_buf states, none;
   uint32_t lines;
 
   pl__buf_init(&states, NULL, STATES_BYTES_MAX);
   pl__buf_init(&none, NULL, 1);
-  if (!pl__vm_call_tool(&a->dispatch.now->vm, "health_save", &arg, 0,
-                        CALL_SECONDS, &states, &lines, a->err) &&
+  if (!pl__vm_call_tool(&a->dispatch.now->vm, save, &arg, 0, CALL_SECONDS,
+                        &states, &lines, a->err) &&
       states.bytes) {
     arg = (struct pl_vm_arg){.text = states.at, .text_bytes = states.bytes};
-    pl__vm_call_tool(&to->vm, "health_adopt", &arg, 1, CALL_SECONDS, &none,
-                     &lines, a->err);
+    pl__vm_call_tool(&to->vm, adopt, &arg, 1, CALL_SECONDS, &none, &lines,
+                     a->err);
   }
   pl__buf_release(&states);
   pl__buf_release(&none);
@@ -326,7 +355,8 @@ static void after_load(uv_work_t *work, int status) {
     return;
   }
   g->vm.options.is_muted = false;
-  hand_states_over(a, g);
+  hand_over(a, g, "health_save", "health_adopt");
+  hand_over(a, g, "actions_save", "actions_adopt");
   memcpy(a->failure, a->next_failure, sizeof a->failure);
   pl__dispatch_succeed(&a->dispatch, g);
   if (pl__vm_start(&g->vm, g->site, a->err))

@@ -121,6 +121,13 @@ struct pl_config {
   uint64_t recorder_keep;                     /* files */
   uint64_t recorder_storm; /* missed deadlines in 10 s; 0: no matter */
 
+  /* actions.* */
+  bool actions_on;
+  double actions_p99_s;              /* 0: no such rule */
+  uint64_t actions_allocation_bytes; /* per second; likewise */
+  uint64_t actions_workers_max;      /* 0: as many as there are CPUs */
+  bool actions_stuck;                /* a record is written */
+
   /* context.* */
   char context_trusted[1024];  /* for pl__networks_parse; it can be */
   uint32_t context_trace_from; /* enum pl_config_trace */

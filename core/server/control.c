@@ -121,7 +121,8 @@ static int admin_open(struct control *c, char *error, size_t error_bytes) {
   struct pl_admin_args args = {.config = c->args->config,
                                .fabric = c->args->fabric,
                                .listen_fd = c->args->admin_fd,
-                               .wake_fd = c->args->wake_fd};
+                               .wake_fd = c->args->wake_fd,
+                               .channel_fd = c->args->channel_fd};
   char why[PL_ADMIN_ERROR_BYTES];
   int status;
 

@@ -356,6 +356,14 @@ void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g) {
   pl__dispatch_tick(d);
 }
 
+void pl__dispatch_set_level(struct pl_dispatch *d, uint32_t level) {
+  d->log_access =
+      d->has_log && d->config->log_access && level <= PL_CONFIG_INFO;
+  d->now->vm.options.log_level_min = (int)level;
+  if (d->old)
+    d->old->vm.options.log_level_min = (int)level;
+}
+
 void pl__dispatch_tally(struct pl_dispatch *d) {
   if (!d->tally.shard)
     return;

@@ -120,6 +120,9 @@ void pl__dispatch_tick(struct pl_dispatch *d);
 bool pl__dispatch_turn(struct pl_dispatch *d, bool idle);
 /* Writes what is told once a second, at once: the end. */
 void pl__dispatch_tell(struct pl_dispatch *d);
+/* The least level that records of handlers, and about requests, must have.
+ * Until the next generation takes over. */
+void pl__dispatch_set_level(struct pl_dispatch *d, uint32_t level);
 /* Seconds until something is due; HUGE_VAL: nothing. */
 double pl__dispatch_wait(const struct pl_dispatch *d);
 

@@ -56,16 +56,16 @@ int pl__dumper_folder(const struct pl_config *config, char *out, size_t bytes) {
   return own_folder(out);
 }
 
-static void prefix_of(const struct pl_dumper *d, char *out, size_t bytes) {
-  snprintf(out, bytes, "perilune-%s-", d->config->name);
+static void prefix_of(const struct pl_config *c, char *out, size_t bytes) {
+  snprintf(out, bytes, "perilune-%s-", c->name);
 }
 
-/* Whether a file is a record of this server: its name ends in ...TIME.json. */
+/* Whether a file is of this server, and complete. */
 static bool is_record(const char *name, const char *prefix) {
-  size_t bytes = strlen(name);
+  size_t bytes = strlen(name), part = sizeof PART - 1;
 
-  return strncmp(name, prefix, strlen(prefix)) == 0 && bytes > 5 &&
-         strcmp(name + bytes - 5, ".json") == 0;
+  return strncmp(name, prefix, strlen(prefix)) == 0 && bytes > part &&
+         strcmp(name + bytes - part, PART) != 0;
 }
 
 /* Looks at those in the folder; the oldest one's name, and how many. */
@@ -93,18 +93,17 @@ static uint32_t oldest_find(DIR *folder, const char *prefix, char *name,
 }
 
 /* Keeps the newest ones. */
-static void prune(const struct pl_dumper *d) {
+static void prune(const struct pl_config *c) {
   char path[PL_DUMPER_PATH_BYTES], prefix[128], name[NAME_MAX + 1];
   DIR *folder;
 
-  if (pl__dumper_folder(d->config, path, sizeof path))
+  if (pl__dumper_folder(c, path, sizeof path))
     return;
-  prefix_of(d, prefix, sizeof prefix);
+  prefix_of(c, prefix, sizeof prefix);
   folder = opendir(path);
   if (!folder)
     return;
-  while (oldest_find(folder, prefix, name, sizeof name) >
-         d->config->recorder_keep)
+  while (oldest_find(folder, prefix, name, sizeof name) > c->recorder_keep)
     if (unlinkat(dirfd(folder), name, 0))
       break;
   closedir(folder);
@@ -112,18 +111,50 @@ static void prune(const struct pl_dumper *d) {
 
 /* --- one record ------------------------------------------------------------- */
 
-static void path_make(const struct pl_dumper *d, const char *folder, char *out,
-                      size_t bytes) {
+/* `why` and `suffix` as in the file's name.  Returns 0 or a negated errno, with
+ * the path in `out` all the same. */
+static int path_make(const struct pl_config *c, const char *why,
+                     const char *suffix, char *out) {
   int64_t now = pl__clock_realtime_ns();
   time_t seconds = (time_t)(now / (int64_t)PL_NS_PER_S);
-  char prefix[128], stamp[32];
+  char folder[PL_DUMPER_PATH_BYTES], prefix[128], stamp[32];
+  char whole[PATH_MAX]; /* others have to find it, too */
   struct tm utc;
+  int failed = pl__dumper_folder(c, folder, sizeof folder);
 
+  if (!failed && folder[0] != '/' && realpath(folder, whole))
+    snprintf(folder, sizeof folder, "%.1000s", whole);
   gmtime_r(&seconds, &utc);
   strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%S", &utc);
-  prefix_of(d, prefix, sizeof prefix);
-  snprintf(out, bytes, "%.700s/%s%s-%s.%03dZ.json", folder, prefix,
-           d->queue[0].why, stamp, (int)(now / (int64_t)PL_NS_PER_MS % 1000));
+  prefix_of(c, prefix, sizeof prefix);
+  snprintf(out, PL_DUMPER_PATH_BYTES, "%.700s/%s%.64s-%s.%03dZ%.16s", folder,
+           prefix, why, stamp, (int)(now / (int64_t)PL_NS_PER_MS % 1000),
+           suffix);
+  return failed;
+}
+
+/* The file beside the path, that is not complete yet; or a negated errno. */
+static int part_open(const char *path) {
+  char part[PL_DUMPER_PATH_BYTES + 8];
+  int fd;
+
+  snprintf(part, sizeof part, "%s" PART, path);
+  fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  return fd < 0 ? -errno : fd;
+}
+
+/* It is complete, or has failed and goes away.  Returns 0 or a negated errno. */
+static int part_close(int fd, const char *path, int failed) {
+  char part[PL_DUMPER_PATH_BYTES + 8];
+
+  snprintf(part, sizeof part, "%s" PART, path);
+  if (close(fd) && !failed)
+    failed = -errno;
+  if (!failed && rename(part, path))
+    failed = -errno;
+  if (failed)
+    unlink(part);
+  return failed;
 }
 
 /* The next order of the queue. */
@@ -134,15 +165,10 @@ static void next(struct pl_dumper *d) {
 
 /* A record is over: `failed` is a negated errno, or 0. */
 static void end(struct pl_dumper *d, int failed) {
-  char text[PL_DUMPER_PATH_BYTES + 64], part[PL_DUMPER_PATH_BYTES + 8];
+  char text[PL_DUMPER_PATH_BYTES + 64];
 
-  snprintf(part, sizeof part, "%s" PART, d->path);
-  if (d->fd >= 0 && close(d->fd) && !failed)
-    failed = -errno;
-  if (d->fd >= 0 && !failed && rename(part, d->path))
-    failed = -errno;
-  if (d->fd >= 0 && failed)
-    unlink(part);
+  if (d->fd >= 0)
+    failed = part_close(d->fd, d->path, failed);
   d->fd = -1;
   pl__timeline_close(d->timeline);
   d->timeline = NULL;
@@ -154,23 +180,16 @@ static void end(struct pl_dumper *d, int failed) {
   pl__channel_say(d->channel_fd, PL_NEWS_RECORDED, d->queue[0].asker, failed,
                   text);
   next(d);
-  prune(d);
+  prune(d->config);
 }
 
 static int file_open(struct pl_dumper *d) {
-  char folder[PL_DUMPER_PATH_BYTES], part[PL_DUMPER_PATH_BYTES + 8];
-  char whole[PATH_MAX]; /* others have to find it, too */
-  int failed = pl__dumper_folder(d->config, folder, sizeof folder);
+  int failed = path_make(d->config, d->queue[0].why, ".json", d->path);
 
-  if (!failed && folder[0] != '/' && realpath(folder, whole))
-    snprintf(folder, sizeof folder, "%.1000s", whole);
-  path_make(d, folder, d->path, sizeof d->path);
   if (failed)
     return failed;
-  snprintf(part, sizeof part, "%s" PART, d->path);
-  d->fd =
-      open(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  return d->fd < 0 ? -errno : 0;
+  d->fd = part_open(d->path);
+  return d->fd < 0 ? d->fd : 0;
 }
 
 static void begin(struct pl_dumper *d) {
@@ -225,6 +244,29 @@ static int step(struct pl_dumper *d) {
   d->is_ending =
       d->is_ending || status == 0 || (d->queue[0].seconds && !follows);
   return 0;
+}
+
+/* --- other files ------------------------------------------------------------ */
+
+int pl__dumper_save(const struct pl_config *config, struct pl_slice name,
+                    struct pl_slice bytes, char *path) {
+  char why[80], suffix[16];
+  size_t dot;
+  int failed, fd;
+
+  snprintf(why, sizeof why, "%.*s", (int)name.bytes, name.at);
+  dot = strcspn(why, ".");
+  snprintf(suffix, sizeof suffix, "%.15s", why + dot);
+  why[dot] = '\0';
+  failed = path_make(config, why, suffix, path);
+  if (failed || strchr(why, '/'))
+    return failed ? failed : PL_EINVAL;
+  fd = part_open(path);
+  failed = fd < 0 ? fd : write_all(fd, bytes.at, bytes.bytes);
+  if (fd >= 0)
+    failed = part_close(fd, path, failed);
+  prune(config);
+  return failed;
 }
 
 /* --- storms ---------------------------------------------------------------- */

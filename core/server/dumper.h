@@ -8,6 +8,8 @@
  *
  *   FOLDER/perilune-NAME-WHY-TIME.json    mode 0600; the newest ones are kept
  *
+ * What actions save (profiles) lies beside them, and counts with them.
+ *
  * The folder is recorder.folder; without that $STATE_DIRECTORY, as systemd sets
  * it, or else /tmp/perilune-UID, which is made.  A file has the suffix ".part"
  * until it is complete.  A disk that is full ends a record, not the server.
@@ -78,5 +80,14 @@ int pl__dumper_turn(struct pl_dumper *d, int most);
 /* Where records go, made if it is not there.  Returns 0, or a negated errno
  * with the path in `out` all the same. */
 int pl__dumper_folder(const struct pl_config *config, char *out, size_t bytes);
+
+/* Writes bytes into such a file, NAME standing for WHY, with the suffix that it
+ * has after its first dot.  Blocks for as long as the disk takes.  Any thread.
+ *
+ *   path  PL_DUMPER_PATH_BYTES; the file, or when it failed why
+ *
+ * Returns 0 or a negated errno. */
+int pl__dumper_save(const struct pl_config *config, struct pl_slice name,
+                    struct pl_slice bytes, char *path);
 
 #endif /* PL_SERVER_DUMPER_H */

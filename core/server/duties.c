@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "perilune.h"
+#include "server/layout.h"
+#include "server/wish.h"
 
 #define UPGRADE_GRACE_S 20.0 /* beyond twice vm.load_timeout */
 #define DRAIN_NOTICE_S 5.0   /* more than the drain itself, for systemd */
@@ -127,11 +129,6 @@ static void on_recorded(struct master *m, const struct pl_message *news) {
     pl__desk_on_recorded(&m->desk, news->generation, news->code, news->text);
 }
 
-void pl__duty_on_control(struct master *m, const struct pl_message *news) {
-  if (news->kind == PL_NEWS_RECORDED)
-    on_recorded(m, news);
-}
-
 /* --- the number of workers -------------------------------------------------------- */
 
 static uint32_t wanted_count(const struct master *m) {
@@ -183,6 +180,67 @@ static void worker_remove(struct master *m) {
   if (m->children[i - 1].pid > 0)
     kill(m->children[i - 1].pid, SIGTERM);
   tell_count(m, "a worker fewer");
+}
+
+/* --- what actions wish ------------------------------------------------------------- */
+
+static void tell_workers(struct master *m, enum pl_message_kind order) {
+  for (uint32_t i = 0; i < m->capacity; i++)
+    if (m->children[i].pid > 0 && m->children[i].ready &&
+        m->children[i].channel_fd >= 0)
+      pl__channel_say(m->children[i].channel_fd, order, m->reload.committed, 0,
+                      NULL);
+}
+
+static void set_level(struct master *m, uint32_t level) {
+  atomic_store_explicit(&m->reload.server->log_level, level,
+                        memory_order_relaxed);
+  tell_workers(m, PL_ORDER_LOOK);
+}
+
+static void wish_level(struct master *m, const struct pl_message *wish) {
+  int level = pl__wish_level(wish->text);
+
+  if (level < 0 || wish->code < 1 || wish->code > PL_WISH_SECONDS_MAX)
+    return;
+  m->level_due_ns =
+      pl__clock_monotonic_ns() + wish->code * (int64_t)PL_NS_PER_S;
+  set_level(m, (uint32_t)level);
+}
+
+void pl__duty_on_time(struct master *m, int64_t now_ns) {
+  if (!m->level_due_ns || m->level_due_ns > now_ns)
+    return;
+  m->level_due_ns = 0;
+  set_level(m, m->config->log_level);
+}
+
+static void grant(struct master *m, const struct pl_message *wish) {
+  switch (wish->generation) {
+  case PL_WISH_WORKER:
+    if (m->state == SERVING && !m->upgrade.is_replaced &&
+        (int64_t)wanted_count(m) < wish->code)
+      worker_add(m);
+    return;
+  case PL_WISH_COLLECT:
+    tell_workers(m, PL_ORDER_COLLECT);
+    return;
+  case PL_WISH_LEVEL:
+    wish_level(m, wish);
+    return;
+  case PL_WISH_RECORD:
+    pl__duty_record(m, PL_RECORD_FOR_ACTION, wish->text, 0, 0);
+    return;
+  default:
+    return;
+  }
+}
+
+void pl__duty_on_control(struct master *m, const struct pl_message *news) {
+  if (news->kind == PL_NEWS_RECORDED)
+    on_recorded(m, news);
+  else if (news->kind == PL_NEWS_WISH)
+    grant(m, news);
 }
 
 /* --- another program ---------------------------------------------------------------- */

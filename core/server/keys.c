@@ -178,6 +178,18 @@ const struct pl_key pl__keys[] = {
             1000000,
             "missed deadlines in 10 s that one is written for; 0: any"),
 
+    OTHER("actions.on", "ACTIONS_ON", PL_KEY_BOOL, actions_on, "true", 0, 0,
+          "whether rules are kept; they need the admin plane"),
+    DURATION("actions.p99", "ACTIONS_P99", actions_p99_s, "150ms", 0,
+             "latency (P99) that a worker more is started for; 0: none"),
+    SIZE("actions.allocation", "ACTIONS_ALLOCATION", actions_allocation_bytes,
+         "1G", 0, KEY_BYTES_MAX,
+         "Lua memory allocated per second for a heap profile; 0: none"),
+    INTEGER("actions.workers_max", "ACTIONS_WORKERS_MAX", actions_workers_max,
+            "0", 0, 256, "workers that rules go up to; 0: one per CPU"),
+    OTHER("actions.stuck", "ACTIONS_STUCK", PL_KEY_BOOL, actions_stuck, "true",
+          0, 0, "whether a record is written of a worker that is stuck"),
+
     TEXT("context.trusted", "CONTEXT_TRUSTED", PL_KEY_NETWORKS, context_trusted,
          "", "peers whose word counts for request id, tenant and tier"),
     WORDS("context.trace_from", "CONTEXT_TRACE_FROM", context_trace_from, "all",

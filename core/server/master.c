@@ -606,6 +606,7 @@ static int wait_ms(struct master *m, int64_t now) {
   due = earlier(due, pl__ops_due(&m->desk.ops));
   due = earlier(due, pl__notify_due(&m->notify));
   due = earlier(due, m->upgrade.due_ns);
+  due = earlier(due, m->level_due_ns);
   due = earlier(due, pl__dev_due(&m->dev));
 
   for (uint32_t i = 0; i <= m->capacity; i++)
@@ -645,6 +646,7 @@ static void master_loop(struct master *m, struct pollfd *fds) {
     pl__watch_look(&m->watch, m->state != STARTING, now);
     pl__reload_on_time(&m->reload, now);
     pl__duty_on_upgrade(m, now);
+    pl__duty_on_time(m, now);
     pl__duty_notify(m, now);
     pl__duty_stand(m);
     if (pl__dev_turn(&m->dev, m->dev.is_on ? tried_last(m) : NULL, now) &&
@@ -731,7 +733,7 @@ static void on_silence(void *arg, uint32_t worker, bool is_stuck) {
 
   pl__duty_note(m, is_stuck ? PL_EVENT_PROCESS_STUCK : PL_EVENT_PROCESS_SILENT,
                 &m->children[worker], 0);
-  if (is_stuck)
+  if (is_stuck && m->config->actions_stuck)
     pl__duty_record_worker(m, PL_RECORD_FOR_STUCK, &m->children[worker]);
 }
 

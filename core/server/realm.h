@@ -78,6 +78,7 @@ struct master {
   struct pl_lockfile lock;
   struct pl_ring_writer log;
   struct pl_tally tally;
+  int64_t level_due_ns; /* the log's own level is back; 0: it is */
   struct pl_recorder recorder;
   struct pl_stopwatch stopwatch; /* of the recorder */
   struct pl_desk desk;
@@ -154,6 +155,8 @@ void pl__duty_note_reload(struct master *m, enum pl_event_reload step,
                           uint32_t generation);
 /* What control says, but that it has started. */
 void pl__duty_on_control(struct master *m, const struct pl_message *news);
+/* What an action has changed for a time is over. */
+void pl__duty_on_time(struct master *m, int64_t now_ns);
 /* Opens the control socket; without one the server serves as well. */
 void pl__duty_open_desk(struct master *m);
 /* The server before this one may go, if there is one. */

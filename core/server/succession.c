@@ -282,6 +282,9 @@ static void on_look(struct pl_succession *s) {
       atomic_load_explicit(&s->state->reload_failed, memory_order_relaxed);
 
   pl__generation_say(s->dispatch->now, failed);
+  pl__dispatch_set_level(
+      s->dispatch,
+      atomic_load_explicit(&s->state->log_level, memory_order_relaxed));
 }
 
 static void obey(struct pl_succession *s, const struct pl_message *m) {
@@ -297,6 +300,9 @@ static void obey(struct pl_succession *s, const struct pl_message *m) {
     break;
   case PL_ORDER_LOOK:
     on_look(s);
+    break;
+  case PL_ORDER_COLLECT:
+    pl__vm_begin_cycle(&s->dispatch->now->vm);
     break;
   case PL_ORDER_HURRY:
     on_hurry(s);

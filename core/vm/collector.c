@@ -208,6 +208,8 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
     shed_cycle_done(vm);
 }
 
+void pl__vm_begin_cycle(struct pl_vm *vm) { vm->collecting = true; }
+
 /* A cycle that ends in the midst of a burst takes what the burst holds for
  * live, and the next one waits until that has doubled: a worker that falls idle
  * would keep it for ever. */

@@ -267,6 +267,9 @@ void pl__vm_relieve(struct pl_vm *vm);
  * to go on with, if a burst has left garbage worth one. */
 void pl__vm_rest(struct pl_vm *vm);
 
+/* Begins a cycle, if none is under way, for pl__vm_collect to go on with. */
+void pl__vm_begin_cycle(struct pl_vm *vm);
+
 /* The heap is past memory_bytes_soft: collects, and if that doesn't help fails
  * the handler that holds the most; see shed.c. Between two coroutines. */
 void pl__vm_shed(struct pl_vm *vm);
