@@ -10,8 +10,8 @@
 #include "fabric/routes.h"
 #include "log/digits.h"
 
-#define EVENT_BYTES_MAX 4096u /* of one in JSON, and of metadata */
-#define ROUTE_BYTES_MAX 256u  /* of a pattern; cut past it */
+#define EVENT_BYTES_MAX 8192u /* of one in JSON, with what ends by it */
+#define ROUTE_BYTES_MAX 200u  /* of a pattern; cut past it */
 #define NAME_BYTES_MAX 64u
 #define NS_PER_S_D 1e9
 

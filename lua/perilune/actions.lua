@@ -280,15 +280,21 @@ local function remember(self, event)
   self.firings[FIRINGS_MAX + 1] = nil
 end
 
+--- How long it is that something costly was done; nil: long enough.
+local function since_costly(self, now)
+  local since = self.costly_at and now - self.costly_at
+  return since and since < M.COSTLY_S and since or nil
+end
+
 --- One of a rule's actions. True when it was done.
-local function act(self, entry, action, s, now)
+local function act(self, entry, action, s, now, since)
   local costly = type(action) == "string" and M.NAMES[action].costly
-  if costly and self.costly_at and now - self.costly_at < M.COSTLY_S then
-    return false, ("another costly action was done %.0f s ago"):format(now - self.costly_at)
+  if costly and since then
+    return false, ("another costly action was done %.0f s ago"):format(since)
   end
   local event = {
-    rule = entry.rule.name, action = name_of(action), value = tonumber(entry.value), opts = entry.rule.opts,
-    snapshot = s, condition = type(entry.rule.when) == "table" and entry.rule.when.text or nil,
+    rule = entry.rule.name, action = name_of(action), value = tonumber(entry.value),
+    opts = entry.rule.opts, snapshot = s, condition = type(entry.rule.when) == "table" and entry.rule.when.text or nil,
   }
   local ok, done, result = pcall(self.means.act, action, event)
   if not ok or not done then
@@ -305,9 +311,9 @@ local function act(self, entry, action, s, now)
 end
 
 local function fire(self, entry, s, now)
-  local any, reason = false, nil
+  local any, reason, since = false, nil, since_costly(self, now)
   for _, action in ipairs(entry.rule.actions) do
-    local done, why = act(self, entry, action, s, now)
+    local done, why = act(self, entry, action, s, now, since)
     any, reason = any or done, reason or why
   end
   if any then

@@ -30,6 +30,7 @@ local P = {
   detach = task.detach,
   every = task.every,
   all = task.all,
+  mark = require("perilune.mark"),
   keep = require("perilune.keep").keep,
   metric = require("perilune.metric"),
   shared = require("perilune.shared"),
