@@ -214,8 +214,9 @@ end
 -- Engines --------------------------------------------------------------------------------
 
 ---@class perilune.actions.Means what an engine gets from those who run it
----@field read fun(condition: perilune.actions.Condition, s: table, rule: perilune.actions.Rule): number?
----@field act fun(action: string|function, event: table): boolean|string|nil, string? true or a text when it is done, nil and why not
+---@field read fun(c: perilune.actions.Condition, s: table, r: perilune.actions.Rule): number?
+---@field act fun(action: string|function, event: table): boolean|string|nil, string? true or a
+---   text when it is done, nil and why not
 ---@field told fun(event: table) it was done
 ---@field held fun(rule: perilune.actions.Rule, reason: string) it should be, and cannot
 
@@ -294,7 +295,8 @@ local function act(self, entry, action, s, now, since)
   end
   local event = {
     rule = entry.rule.name, action = name_of(action), value = tonumber(entry.value),
-    opts = entry.rule.opts, snapshot = s, condition = type(entry.rule.when) == "table" and entry.rule.when.text or nil,
+    opts = entry.rule.opts, snapshot = s,
+    condition = type(entry.rule.when) == "table" and entry.rule.when.text or nil,
   }
   local ok, done, result = pcall(self.means.act, action, event)
   if not ok or not done then

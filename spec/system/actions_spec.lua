@@ -204,7 +204,7 @@ describe("an action", function()
     assert.equal("cooling", rule("kept").state)
   end)
 
-  it("works while every worker hangs", function()
+  it("is done while every worker hangs", function()
     serve([[local ffi = require "ffi"
       ffi.cdef "unsigned sleep(unsigned s);"
       app:get("/hang", function() ffi.C.sleep(60) end)

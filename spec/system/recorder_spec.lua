@@ -37,7 +37,8 @@ local server, folder
 local function serve(opts)
   opts = opts or {}
   folder = process.folder()
-  local args = { "--set", "recorder.folder=" .. (opts.folder or folder), "--set", "log.format=json" }
+  local args = { "--set", "recorder.folder=" .. (opts.folder or folder),
+    "--set", "log.format=json" }
   for _, pair in ipairs(opts) do
     args[#args + 1] = "--set"
     args[#args + 1] = pair
@@ -241,8 +242,10 @@ describe("the flight recorder", function()
   it_or_not("takes a full disk for an ordinary event, and leaves nothing half written", function()
     local full = process.folder()
     local app, runtime = process.folder({ ["app.lua"] = APP }), process.folder()
-    local script = ([[mount -t tmpfs -o size=16k none %s && dd if=/dev/zero of=%s/filler bs=4k 2>/dev/null
-      exec %s run %s --listen 127.0.0.1:0 --workers 1 --set recorder.folder=%s --set log.format=json]])
+    local script = ([[
+      mount -t tmpfs -o size=16k none %s && dd if=/dev/zero of=%s/filler bs=4k 2>/dev/null
+      exec %s run %s --listen 127.0.0.1:0 --workers 1 --set recorder.folder=%s \
+        --set log.format=json]])
       :format(full, full, process.launcher(), app, full)
     local p = process.spawn({ "unshare", "-m", "sh", "-c", script },
       { env = { XDG_RUNTIME_DIR = runtime } })

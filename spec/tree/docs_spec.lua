@@ -191,7 +191,7 @@ end
 describe("the table of the configuration in README.md", function()
   -- What depends on the app, or on who starts it; README tells them in words.
   local IN_WORDS = { name = true, pid_file = true, user = true, group = true,
-    ["admin.token"] = true, ["context.trusted"] = true }
+    ["admin.token"] = true, ["context.trusted"] = true, ["recorder.folder"] = true }
   local keys = json.decode(process.run({ "config", "--json" }).out).keys
   local rows, by_name = rows_of(README, "key"), {}
 
@@ -502,6 +502,13 @@ local SHOW = function() end -- a handler
 local OPTIONS = {
   ["perilune.AppOptions"] = function(P, opts) P.app(opts) end,
   ["perilune.HealthOptions"] = function(P, opts) P.app {}:health("x", opts, SHOW) end,
+  ["perilune.ActionOptions"] = function(P, opts)
+    local given = { when = opts.when or "p99 > 1" } -- it is needed
+    for name, value in pairs(opts) do
+      given[name] = value
+    end
+    P.app {}:action("x", setmetatable(given, getmetatable(opts)), "collect")
+  end,
   ["perilune.RouteOptions"] = function(P, opts) P.app {}:get("/", opts, SHOW) end,
   ["perilune.EveryOptions"] = function(P, opts)
     local task = require("perilune.task")

@@ -66,12 +66,14 @@ describe("perilune.actions", function()
 
     it("says what is wrong with one", function()
       assert.matches("name of an action", fault("a b", { when = "p99 > 1" }, "collect", "x"))
-      assert.matches("no option \"for\"", fault("a", { when = "p99 > 1", ["for"] = 1 }, "collect", "x"))
+      assert.matches("no option \"for\"",
+        fault("a", { when = "p99 > 1", ["for"] = 1 }, "collect", "x"))
       assert.matches("no action \"dance\"", fault("a", { when = "p99 > 1" }, "dance", "x"))
       assert.matches("when is a condition", fault("a", {}, "collect", "x"))
       assert.matches("for_ is a number", fault("a", { when = "a > 1", for_ = "x" }, "collect", "x"))
       assert.matches("needs a level", fault("a", { when = "a > 1" }, "log_level", "x"))
-      assert.matches("workers_max", fault("a", { when = "a > 1", workers_max = 0 }, "add_worker", "x"))
+      assert.matches("workers_max",
+        fault("a", { when = "a > 1", workers_max = 0 }, "add_worker", "x"))
       assert.matches("what is to be done", fault("a", { when = "a > 1" }, {}, "x"))
     end)
   end)

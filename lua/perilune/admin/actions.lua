@@ -4,9 +4,11 @@
 
 local core = require("perilune.core")
 local engines = require("perilune.actions")
+local ffi = require("perilune.ffi")
 local json = require("perilune.json")
 local log = require("perilune.log")
 local metric = require("perilune.metric")
+local runner = require("perilune.runner")
 local task = require("perilune.task")
 
 ---@class perilune.admin.actions
@@ -194,16 +196,17 @@ function MEANS.record(event)
 end
 
 function MEANS.heap_profile(event)
-  local bytes = core.report("heap")
+  local bytes = core.report("heap", "heap")
   if not bytes then
     return nil, "this server has no heap profiles"
   end
   return save(event, "heap", ".pb.gz", bytes)
 end
 
+--- Of the seconds that have been: that is what was too much.
 function MEANS.cpu_profile(event)
-  local seconds = event.opts.seconds or PROFILE_S
-  local bytes = core.report("profile", ("ago=%g"):format(seconds))
+  local seconds = math.max(1, math.floor(event.opts.seconds or PROFILE_S))
+  local bytes = core.report("profile", ("seconds=%d&ago=0&format=pprof"):format(seconds))
   if not bytes then
     return nil, "this server has no CPU profiles"
   end
@@ -224,11 +227,10 @@ local function call(fn, event)
     rule = event.rule, value = event.value, condition = event.condition, snapshot = event.snapshot,
   }
   local running, err = task.detach("action " .. event.rule, function()
-    local ok, failure = xpcall(fn, require("perilune.runner").describe, copy)
+    local ok, failure = xpcall(fn, runner.describe, copy)
     if not ok then
       log.error("action failed", {
-        rule = event.rule,
-        reason = require("perilune.runner").message(require("perilune.runner").failure(failure).err),
+        rule = event.rule, reason = runner.message(runner.failure(failure).err),
       })
     end
   end)
@@ -299,13 +301,14 @@ end
 --- Looks once a second, for ever; the admin plane serves now.
 function M.start()
   while core.config("actions.on") ~= 0 do
+    ffi.C.pl_context_renew() -- each look is a trace
     local ok, failure = pcall(function()
       if core.report("state") == "serving" then
         engine:look(snapshot(), task.monotonic())
       end
     end)
     if not ok then
-      log.error("actions failed", { reason = require("perilune.runner").message(failure) })
+      log.error("actions failed", { reason = runner.message(failure) })
     end
     task.sleep(EVERY_S)
   end

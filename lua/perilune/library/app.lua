@@ -127,7 +127,8 @@ function App:health(name, opts, fn) end
 ---@field share? number of traces, 0 to 1, for trace_boost
 ---@field workers_max? integer for add_worker; else `actions.workers_max`
 
----@alias perilune.ActionName "add_worker"|"collect"|"cpu_profile"|"heap_profile"|"log_level"|"record"|"trace_boost"
+---@alias perilune.ActionName "add_worker"|"collect"|"cpu_profile"|"heap_profile"|"log_level"|
+---| "record"|"trace_boost"
 
 --- A rule, kept once a second by the admin plane: when a figure is out of bounds for a time, do
 --- something. A function is called there with { rule, value, condition, snapshot }, and may wait.
