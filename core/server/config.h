@@ -21,7 +21,7 @@ struct pl_key;
 #define PL_CONFIG_PATH_BYTES 4096          /* of a path, NUL included */
 #define PL_CONFIG_NAME_BYTES 64            /* of a name, NUL included */
 #define PL_CONFIG_LISTEN_MAX 16            /* addresses */
-#define PL_CONFIG_KEYS_MAX 64              /* rows of the table of keys */
+#define PL_CONFIG_KEYS_MAX 128             /* rows of the table of keys */
 #define PL_CONFIG_SETTINGS_BYTES_MAX 65536 /* `settings` as JSON */
 #define PL_CONFIG_ERROR_BYTES 1024         /* of a message, NUL included */
 #define PL_CONFIG_WARNINGS_MAX 16          /* messages kept; others dropped */
