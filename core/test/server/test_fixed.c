@@ -166,14 +166,15 @@ static void sorts_out_all_keys_at_once(void **state) {
   keep();
   for (size_t i = 0; i < COUNT; i++)
     assert_value(KEYS[i].name, KEYS[i].is_fixed ? KEYS[i].before : KEYS[i].now);
-  assert_string_equal(named, "listen, workers, name, pid_file, limits.target, "
-                             "limits.headers, limits.header_count, "
-                             "limits.connections, log.format, log.output, "
-                             "log.rotate_size, log.rotate_keep, "
-                             "log.syslog_facility, recorder.on, recorder.folder, "
-                             "recorder.keep, recorder.storm, "
-                             "admin.listen, user, group, shared.memory, "
-                             "metrics.series_max");
+  assert_string_equal(named,
+                      "listen, workers, name, pid_file, limits.target, "
+                      "limits.headers, limits.header_count, "
+                      "limits.connections, log.format, log.output, "
+                      "log.rotate_size, log.rotate_keep, "
+                      "log.syslog_facility, recorder.on, recorder.folder, "
+                      "recorder.keep, recorder.storm, "
+                      "admin.listen, user, group, shared.memory, "
+                      "metrics.series_max");
 }
 
 static void keeps_every_address(void **state) {
