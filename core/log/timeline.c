@@ -27,6 +27,9 @@ struct open_request {
 struct stretch {
   bool is_open;
   bool is_shown; /* its B was written */
+  bool is_task;
+  uint8_t generation;
+  uint32_t route;
   uint64_t request;
 };
 
@@ -202,17 +205,38 @@ static void request_end(struct pen *p, struct lane *l, struct open_request *r,
 
 /* --- stretches ------------------------------------------------------------ */
 
-static void stretch_begin(struct pen *p, struct lane *l, uint64_t ns) {
-  l->stretch.is_open = true;
-  l->stretch.is_shown = l->is_inside;
-  if (l->is_inside)
-    begin(p, l, "B", ns);
+/* Both ends have the name: there are viewers that find them by it. */
+static void stretch_name(struct pen *p, const struct stretch *s) {
+  put(p, ",\"cat\":\"run\",\"name\":\"");
+  if (s->is_task)
+    put(p, "task");
+  else
+    put_route(p, s->generation, s->route);
+  put(p, "\"");
+}
+
+/* The inside of `args` follows, if it is shown. */
+static void stretch_begin(struct pen *p, struct lane *l,
+                          const struct pl_event_said *e, bool is_task,
+                          uint64_t ns) {
+  l->stretch = (struct stretch){.is_open = true,
+                                .is_shown = l->is_inside,
+                                .is_task = is_task,
+                                .generation = e->generation,
+                                .route = e->route,
+                                .request = e->id};
+  if (!l->is_inside)
+    return;
+  begin(p, l, "B", ns);
+  stretch_name(p, &l->stretch);
+  put(p, ",\"args\":{");
 }
 
 static void stretch_end(struct pen *p, struct lane *l, const char *why,
                         unsigned status, uint64_t ns) {
   if (l->stretch.is_open && l->stretch.is_shown) {
     begin(p, l, "E", ns);
+    stretch_name(p, &l->stretch);
     put(p, ",\"args\":{\"end\":\"");
     put(p, why);
     put(p, "\"");
@@ -240,13 +264,10 @@ static void tell_begin(struct pen *p, struct lane *l,
                              .generation = e->generation};
   if (l->is_inside)
     request_show(p, l, r, ns);
-  stretch_begin(p, l, ns);
-  l->stretch.request = e->id;
+  stretch_begin(p, l, e, false, ns);
   if (!l->is_inside)
     return;
-  put(p, ",\"cat\":\"run\",\"name\":\"");
-  put_route(p, e->generation, e->route);
-  put_hex(p, "\",\"args\":{\"request\":\"", e->id);
+  put_hex(p, "\"request\":\"", e->id);
   put_trace(p, r->trace);
   put(p, "}}");
 }
@@ -275,15 +296,10 @@ static void tell_run(struct pen *p, struct lane *l,
   unsigned detail = e->detail & (PL_EVENT_RUN_TASK - 1u);
 
   stretch_end(p, l, "unknown", 0, ns);
-  stretch_begin(p, l, ns);
-  l->stretch.request = e->id;
+  stretch_begin(p, l, e, e->detail & PL_EVENT_RUN_TASK, ns);
   if (!l->is_inside)
     return;
-  put(p, ",\"cat\":\"run\",\"name\":\"");
-  put(p, e->detail & PL_EVENT_RUN_TASK ? "task" : "");
-  if (!(e->detail & PL_EVENT_RUN_TASK))
-    put_route(p, e->generation, e->route);
-  put_number(p, "\",\"args\":{\"coroutine\":", e->value & UINT32_MAX);
+  put_number(p, "\"coroutine\":", e->value & UINT32_MAX);
   if (e->id)
     put_hex(p, ",\"request\":\"", e->id);
   put(p, ",\"why\":\"");
