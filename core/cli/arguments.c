@@ -2,7 +2,6 @@
 #include "cli/command.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,11 +38,9 @@ static const struct option options[] = {
      "--app APP"},
     {"no-wait", 0, NULL, OPTION_NO_WAIT, "returns when it has begun",
      "--no-wait"},
-    {"output", 'o', "F", OPTION_OUTPUT,
-     "where it goes; - is stdout, else the server's own folder",
+    {"output", 'o', "F", OPTION_OUTPUT, "the file for it, - is stdout",
      "-o, --output FILE"},
-    {"seconds", 0, "N", OPTION_SECONDS,
-     "of what comes, instead of what has been", "--seconds N"},
+    {"seconds", 0, "N", OPTION_SECONDS, "of so long a time", "--seconds N"},
     {"help", 'h', NULL, OPTION_HELP, "this text", "-h, --help"},
 };
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -124,19 +121,6 @@ static bool workers_set(const struct command *c, struct arguments *a,
   return override_add(c, a, text);
 }
 
-static bool seconds_set(const struct command *c, struct arguments *a,
-                        const char *value) {
-  char *end;
-  long n = strtol(value, &end, 10);
-
-  if (end == value || *end || n < 1 || n > 300) {
-    pl__cli_usage_failed(c, "--seconds %s: expected is 1 to 300", value);
-    return false;
-  }
-  a->seconds = (int)n;
-  return true;
-}
-
 static bool header_add(const struct command *c, struct arguments *a,
                        const char *value) {
   if (!strchr(value, ':') || a->header_count == CLI_HEADERS_MAX) {
@@ -185,7 +169,8 @@ static bool option_apply(const struct command *c, struct arguments *a,
     a->output = value;
     return true;
   case OPTION_SECONDS:
-    return seconds_set(c, a, value);
+    a->seconds = value;
+    return true;
   case OPTION_JSON:
     a->json = true;
     return true;

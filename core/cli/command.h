@@ -41,8 +41,8 @@ enum {
   OPTION_INCLUDE = 1024,
   OPTION_HELP = 2048, /* every command takes it */
   OPTION_NO_WAIT = 4096,
-  OPTION_OUTPUT = 8192,
-  OPTION_SECONDS = 16384
+  OPTION_SECONDS = 8192,
+  OPTION_OUTPUT = 32768
 };
 #define OPTIONS_CONFIGURATION                                                  \
   (OPTION_LISTEN | OPTION_WORKERS | OPTION_CONFIG | OPTION_SET | OPTION_NAME | \
@@ -55,11 +55,11 @@ struct arguments {
   char listen[CLI_LISTEN_BYTES]; /* "listen=a,b": one override */
   const char *headers[CLI_HEADERS_MAX + 1];
   size_t header_count;
-  const char *body; /* -d; NULL: none */
+  const char *body;    /* -d; NULL: none */
+  const char *seconds; /* NULL: not said, as the next one */
+  const char *output;
   bool json;
   bool no_wait;
-  const char *output; /* --output; NULL: none */
-  int seconds;
   bool include; /* the response's head too */
   bool help;
   const char *positions[2]; /* what is no option */

@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PATH_BYTES 4096u
 #define CHUNK_BYTES 65536u
+#define SECONDS_MAX 300
 
 /* The server's file, as it tells. */
 static char path[PATH_BYTES];
@@ -62,9 +64,19 @@ static int bring(const char *output, struct pl_error *error) {
   return 0;
 }
 
+/* Of what comes; 0: of what has been. Below: it is no such number. */
+static int seconds_of(const char *text) {
+  char *end;
+  long n = text ? strtol(text, &end, 10) : 0;
+
+  if (!text)
+    return 0;
+  return end == text || *end || n < 1 || n > SECONDS_MAX ? -1 : (int)n;
+}
+
 static int trace(pl_server *server, struct arguments *a,
                  struct pl_error *error) {
-  if (pl_server_record(server, a->seconds, error))
+  if (pl_server_record(server, seconds_of(a->seconds), error))
     return error->code;
   if (a->output)
     return bring(a->output, error);
@@ -73,7 +85,9 @@ static int trace(pl_server *server, struct arguments *a,
 }
 
 int pl__cli_trace(const struct command *c, struct arguments *a) {
-  (void)c;
+  if (seconds_of(a->seconds) < 0)
+    return pl__cli_usage_failed(c, "--seconds %s: expected is 1 to %d",
+                                a->seconds, SECONDS_MAX);
   a->options.on_output = on_output;
   return pl__cli_with_server(a, false, trace);
 }
