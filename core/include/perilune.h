@@ -116,8 +116,8 @@ void pl_server_free(pl_server *server);
  * it forks.
  *
  * Blocks.  While it runs, TERM and INT drain and stop, a second one stops at
- * once, HUP reloads, USR1 opens the log's file again, TTIN and TTOU change the
- * number of workers, and USR2 executes this program anew, with the arguments
+ * once, HUP reloads, QUIT writes down what the flight recorder has, USR1 opens
+ * the log's file again, TTIN and TTOU change the number of workers, and USR2 executes this program anew, with the arguments
  * that the process had, to take over; the caller's signal mask is given back
  * afterwards.  Listening sockets of the environment (LISTEN_FDS) are taken.  The process must
  * have one thread only, or what the other threads hold stays held in the

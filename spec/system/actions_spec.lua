@@ -147,6 +147,24 @@ describe("an action", function()
     assert.is_true(#trace.find(t, { ph = "b", name = "GET /" }) >= 1)
   end)
 
+  for _, kind in ipairs({ "heap", "cpu" }) do
+    it(("writes a %s profile, or says that there are none"):format(kind), function()
+      serve(RULE:format("prof", "requests > 0.5", "0", "", ('"%s_profile"'):format(kind)))
+      local one = ask_until("/garbage", function()
+        local now = rule("prof")
+        return (now.fired > 0 or now.state == "held") and now
+      end)
+      if one.state == "held" then
+        assert.matches("^this server has no %a+ profiles$", one.reason)
+        return
+      end
+      local path = done("prof").result
+      assert.matches(("^%s/perilune%%-.*%%-%s%%-prof%%-.*%%.pb%%.gz$"):format(
+        folder:gsub("%p", "%%%0"), kind), path)
+      assert.equal(0, process.spawn({ "gzip", "-t", path }):wait())
+    end)
+  end
+
   it("changes the level of the log, and back after a time", function()
     serve(RULE:format("level", "requests > 0.5", "0", ', level = "debug", seconds = 4',
       '"log_level"'))
