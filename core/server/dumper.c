@@ -92,6 +92,22 @@ static uint32_t oldest_find(DIR *folder, const char *prefix, char *name,
   return count;
 }
 
+/* Removes what processes that were killed have left half written. */
+static void sweep(DIR *folder, const char *prefix) {
+  time_t old = (time_t)(pl__clock_realtime_ns() / (int64_t)PL_NS_PER_S) -
+               2 * PL_DUMPER_SECONDS_MAX;
+  struct dirent *e;
+
+  while ((e = readdir(folder))) {
+    struct stat st;
+    if (strncmp(e->d_name, prefix, strlen(prefix)) == 0 &&
+        !is_record(e->d_name, prefix) &&
+        !fstatat(dirfd(folder), e->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
+        S_ISREG(st.st_mode) && st.st_uid == geteuid() && st.st_mtime < old)
+      unlinkat(dirfd(folder), e->d_name, 0);
+  }
+}
+
 /* Keeps the newest ones. */
 static void prune(const struct pl_config *c) {
   char path[PL_DUMPER_PATH_BYTES], prefix[128], name[NAME_MAX + 1];
@@ -103,6 +119,7 @@ static void prune(const struct pl_config *c) {
   folder = opendir(path);
   if (!folder)
     return;
+  sweep(folder, prefix);
   while (oldest_find(folder, prefix, name, sizeof name) > c->recorder_keep)
     if (unlinkat(dirfd(folder), name, 0))
       break;

@@ -216,14 +216,19 @@ describe("the flight recorder", function()
     serve({ "recorder.keep=2" })
     local env = { XDG_RUNTIME_DIR = server.folder }
     local last
+    local name = server.app:match("[^/]+$")
+    local left = ("%s/perilune-%s-crash-0-x.json.part"):format(folder, name)
+    assert(io.open(left, "w")):close()
+    os.execute("touch -d '1 hour ago' " .. left)
     for _ = 1, 4 do
-      local r = process.run({ "trace", "--name", server.app:match("[^/]+$") }, { env = env })
+      local r = process.run({ "trace", "--name", name }, { env = env })
       last = r.out:gsub("\n", "")
       process.sleep(0.02)
     end
     local files = trace.files(folder)
     assert.equal(2, #files)
     assert.equal(last, files[2])
+    assert.is_nil(io.open(left)) -- of one that was killed while it wrote
   end)
 
   it("says so when there is no folder to write to, and serves on", function()
