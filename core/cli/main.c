@@ -82,6 +82,13 @@ const struct command pl__cli_commands[] = {
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_SECONDS |
          OPTION_AGO | OPTION_OUTPUT | OPTION_FORMAT,
      1, false, pl__cli_profile},
+    {"trace", "[--output F] [--seconds N] [--name N | --pid-file F]",
+     "Writes what a running server has done last, for a trace viewer",
+     "  perilune trace --output trace.json\n"
+     "  perilune trace --seconds 5 --output - > trace.json\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_OUTPUT |
+         OPTION_SECONDS,
+     0, false, pl__cli_trace},
     {"drain", "[--name N | --pid-file F]",
      "Closes the sockets of a running server and ends what it has begun",
      "  perilune drain --name hello && perilune stop --name hello\n",

@@ -28,6 +28,10 @@ struct pl_tracing {
   /* Control's. */
   _Alignas(64) _Atomic uint64_t below; /* ids below it are kept; 0: the usual */
   _Atomic uint32_t per_second;         /* traces that are kept so, at most */
+  /* The admin plane's, for control: what an action keeps at least, until then
+   * (monotonic). */
+  _Atomic uint64_t boost_below;
+  _Atomic int64_t boost_until_ns;
   /* Of all workers. */
   _Alignas(64) _Atomic int64_t due_ns; /* monotonic */
 };

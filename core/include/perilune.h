@@ -116,8 +116,8 @@ void pl_server_free(pl_server *server);
  * it forks.
  *
  * Blocks.  While it runs, TERM and INT drain and stop, a second one stops at
- * once, HUP reloads, USR1 opens the log's file again, TTIN and TTOU change the
- * number of workers, and USR2 executes this program anew, with the arguments
+ * once, HUP reloads, QUIT writes down what the flight recorder has, USR1 opens
+ * the log's file again, TTIN and TTOU change the number of workers, and USR2 executes this program anew, with the arguments
  * that the process had, to take over; the caller's signal mask is given back
  * afterwards.  Listening sockets of the environment (LISTEN_FDS) are taken.  The process must
  * have one thread only, or what the other threads hold stays held in the
@@ -247,6 +247,15 @@ int pl_server_profile(pl_server *server, const char *kind, const char *query,
  * text says why; PL_ERROR_NOT_RUNNING, PL_ERROR_TIMEOUT, PL_ERROR_FAILED. */
 int pl_server_reload(pl_server *server, int wait, int json,
                      struct pl_error *error);
+
+/* Has a running server write down what its flight recorder has: a Chrome trace
+ * of what its workers have done in the last seconds, in a file of its
+ * `recorder.folder`, whose path is the result.
+ *
+ *   seconds  above 0: of what they do from now on, for so long; 300 at most
+ *
+ * Returns as pl_server_status. */
+int pl_server_record(pl_server *server, int seconds, struct pl_error *error);
 
 /* Has a running server close its sockets and end what it has begun, and waits
  * for that; the process stays, without workers, until it is stopped.

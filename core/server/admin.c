@@ -24,11 +24,13 @@
 #include "base/err.h"
 #include "fabric/metrics.h"
 #include "fabric/record.h"
+#include "fabric/tracing.h"
 #include "http/bearer.h"
 #include "net/listener.h"
 #include "perilune.h"
 #include "server/config.h"
 #include "server/coroutines.h"
+#include "server/dumper.h"
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
@@ -38,10 +40,12 @@
 #include "server/modules.h"
 #include "server/overview.h"
 #include "server/profile.h"
+#include "server/replay.h"
 #include "server/services.h"
 #include "server/spans.h"
 #include "server/standing.h"
 #include "server/trends.h"
+#include "server/wish.h"
 
 #define LOOK_MS 50 /* at what the master says */
 #define APP_FILE "perilune/admin/app.lua"
@@ -58,6 +62,7 @@ struct pl_admin {
   struct pl_listener listener;
   bool listens;
   struct pl_services services;
+  struct pl_replay replay;
   struct pl_grpc_conns grpc;
   uv_async_t end;
   double end_at; /* monotonic seconds, the latest; 0: it is not to end */
@@ -140,6 +145,57 @@ static int report_health(struct pl_admin *a, struct pl_slice argument,
   return failed;
 }
 
+static int report_trace(struct pl_admin *a, struct pl_slice argument,
+                        struct pl_buf *out) {
+  return pl__replay_answer(&a->replay, argument, out);
+}
+
+static int report_wish(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  int failed = pl__wish_say(a->args.channel_fd, argument);
+
+  return failed ? failed : pl__buf_append(out, "+", 1);
+}
+
+/* "SHARE SECONDS": so many traces are kept, for so long. */
+static int report_boost(struct pl_admin *a, struct pl_slice argument,
+                        struct pl_buf *out) {
+  struct pl_tracing *tracing;
+  double share, seconds;
+  char text[64];
+  int failed = pl__layout_tracing(a->args.fabric, &tracing);
+
+  snprintf(text, sizeof text, "%.*s", (int)argument.bytes, argument.at);
+  if (failed || sscanf(text, "%lf %lf", &share, &seconds) != 2 || seconds < 0 ||
+      seconds > 86400)
+    return failed ? failed : PL_EINVAL;
+  atomic_store_explicit(&tracing->boost_below, pl__tracing_below(share),
+                        memory_order_relaxed);
+  atomic_store_explicit(&tracing->boost_until_ns,
+                        pl__clock_monotonic_ns() +
+                            (int64_t)(seconds * PL_NS_PER_S),
+                        memory_order_release);
+  return pl__buf_append(out, "+", 1);
+}
+
+static int report_save(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  const char *end = memchr(argument.at, '\n', argument.bytes);
+  char path[PL_DUMPER_PATH_BYTES];
+  struct pl_slice name;
+  int failed;
+
+  if (!end)
+    return PL_EINVAL;
+  name = pl__slice(argument.at, (size_t)(end - argument.at));
+  failed = pl__dumper_save(a->args.config, name,
+                           pl__slice(end + 1, argument.bytes - name.bytes - 1),
+                           path);
+  if (failed)
+    warn(a, "a file was not written", path);
+  return failed ? failed : pl__buf_append(out, path, (uint32_t)strlen(path));
+}
+
 /* What the fabric alone answers, by topic; of the rooms that record it. */
 static const struct {
   const char *topic;
@@ -184,7 +240,9 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   } of_plane[] = {
       {"status", report_status},   {"state", report_state},
       {"allowed", report_allowed}, {"watching", report_watching},
-      {"health", report_health},   {"topics", report_topics},
+      {"wish", report_wish},       {"save", report_save},
+      {"health", report_health},   {"trace", report_trace},
+      {"topics", report_topics},   {"trace_boost", report_boost},
   };
   struct pl_admin *a = arg;
 
@@ -315,20 +373,21 @@ static void after_close(uv_work_t *work, int status) {
   pl__alloc_trim();
 }
 
-/* What is known of checks goes over. */
-static void hand_states_over(struct pl_admin *a, struct pl_generation *to) {
+/* What one room of the plane knows goes over, by these functions of boot. */
+static void hand_over(struct pl_admin *a, struct pl_generation *to,
+                      const char *save, const char *adopt) {
   struct pl_vm_arg arg = {0};
   struct pl_buf states, none;
   uint32_t lines;
 
   pl__buf_init(&states, NULL, STATES_BYTES_MAX);
   pl__buf_init(&none, NULL, 1);
-  if (!pl__vm_call_tool(&a->dispatch.now->vm, "health_save", &arg, 0,
-                        CALL_SECONDS, &states, &lines, a->err) &&
+  if (!pl__vm_call_tool(&a->dispatch.now->vm, save, &arg, 0, CALL_SECONDS,
+                        &states, &lines, a->err) &&
       states.bytes) {
     arg = (struct pl_vm_arg){.text = states.at, .text_bytes = states.bytes};
-    pl__vm_call_tool(&to->vm, "health_adopt", &arg, 1, CALL_SECONDS, &none,
-                     &lines, a->err);
+    pl__vm_call_tool(&to->vm, adopt, &arg, 1, CALL_SECONDS, &none, &lines,
+                     a->err);
   }
   pl__buf_release(&states);
   pl__buf_release(&none);
@@ -346,7 +405,8 @@ static void after_load(uv_work_t *work, int status) {
     return;
   }
   g->vm.options.is_muted = false;
-  hand_states_over(a, g);
+  hand_over(a, g, "health_save", "health_adopt");
+  hand_over(a, g, "actions_save", "actions_adopt");
   memcpy(a->failure, a->next_failure, sizeof a->failure);
   pl__dispatch_succeed(&a->dispatch, g);
   if (pl__vm_start(&g->vm, g->site, a->err))
@@ -568,6 +628,7 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
   if (!a)
     return PL_ENOMEM;
   a->args = *args;
+  pl__replay_init(&a->replay, args->fabric, args->config);
   failed = pl__services_init(&a->services);
   failed = failed ? failed : open_dispatch(a);
   if (failed)
@@ -590,6 +651,7 @@ fail_dispatch:
            "the admin plane does not start: %.400s",
            a->err[0] ? a->err : pl_strerror(failed));
   pl__services_deinit(&a->services);
+  pl__replay_deinit(&a->replay);
   pl__free(a);
   return PL_EFAIL;
 }
@@ -608,5 +670,6 @@ void pl__admin_stop(struct pl_admin *a) {
   pl__dispatch_close(&a->dispatch);
   pl__trends_deinit(&a->trends);
   pl__services_deinit(&a->services);
+  pl__replay_deinit(&a->replay);
   pl__free(a);
 }

@@ -17,6 +17,10 @@
  *   topics           of those that the fabric alone answers, a line each
  *   token            what clients have to show; empty: nothing
  *   watching         why the app's checks are not run; empty: they are
+ *   trace ...        pieces of what the flight recorder has (server/replay.h)
+ *   wish LINE        has the master do something (server/wish.h)
+ *   save NAME\n...   writes the bytes behind the line into a file beside the
+ *                    flight recorder's, whose path is the answer
  *   health LINES     takes in the states of services (server/services.h); with
  *                    that gRPC is answered, without Lua
  *
@@ -37,7 +41,8 @@ struct pl_admin_args {
   const struct pl_config *config; /* borrowed, as all of these */
   const struct pl_fabric *fabric;
   int listen_fd;
-  int wake_fd; /* of the reader of control's ring */
+  int wake_fd;    /* of the reader of control's ring */
+  int channel_fd; /* to the master */
 };
 
 /* Starts the thread.  Returns 0, or with a sentence in error

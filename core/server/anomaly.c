@@ -58,6 +58,16 @@ static bool is_bad(const struct pl_anomaly *a) {
          (p99_s > 0 && now->p99_s > p99_s);
 }
 
+/* The same with what an action wants kept (lua/perilune/admin/actions.lua). */
+static uint64_t boosted(const struct pl_tracing *t, uint64_t below,
+                        int64_t now_ns) {
+  uint64_t boost = atomic_load_explicit(&t->boost_below, memory_order_relaxed);
+  int64_t until =
+      atomic_load_explicit(&t->boost_until_ns, memory_order_acquire);
+
+  return now_ns < until && boost > below ? boost : below;
+}
+
 void pl__anomaly_look(struct pl_anomaly *a, int64_t now_ns) {
   int64_t hold_ns =
       PL_NS_PER_MS * (int64_t)atomic_load_explicit(&a->state->anomaly_hold_ms,
@@ -78,6 +88,7 @@ void pl__anomaly_look(struct pl_anomaly *a, int64_t now_ns) {
       &a->tracing->per_second,
       atomic_load_explicit(&a->state->anomaly_per_second, memory_order_relaxed),
       memory_order_relaxed);
-  atomic_store_explicit(&a->tracing->below, pl__tracing_below(share),
+  atomic_store_explicit(&a->tracing->below,
+                        boosted(a->tracing, pl__tracing_below(share), now_ns),
                         memory_order_relaxed);
 }

@@ -20,8 +20,8 @@
 /* A child begins as if freshly executed, but what terminals send to the whole
  * group, and what later versions send to masters, is not for it. */
 static void signals_reset_in_child(void) {
-  static const int ignored[] = {SIGINT,  SIGHUP,  SIGPIPE, SIGUSR1,
-                                SIGUSR2, SIGTTIN, SIGTTOU};
+  static const int ignored[] = {SIGINT,  SIGHUP,  SIGQUIT, SIGPIPE,
+                                SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
   sigset_t none;
 
   signal(SIGTERM, SIG_DFL);
@@ -130,12 +130,16 @@ static int child_run(void *arg, int channel_fd) {
 int pl__birth(struct master *m, struct pl_child *c) {
   struct birth birth = {
       .m = m, .index = (uint32_t)pl__child_index(m, c), .master = getpid()};
+  int failed;
 
   if (c != pl__control_of(m)) {
     pl__layout_renew(&m->fabric, birth.index);
     pl__tally_add(&m->tally, PL_TALLY_STARTS, 1);
   }
-  return pl__child_start(c, child_run, &birth);
+  failed = pl__child_start(c, child_run, &birth);
+  if (!failed && c != pl__control_of(m))
+    pl__duty_note(m, PL_EVENT_PROCESS_STARTED, c, 0);
+  return failed;
 }
 
 /* What is served instead of an app that does not load at all: a page that says

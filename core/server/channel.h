@@ -3,7 +3,8 @@
  * A pair of sockets per child, which lasts as long as it: whole messages in
  * order, in both directions.  Its end means that the other one is gone.  What
  * is said when, is the matter of server/reload.h (the master's side) and
- * server/succession.h (a worker's).
+ * server/succession.h (a worker's); and of server/dumper.h and server/wish.h,
+ * for control.
  */
 #ifndef PL_SERVER_CHANNEL_H
 #define PL_SERVER_CHANNEL_H
@@ -19,11 +20,17 @@ enum pl_message_kind {
   PL_NEWS_PREPARED,    /* the generation is loaded beside, or why not */
   PL_NEWS_COMMITTED,   /* it serves, or why not */
   PL_NEWS_RETIRED,     /* the one before it is closed */
+  PL_NEWS_RECORDED,    /* control: text is the file of a record, or why there
+                          is none; `generation`: the asker */
+  PL_NEWS_WISH,        /* control: an action (server/wish.h); `generation` is
+                          which, `code` a number, text why */
   /* from the master */
   PL_ORDER_PREPARE, /* load that generation from its bundle */
   PL_ORDER_COMMIT,  /* serve it */
   PL_ORDER_ABORT,   /* forget it */
   PL_ORDER_LOOK,    /* struct pl_server_state has changed */
+  PL_ORDER_RECORD,  /* control: write a record; see server/dumper.h */
+  PL_ORDER_COLLECT, /* begin a cycle of the collector */
   PL_ORDER_HURRY    /* end what is left of the generation before at once */
 };
 

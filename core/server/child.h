@@ -29,6 +29,7 @@ struct pl_child {
   bool ready;          /* it has said so */
   bool failed;         /* it has said that it cannot start */
   bool silent;         /* its heart does not beat; see server/pulse.h */
+  int64_t recorded_ns; /* when a record was ordered for its death, last */
   bool stuck;          /* so long that it was told to abort */
   bool unwanted;       /* it ends, or has ended, and no other takes its place */
   bool listens;        /* its sockets do, though it may not live */

@@ -126,6 +126,19 @@ struct pl_config {
   uint64_t log_rotate_keep;
   uint32_t log_syslog_facility; /* its number */
 
+  /* recorder.*, of which the state is fabric's */
+  bool recorder_on;
+  char recorder_folder[PL_CONFIG_PATH_BYTES]; /* ""; see server/dumper.h */
+  uint64_t recorder_keep;                     /* files */
+  uint64_t recorder_storm; /* missed deadlines in 10 s; 0: no matter */
+
+  /* actions.* */
+  bool actions_on;
+  double actions_p99_s;              /* 0: no such rule */
+  uint64_t actions_allocation_bytes; /* per second; likewise */
+  uint64_t actions_workers_max;      /* 0: as many as there are CPUs */
+  bool actions_stuck;                /* a record is written */
+
   /* context.* */
   char context_trusted[1024];  /* for pl__networks_parse; it can be */
   uint32_t context_trace_from; /* enum pl_config_trace */

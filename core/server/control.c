@@ -26,6 +26,7 @@
 #include "server/anomaly.h"
 #include "server/channel.h"
 #include "server/config.h"
+#include "server/dumper.h"
 #include "server/exporter.h"
 #include "server/layout.h"
 
@@ -43,11 +44,13 @@ struct control {
   struct pl_sink sink;
   struct pl_syslog syslog;
   struct pl_drain drain;
+  struct pl_dumper dumper;
   struct pl_server_state *state;
   struct pl_admin *admin; /* NULL: there is none */
   struct pl_anomaly anomaly;
   struct pl_exporter *exporter;
   int signal_fd;
+  bool is_deaf;       /* the master says no more */
   int64_t said_ns;    /* monotonic, when stderr was told that the log stands */
   int64_t blocked_ns; /* of the drain, as last seen */
 };
@@ -124,7 +127,8 @@ static int admin_open(struct control *c, char *error, size_t error_bytes) {
   struct pl_admin_args args = {.config = c->args->config,
                                .fabric = c->args->fabric,
                                .listen_fd = c->args->admin_fd,
-                               .wake_fd = c->args->wake_fd};
+                               .wake_fd = c->args->wake_fd,
+                               .channel_fd = c->args->channel_fd};
   char why[PL_ADMIN_ERROR_BYTES];
   int status;
 
@@ -207,14 +211,28 @@ static bool signals_take(struct control *c) {
   return end;
 }
 
+static void orders_take(struct control *c) {
+  struct pl_message order;
+  int failed;
+
+  while (!(failed = pl__channel_read(c->args->channel_fd, &order)))
+    if (order.kind == PL_ORDER_RECORD)
+      pl__dumper_order(&c->dumper, &order);
+  c->is_deaf = failed != -EAGAIN; /* the lifeline tells when it is over */
+}
+
 /* Waits, also for what `fd` tells (-1: nothing); true when it is time to end. */
 static bool control_wait(struct control *c, int wait_ms, int fd, short events) {
-  struct pollfd fds[] = {{.fd = c->signal_fd, .events = POLLIN},
-                         {.fd = c->args->lifeline_fd, .events = POLLIN},
-                         {.fd = fd, .events = events}};
+  struct pollfd fds[] = {
+      {.fd = c->signal_fd, .events = POLLIN},
+      {.fd = c->args->lifeline_fd, .events = POLLIN},
+      {.fd = fd, .events = events},
+      {.fd = c->is_deaf ? -1 : c->args->channel_fd, .events = POLLIN}};
 
-  if (poll(fds, 3, wait_ms) <= 0)
+  if (poll(fds, 4, wait_ms) <= 0)
     return false;
+  if (fds[3].revents)
+    orders_take(c);
   if (fds[1].revents)
     poll(NULL, 0, ORPHAN_PAUSE_MS);
   return (fds[0].revents && signals_take(c)) || fds[1].revents;
@@ -231,12 +249,13 @@ static bool wait_for_records(struct control *c, int wait_ms) {
 
 /* Until the output takes more. One that said so and then took nothing is only
  * tried from time to time, and so is one that fails. */
-static bool wait_for_output(struct control *c) {
+static bool wait_for_output(struct control *c, int wait_ms) {
   int64_t since = c->drain.blocked_ns;
   bool in_vain = since == 0 || since == c->blocked_ns;
 
   c->blocked_ns = since;
-  return control_wait(c, BLOCKED_MS, in_vain ? -1 : c->sink.fd, POLLOUT);
+  return control_wait(c, wait_ms < BLOCKED_MS ? wait_ms : BLOCKED_MS,
+                      in_vain ? -1 : c->sink.fd, POLLOUT);
 }
 
 /* What the log cannot say itself.  Nobody has to read it. */
@@ -266,6 +285,8 @@ static void control_loop(struct control *c) {
   bool end = false;
 
   while (!end) {
+    int wait_ms;
+
     pl__anomaly_look(&c->anomaly, pl__clock_monotonic_ns());
     c->drain.level =
         atomic_load_explicit(&c->state->log_level, memory_order_relaxed);
@@ -275,12 +296,14 @@ static void control_loop(struct control *c) {
       pl__drain_run(&c->drain, &outcome);
     while (outcome == PL_DRAIN_MORE);
 
+    wait_ms = pl__dumper_turn(&c->dumper, LOOK_MS);
     if (outcome == PL_DRAIN_BLOCKED) {
       say_blocked(c);
-      end = wait_for_output(c);
+      end = wait_for_output(c, wait_ms);
     } else if (pl__drain_sleep(&c->drain, 1)) {
-      end = wait_for_records(c, LOOK_MS);
-      if (!end && pl__drain_sleep(&c->drain, PL_LIMIT_LOG_RING_BYTES / 4))
+      end = wait_for_records(c, wait_ms);
+      if (!end && wait_ms == LOOK_MS &&
+          pl__drain_sleep(&c->drain, PL_LIMIT_LOG_RING_BYTES / 4))
         end = wait_for_records(c, LINGER_MS);
     }
     pl__drain_awake(&c->drain);
@@ -293,11 +316,13 @@ int pl__control_main(const struct pl_control_args *args) {
   int status;
 
   prctl(PR_SET_NAME, "perilune-ctl");
+  pl__dumper_init(&c.dumper, args->config, args->fabric, args->channel_fd);
   status = control_open(&c, error, sizeof(error));
   pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 0, status, error);
   if (status)
     return 1;
   control_loop(&c);
+  pl__dumper_deinit(&c.dumper);
   if (c.admin)
     pl__admin_stop(c.admin);
   pl__anomaly_close(&c.anomaly);

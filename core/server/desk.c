@@ -166,6 +166,33 @@ static void on_stop(struct pl_desk *d, const struct pl_ops_request *r) {
     say(d, r->client, 202, "{\"result\":\"ending\"}\n");
 }
 
+/* The number behind `key` in a query; 0: there is none. */
+static int number_of(struct pl_slice query, const char *key) {
+  size_t bytes = strlen(key);
+  int n = 0;
+
+  for (const char *at = query.at, *end = at + query.bytes; at + bytes < end;
+       at++)
+    if ((at == query.at || at[-1] == '&') && memcmp(at, key, bytes) == 0)
+      for (at += bytes; at < end && *at >= '0' && *at <= '9' && n < 100000;)
+        n = 10 * n + (*at++ - '0');
+  return n;
+}
+
+static void on_record(struct pl_desk *d, const struct pl_ops_request *r) {
+  if (d->record_count == PL_OPS_CLIENTS_MAX) /* of some that have gone */
+    d->record_count--;
+  d->asker = d->asker + 1 ? d->asker + 1 : 1;
+  wait_for(d->records, &d->record_count, r);
+  d->records[d->record_count - 1].asker = d->asker;
+  if (d->host.record(d->host.arg, number_of(r->query, "seconds="), d->asker))
+    return;
+  d->record_count--;
+  say_failed(d, r->client, 409,
+             "nothing is recorded: recorder.on is false, or the process that "
+             "writes it is just being started");
+}
+
 static const struct {
   const char *method;
   const char *path;
@@ -173,7 +200,7 @@ static const struct {
 } routes[] = {
     {"GET", "/status", on_status},  {"GET", "/metrics", on_metrics},
     {"POST", "/reload", on_reload}, {"POST", "/drain", on_drain},
-    {"POST", "/stop", on_stop},
+    {"POST", "/stop", on_stop},     {"POST", "/record", on_record},
 };
 
 static void on_request(void *arg, const struct pl_ops_request *r) {
@@ -195,7 +222,7 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
   }
   say_failed(d, r->client, found ? 405 : 404,
              "there are GET /status, /metrics and /debug/pprof/profile, "
-             "POST /reload, /drain and /stop");
+             "POST /reload, /drain, /stop and /record");
 }
 
 /* --- news -------------------------------------------------------------------- */
@@ -225,6 +252,22 @@ void pl__desk_on_reload(struct pl_desk *d, const struct pl_reload_result *r) {
                      : pl__overview_reload_json(r, &body);
     say_buffer(d, d->reloads[i].client, status_of(r->code), as_text, &body,
                failed);
+  }
+}
+
+void pl__desk_on_recorded(struct pl_desk *d, uint32_t asker, int code,
+                          const char *text) {
+  struct pl_buf body;
+
+  for (uint32_t i = 0; i < d->record_count; i++) {
+    struct pl_desk_waiter w = d->records[i];
+    if (w.asker != asker)
+      continue;
+    d->records[i] = d->records[--d->record_count];
+    pl__buf_init(&body, NULL, 65536);
+    say_buffer(d, w.client, code ? 500 : 200, true, &body,
+               pl__buf_append(&body, text, (uint32_t)strlen(text)));
+    return;
   }
 }
 

@@ -32,12 +32,16 @@ struct pl_desk_host {
   bool (*reload)(void *arg);
   bool (*drain)(void *arg);
   bool (*stop)(void *arg, bool now);
+  /* Writes what the flight recorder has, or what comes in so many seconds;
+   * pl__desk_on_recorded with that asker follows. */
+  bool (*record)(void *arg, int seconds, uint32_t asker);
 };
 
 struct pl_desk_waiter {
   uint64_t client;
   bool as_text;
-  bool is_next; /* another reload was under way, whose end is not its */
+  bool is_next;   /* another reload was under way, whose end is not its */
+  uint32_t asker; /* of a record */
 };
 
 struct pl_desk {
@@ -47,6 +51,9 @@ struct pl_desk {
   uint32_t reload_count;
   struct pl_desk_waiter drains[PL_OPS_CLIENTS_MAX];
   uint32_t drain_count;
+  struct pl_desk_waiter records[PL_OPS_CLIENTS_MAX];
+  uint32_t record_count;
+  uint32_t asker; /* the last one */
 };
 
 /* As pl__ops_open. */
@@ -56,6 +63,9 @@ void pl__desk_close(struct pl_desk *d, bool remove);
 
 /* Tell those who wait. */
 void pl__desk_on_reload(struct pl_desk *d, const struct pl_reload_result *r);
+/* text: the file, or with a code that is not 0 why there is none. */
+void pl__desk_on_recorded(struct pl_desk *d, uint32_t asker, int code,
+                          const char *text);
 void pl__desk_on_drained(struct pl_desk *d, unsigned cut_requests);
 
 #endif /* PL_SERVER_DESK_H */

@@ -37,7 +37,7 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_generation *g = d->now;
   void *owner = pl__conn_owner(c);
 
-  d->entries[req->slot] = (struct pl_dispatch_entry){g, req, 0};
+  d->entries[req->slot] = (struct pl_dispatch_entry){.owner = g, .req = req};
   g->request_count++;
   req->env = &g->env;
   pl__context_extract(req, &g->rules, pl__conn_peer(c), &g->vm.random);
@@ -69,10 +69,38 @@ static void note_waits(struct pl_dispatch *d, const struct pl_req *req) {
                             d->tally.now);
 }
 
+static void record_begin(struct pl_dispatch *d, const struct pl_req *req) {
+  const struct pl_context *c = &req->context;
+  const struct pl_vm *vm = &owner_of(d, req)->vm;
+
+  pl__recorder_often(&d->recorder, d->tally.now, c->trace_id[0], c->trace_id[1],
+                     pl__event_word(PL_EVENT_TRACE, 0, 0, 0, 0));
+  pl__recorder_often(&d->recorder, d->tally.now, c->request_id, req->slot,
+                     pl__event_word(PL_EVENT_BEGIN, 0, req->method,
+                                    pl__vm_route_in_log(vm, req),
+                                    vm->options.generation));
+}
+
+static void record_end(struct pl_dispatch *d, const struct pl_req *req) {
+  const struct pl_vm *vm = &owner_of(d, req)->vm;
+  uint32_t route = pl__vm_route_in_log(vm, req);
+
+  if (req->flags & PL_REQ_OVERDUE)
+    pl__recorder_deadline(&d->recorder, d->tally.now, req->context.request_id,
+                          req->slot, route, vm->options.generation);
+  pl__recorder_often(&d->recorder, d->tally.now, req->context.request_id,
+                     req->slot,
+                     pl__event_word(PL_EVENT_END, 0, req->status, route,
+                                    vm->options.generation));
+}
+
 /* The clock was read when the request before it ended, or for this turn. */
 void pl__dispatch_on_begin(struct pl_dispatch *d, const struct pl_req *req) {
   if (PL_UNLIKELY(d->tally.now - req->received > NOTED_WAIT_S))
     note_waits(d, req);
+  d->entries[req->slot].has_begun = true;
+  if (pl__recorder_is_on(&d->recorder))
+    record_begin(d, req);
   pl__tally_record(&d->tally, PL_TALLY_QUEUE,
                    d->tally.now - d->entries[req->slot].queued_at);
 }
@@ -181,6 +209,8 @@ static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
   d->request_count++;
   if (d->log_access || d->tally.shard)
     tell_end(d, g, c, req);
+  if (d->entries[req->slot].has_begun && pl__recorder_is_on(&d->recorder))
+    record_end(d, req);
   d->entries[req->slot] = (struct pl_dispatch_entry){0};
   if (g)
     g->request_count--;
@@ -283,6 +313,15 @@ static int open_generation(struct pl_dispatch *d,
   return failed;
 }
 
+static uint64_t count_drops(const struct pl_dispatch *d) {
+  uint64_t count = 0;
+
+  for (unsigned lane = 0; lane < PL_RING_LANES; lane++)
+    count +=
+        atomic_load_explicit(&d->log.ring->drops[lane], memory_order_relaxed);
+  return count;
+}
+
 int pl__dispatch_open(struct pl_dispatch *d,
                       const struct pl_dispatch_options *options, char *err) {
   struct pl_net_limits limits;
@@ -303,6 +342,8 @@ int pl__dispatch_open(struct pl_dispatch *d,
   if (d->has_tracer)
     pl__tracer_init(&d->tracer, options->spans, options->tracing, &d->watch,
                     d->worker);
+  d->told_drops = d->has_log ? count_drops(d) : 0;
+  pl__recorder_open(&d->recorder, options->events, &d->watch);
   pl__sampler_init(&d->sampler, random_seed(d));
   pl__buf_pool_init(&d->buffers);
   snprintf(err, PL_VM_ERROR_BYTES, "out of memory");
@@ -363,6 +404,14 @@ void pl__dispatch_succeed(struct pl_dispatch *d, struct pl_generation *g) {
   pl__generation_retire(d->old, retire_seconds(&g->config));
   use_config(d, &g->config);
   pl__dispatch_tick(d);
+}
+
+void pl__dispatch_set_level(struct pl_dispatch *d, uint32_t level) {
+  d->log_access =
+      d->has_log && d->config->log_access && level <= PL_CONFIG_INFO;
+  d->now->vm.options.log_level_min = (int)level;
+  if (d->old)
+    d->old->vm.options.log_level_min = (int)level;
 }
 
 void pl__dispatch_tally(struct pl_dispatch *d) {
@@ -446,6 +495,16 @@ static void log_turn(struct pl_dispatch *d) {
   pl__phase_leave(d->net.phase, before);
 }
 
+/* What found no room in the ring since the last turn. */
+static void record_drops(struct pl_dispatch *d) {
+  uint64_t count = count_drops(d), since = count - d->told_drops;
+
+  d->told_drops = count;
+  if (since && pl__recorder_is_on(&d->recorder))
+    pl__recorder_seldom(&d->recorder, d->net.now, 0, since,
+                        pl__event_word(PL_EVENT_DROP, 0, 0, 0, 0));
+}
+
 /* What the sampler has left out: at the end, or once a second. */
 static void tell_sampled(struct pl_dispatch *d, bool now) {
   struct pl_record head = {.worker = (uint16_t)d->worker,
@@ -478,8 +537,10 @@ bool pl__dispatch_turn(struct pl_dispatch *d, bool idle) {
   more = more || pl__vm_is_ready(&d->now->vm) || d->now->queue_count > 0;
   pl__vm_collect(&d->now->vm, idle && !more);
   tell_sampled(d, false);
-  if (d->has_log)
+  if (d->has_log) {
     log_turn(d);
+    record_drops(d);
+  }
   return more;
 }
 

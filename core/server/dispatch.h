@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/stopwatch.h"
+#include "fabric/events.h"
 #include "fabric/ring.h"
 #include "fabric/sampler.h"
 #include "fabric/slabs.h"
@@ -28,12 +29,13 @@ struct pl_dispatch_options {
   void *slabs;                    /* the section, page-aligned */
   uint32_t slab_count;            /* slabs of pl__net_slab_bytes */
   uint32_t slab_bytes;
-  struct pl_ring *log;        /* NULL: a tool, records go to stderr */
-  int log_wake_fd;            /* of its reader */
-  struct pl_spans *spans;     /* NULL: nothing is traced */
-  struct pl_tracing *tracing; /* with `spans` */
-  uint32_t worker;            /* index; UINT32_MAX: a tool */
-  struct pl_inject *inject;   /* tools; NULL: none */
+  struct pl_ring *log;           /* NULL: a tool, records go to stderr */
+  int log_wake_fd;               /* of its reader */
+  struct pl_spans *spans;        /* NULL: nothing is traced */
+  struct pl_tracing *tracing;    /* with `spans` */
+  struct pl_event_rings *events; /* NULL: nothing is recorded */
+  uint32_t worker;               /* index; UINT32_MAX: a tool */
+  struct pl_inject *inject;      /* tools; NULL: none */
   /* The first one; dispatch and config are filled in. */
   struct pl_generation_options generation;
   /* Tools: text for the user. */
@@ -51,6 +53,7 @@ struct pl_dispatch_entry {
   struct pl_generation *owner; /* NULL: none, or it was refused before that */
   struct pl_req *req;
   double queued_at; /* monotonic seconds, when it could be handled */
+  bool has_begun;   /* a runner has taken it */
 };
 
 struct pl_dispatch {
@@ -74,7 +77,9 @@ struct pl_dispatch {
   uint64_t request_count; /* handled or refused so far */
   struct pl_tally tally;
   struct pl_stopwatch watch;
-  double time_offset; /* seconds that a spec has moved the clocks by */
+  struct pl_recorder recorder;
+  uint64_t told_drops; /* to the recorder */
+  double time_offset;  /* seconds that a spec has moved the clocks by */
   struct pl_inject *inject;
   void (*on_conn_closed)(void *arg); /* NULL: nobody wants to know */
   void *arg;
@@ -119,6 +124,9 @@ void pl__dispatch_tick(struct pl_dispatch *d);
 bool pl__dispatch_turn(struct pl_dispatch *d, bool idle);
 /* Writes what is told once a second, at once: the end. */
 void pl__dispatch_tell(struct pl_dispatch *d);
+/* The least level that records of handlers, and about requests, must have.
+ * Until the next generation takes over. */
+void pl__dispatch_set_level(struct pl_dispatch *d, uint32_t level);
 /* Seconds until something is due; HUGE_VAL: nothing. */
 double pl__dispatch_wait(const struct pl_dispatch *d);
 

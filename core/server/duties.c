@@ -11,9 +11,13 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "perilune.h"
+#include "server/layout.h"
+#include "server/wish.h"
 
 #define UPGRADE_GRACE_S 20.0 /* beyond twice vm.load_timeout */
 #define DRAIN_NOTICE_S 5.0   /* more than the drain itself, for systemd */
+#define RECORD_PAUSE_NS                                                        \
+  (10 * (int64_t)PL_NS_PER_S) /* of crashes and the like */
 
 /* --- reload and drain ---------------------------------------------------------- */
 
@@ -23,6 +27,7 @@ static bool reload(void *arg) {
   if (m->state != SERVING || m->upgrade.is_replaced)
     return false;
   pl__notify_reloading(&m->notify);
+  pl__duty_note_reload(m, PL_EVENT_RELOAD_BEGUN, m->reload.committed);
   pl__reload_begin(&m->reload);
   return true;
 }
@@ -57,6 +62,71 @@ static bool stop(void *arg, bool now) {
   else if (!was_stopping)
     pl__master_stop(m);
   return !was_stopping;
+}
+
+/* --- the flight recorder ---------------------------------------------------------- */
+
+void pl__duty_note(struct master *m, enum pl_event_process step,
+                   const struct pl_child *c, unsigned code) {
+  if (pl__recorder_is_on(&m->recorder))
+    pl__recorder_seldom(&m->recorder, pl__clock_monotonic_s(),
+                        (uint64_t)pl__child_index(m, c), (uint64_t)c->pid,
+                        pl__event_word(PL_EVENT_PROCESS, step, code, 0, 0));
+}
+
+void pl__duty_note_reload(struct master *m, enum pl_event_reload step,
+                          uint32_t generation) {
+  if (pl__recorder_is_on(&m->recorder))
+    pl__recorder_seldom(&m->recorder, pl__clock_monotonic_s(), 0, generation,
+                        pl__event_word(PL_EVENT_RELOAD, step, 0, 0, 0));
+}
+
+bool pl__duty_record(struct master *m, enum pl_record_reason reason,
+                     const char *detail, int seconds, uint32_t asker) {
+  static const char *const reasons[PL_RECORD_REASONS] = {
+      [PL_RECORD_FOR_CRASH] = "crash",
+      [PL_RECORD_FOR_STUCK] = "stuck",
+      [PL_RECORD_FOR_SIGNAL] = "signal",
+      [PL_RECORD_FOR_CLIENT] = "asked",
+      [PL_RECORD_FOR_ACTION] = "action"};
+  const struct pl_child *control = pl__control_of(m);
+  char text[64];
+
+  if (!m->recorder.events || control->pid <= 0 || !control->ready ||
+      control->channel_fd < 0)
+    return false;
+  snprintf(text, sizeof text, "%s%s%.40s", reasons[reason], detail ? "-" : "",
+           detail ? detail : "");
+  return pl__channel_say(control->channel_fd, PL_ORDER_RECORD, asker, seconds,
+                         text) == 0;
+}
+
+/* One that dies again and again is not worth a record each time. */
+void pl__duty_record_worker(struct master *m, enum pl_record_reason reason,
+                            struct pl_child *c) {
+  int64_t now = pl__clock_monotonic_ns();
+  char text[16];
+
+  if (c->recorded_ns && now - c->recorded_ns < RECORD_PAUSE_NS)
+    return;
+  c->recorded_ns = now;
+  snprintf(text, sizeof text, "%d", pl__child_index(m, c));
+  pl__duty_record(m, reason, text, 0, 0);
+}
+
+static bool record(void *arg, int seconds, uint32_t asker) {
+  return pl__duty_record(arg, PL_RECORD_FOR_CLIENT, NULL, seconds, asker);
+}
+
+static void on_recorded(struct master *m, const struct pl_message *news) {
+  if (news->code)
+    pl__master_log(m, PL_LEVEL_WARN, "the flight recorder was not written",
+                   "reason", news->text);
+  else
+    pl__master_log(m, PL_LEVEL_INFO, "the flight recorder was written", "file",
+                   news->text);
+  if (news->generation)
+    pl__desk_on_recorded(&m->desk, news->generation, news->code, news->text);
 }
 
 /* --- the number of workers -------------------------------------------------------- */
@@ -110,6 +180,67 @@ static void worker_remove(struct master *m) {
   if (m->children[i - 1].pid > 0)
     kill(m->children[i - 1].pid, SIGTERM);
   tell_count(m, "a worker fewer");
+}
+
+/* --- what actions wish ------------------------------------------------------------- */
+
+static void tell_workers(struct master *m, enum pl_message_kind order) {
+  for (uint32_t i = 0; i < m->capacity; i++)
+    if (m->children[i].pid > 0 && m->children[i].ready &&
+        m->children[i].channel_fd >= 0)
+      pl__channel_say(m->children[i].channel_fd, order, m->reload.committed, 0,
+                      NULL);
+}
+
+static void set_level(struct master *m, uint32_t level) {
+  atomic_store_explicit(&m->reload.server->log_level, level,
+                        memory_order_relaxed);
+  tell_workers(m, PL_ORDER_LOOK);
+}
+
+static void wish_level(struct master *m, const struct pl_message *wish) {
+  int level = pl__wish_level(wish->text);
+
+  if (level < 0 || wish->code < 1 || wish->code > PL_WISH_SECONDS_MAX)
+    return;
+  m->level_due_ns =
+      pl__clock_monotonic_ns() + wish->code * (int64_t)PL_NS_PER_S;
+  set_level(m, (uint32_t)level);
+}
+
+void pl__duty_on_time(struct master *m, int64_t now_ns) {
+  if (!m->level_due_ns || m->level_due_ns > now_ns)
+    return;
+  m->level_due_ns = 0;
+  set_level(m, m->config->log_level);
+}
+
+static void grant(struct master *m, const struct pl_message *wish) {
+  switch (wish->generation) {
+  case PL_WISH_WORKER:
+    if (m->state == SERVING && !m->upgrade.is_replaced &&
+        (int64_t)wanted_count(m) < wish->code)
+      worker_add(m);
+    return;
+  case PL_WISH_COLLECT:
+    tell_workers(m, PL_ORDER_COLLECT);
+    return;
+  case PL_WISH_LEVEL:
+    wish_level(m, wish);
+    return;
+  case PL_WISH_RECORD:
+    pl__duty_record(m, PL_RECORD_FOR_ACTION, wish->text, 0, 0);
+    return;
+  default:
+    return;
+  }
+}
+
+void pl__duty_on_control(struct master *m, const struct pl_message *news) {
+  if (news->kind == PL_NEWS_RECORDED)
+    on_recorded(m, news);
+  else if (news->kind == PL_NEWS_WISH)
+    grant(m, news);
 }
 
 /* --- another program ---------------------------------------------------------------- */
@@ -189,6 +320,8 @@ void pl__duty_on_signal(struct master *m, int number, int code) {
     pl__master_stop(m);
   else if (number == SIGHUP)
     reload(m);
+  else if (number == SIGQUIT)
+    pl__duty_record(m, PL_RECORD_FOR_SIGNAL, NULL, 0, 0);
   else if (number == SIGTTIN && serves)
     worker_add(m);
   else if (number == SIGTTOU && serves)
@@ -282,7 +415,8 @@ void pl__duty_open_desk(struct master *m) {
                               .fabric = &m->fabric,
                               .reload = reload,
                               .drain = drain,
-                              .stop = stop};
+                              .stop = stop,
+                              .record = record};
   char path[PL_OPS_PATH_BYTES], error[PL_OPS_ERROR_BYTES];
 
   snprintf(error, sizeof error, "the path beside %.150s is too long",

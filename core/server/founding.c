@@ -127,6 +127,7 @@ static int sockets_make(struct master *m) {
 
 static int fabric_make(struct master *m) {
   char text[PL_FABRIC_ERROR_BYTES];
+  struct pl_event_rings *events = NULL;
   struct pl_ring *ring;
   int status = pl__layout_open(&m->fabric, m->config, m->capacity, text);
 
@@ -135,6 +136,8 @@ static int fabric_make(struct master *m) {
                          text[0] ? text : pl_strerror(status));
   status = pl__layout_ring(&m->fabric, PL_RECORD_MASTER, &ring);
   status = status ? status : pl__layout_standing(&m->fabric, &m->standing);
+  if (!status && m->config->recorder_on)
+    status = pl__layout_events(&m->fabric, m->capacity, &events);
   status =
       status ? status : pl__tally_open(&m->tally, &m->fabric, PL_RECORD_MASTER);
   status = status ? status
@@ -145,6 +148,7 @@ static int fabric_make(struct master *m) {
     return pl__error_set(m->error, status, NULL);
   }
   pl__ring_writer_init(&m->log, ring, m->wake_fd);
+  pl__recorder_open(&m->recorder, events, &m->stopwatch);
   return 0;
 }
 

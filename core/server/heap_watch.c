@@ -18,7 +18,7 @@ static void on_timer(uv_timer_t *timer) {
   struct pl_heap_watch *w = timer->data;
 
   if (w->of == w->dispatch->now && vm_of(w)->counts.cycles < w->cycles_until) {
-    pl__vm_want_cycle(vm_of(w));
+    pl__vm_begin_cycle(vm_of(w));
     return;
   }
   uv_timer_stop(timer);
@@ -44,7 +44,7 @@ void pl__heap_watch_look(struct pl_heap_watch *w) {
   w->seen = wanted;
   w->of = w->dispatch->now;
   w->cycles_until = vm_of(w)->counts.cycles + (vm_of(w)->collecting ? 2 : 1);
-  pl__vm_want_cycle(vm_of(w));
+  pl__vm_begin_cycle(vm_of(w));
   uv_timer_start(&w->timer, on_timer, 0, SLICE_EVERY_MS);
 }
 

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "fabric/bundle.h"
+#include "fabric/events.h"
 #include "fabric/exports.h"
 #include "fabric/flights.h"
 #include "fabric/heap_samples.h"
@@ -39,8 +40,8 @@
 #define STATE_VERSION 2u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 10
-#define SECTIONS_OF_ALL 20
+#define SECTIONS_PER_WORKER 11
+#define SECTIONS_OF_ALL 21
 #define COROUTINES_SPARE 600u /* idle ones, which keep their numbers */
 
 #define LOG_MASTER "log.master"
@@ -123,6 +124,12 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].version = PL_WAITS_VERSION;
     s[n].element_bytes = 1;
     s[n++].element_count = pl__waits_bytes(coroutine_count(config));
+  }
+  for (uint32_t i = 0; i <= workers; i++) { /* the last are the master's */
+    pl__fabric_name(&s[n], "events", (int)i);
+    s[n].version = PL_EVENTS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_event_rings);
+    s[n++].element_count = 1;
   }
   section_name(&s[n], LOG_MASTER);
   ring_describe(&s[n++], OWN_RING_BYTES);
@@ -440,6 +447,17 @@ int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
   void *at;
   int status = pl__fabric_find_number(f, "flights", (int)worker,
                                       PL_FLIGHTS_VERSION, 1, &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_events(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_event_rings **out) {
+  void *at;
+  int status =
+      pl__fabric_find_number(f, "events", (int)worker, PL_EVENTS_VERSION,
+                             sizeof(struct pl_event_rings), &at, NULL);
   if (!status)
     *out = at;
   return status;

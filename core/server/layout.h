@@ -47,6 +47,7 @@ struct pl_config;
 struct pl_crash;
 struct pl_exports;
 struct pl_fabric;
+struct pl_event_rings;
 struct pl_flights;
 struct pl_heap_samples;
 struct pl_ledger;
@@ -132,6 +133,10 @@ int pl__layout_beat(const struct pl_fabric *f, uint32_t worker,
 int pl__layout_routes(const struct pl_fabric *f, struct pl_routes **out);
 int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
                        struct pl_flights **out);
+/* What a worker does, or with the number of workers that there is room for, the
+ * master. */
+int pl__layout_events(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_event_rings **out);
 int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
                      struct pl_crash **out);
 int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,

@@ -8,6 +8,7 @@
 
 /* A poll that took longer had nothing to do: there is time to collect. */
 #define LOOP_IDLE_S 0.0005
+#define LOOP_LAG_S 0.02 /* turns as long as that are recorded */
 /* The longest that the timer sleeps; libuv counts in milliseconds. */
 #define LOOP_WAIT_MS_MAX 3600000.0
 
@@ -64,6 +65,14 @@ static void on_check(uv_check_t *handle) {
 
 static void on_timer(uv_timer_t *handle) { loop_turn(handle->data); }
 
+static void record_lag(struct pl_loop *l, double seconds) {
+  struct pl_recorder *r = &l->dispatch->recorder;
+
+  if (seconds >= LOOP_LAG_S && pl__recorder_is_on(r))
+    pl__recorder_seldom(r, l->polled_at, 0, (uint64_t)(seconds * PL_NS_PER_S),
+                        pl__event_word(PL_EVENT_LAG, 0, 0, 0, 0));
+}
+
 static void on_prepare(uv_prepare_t *handle) {
   struct pl_loop *l = handle->data;
 
@@ -73,6 +82,7 @@ static void on_prepare(uv_prepare_t *handle) {
                      l->polled_at - l->began_at);
     pl__tally_add(&l->dispatch->tally, PL_TALLY_BUSY,
                   l->polled_at - l->began_at);
+    record_lag(l, l->polled_at - l->began_at);
   }
   l->dispatch->net.is_quiet = true;
   pl__phase_set(l->dispatch->net.phase, PL_PHASE_POLL);

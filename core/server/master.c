@@ -93,8 +93,8 @@ void pl__master_log(struct master *m, enum pl_level level, const char *message,
 
 /* ---- signals ------------------------------------------------------------- */
 
-/* HUP, USR1, USR2, TTIN and TTOU are taken so that they do not end us. */
-static const int TAKEN[] = {SIGTERM, SIGINT,  SIGCHLD, SIGHUP,
+/* All but TERM and INT are taken so that they do not end us. */
+static const int TAKEN[] = {SIGTERM, SIGINT,  SIGCHLD, SIGHUP, SIGQUIT,
                             SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
 #define TAKEN_COUNT (sizeof(TAKEN) / sizeof(TAKEN[0]))
 
@@ -362,6 +362,8 @@ static void on_child_messages(struct master *m, struct pl_child *c) {
          pl__child_hear(c, &message, pl__clock_monotonic_ns()) == 0) {
     if (message.kind == PL_NEWS_STARTED)
       on_started(m, c, &message);
+    else if (c == pl__control_of(m))
+      pl__duty_on_control(m, &message);
     if (c != pl__control_of(m))
       pl__reload_on_news(&m->reload, c, &message);
   }
@@ -414,6 +416,9 @@ static void on_reload_end(void *arg, const struct pl_reload_result *result) {
   struct master *m = arg;
 
   m->rejected_count += result->code != 0;
+  pl__duty_note_reload(
+      m, result->code ? PL_EVENT_RELOAD_REJECTED : PL_EVENT_RELOAD_COMMITTED,
+      result->generation);
   pl__desk_on_reload(&m->desk, result);
   if (m->state != STARTING)
     pl__tally_reload(&m->tally, result);
@@ -486,6 +491,22 @@ static bool control_crashed(struct master *m, const struct pl_child *c,
          m->reload.committed;
 }
 
+/* What it was doing is written down, unless that was done before it was ended,
+ * or it was meant to end. */
+static void death_record(struct master *m, struct pl_child *c, int status) {
+  bool is_killed = WIFSIGNALED(status);
+
+  if (c == pl__control_of(m))
+    return;
+  pl__duty_note(m, is_killed ? PL_EVENT_PROCESS_KILLED : PL_EVENT_PROCESS_ENDED,
+                c,
+                (unsigned)(is_killed ? WTERMSIG(status) : WEXITSTATUS(status)));
+  if (!is_killed || c->unwanted || c->stuck ||
+      (m->state != SERVING && m->state != PRE_DRAIN))
+    return;
+  pl__duty_record_worker(m, PL_RECORD_FOR_CRASH, c);
+}
+
 /* What it has counted stays; its gauges are over. */
 static void shard_leave(struct master *m, const struct pl_child *c) {
   uint32_t who = c == pl__control_of(m) ? PL_RECORD_CONTROL
@@ -507,6 +528,7 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
   death_describe(m, c, status, text, sizeof(text));
   death_tell(m, c, status, text);
   death_count(m, c, status);
+  death_record(m, c, status);
   shard_leave(m, c);
   pl__child_bury(c);
   switch (m->state) {
@@ -584,6 +606,7 @@ static int wait_ms(struct master *m, int64_t now) {
   due = earlier(due, pl__ops_due(&m->desk.ops));
   due = earlier(due, pl__notify_due(&m->notify));
   due = earlier(due, m->upgrade.due_ns);
+  due = earlier(due, m->level_due_ns);
   due = earlier(due, pl__dev_due(&m->dev));
 
   for (uint32_t i = 0; i <= m->capacity; i++)
@@ -623,6 +646,7 @@ static void master_loop(struct master *m, struct pollfd *fds) {
     pl__watch_look(&m->watch, m->state != STARTING, now);
     pl__reload_on_time(&m->reload, now);
     pl__duty_on_upgrade(m, now);
+    pl__duty_on_time(m, now);
     pl__duty_notify(m, now);
     pl__duty_stand(m);
     if (pl__dev_turn(&m->dev, m->dev.is_on ? tried_last(m) : NULL, now) &&
@@ -704,6 +728,15 @@ static void master_init(struct master *m,
   signals_ignore(m);
 }
 
+static void on_silence(void *arg, uint32_t worker, bool is_stuck) {
+  struct master *m = arg;
+
+  pl__duty_note(m, is_stuck ? PL_EVENT_PROCESS_STUCK : PL_EVENT_PROCESS_SILENT,
+                &m->children[worker], 0);
+  if (is_stuck && m->config->actions_stuck)
+    pl__duty_record_worker(m, PL_RECORD_FOR_STUCK, &m->children[worker]);
+}
+
 /* With everything made that a server needs. */
 static int master_serve(struct master *m) {
   struct pollfd *fds = pl__alloc(
@@ -712,6 +745,8 @@ static int master_serve(struct master *m) {
 
   if (!fds)
     return pl__error_set(m->error, PL_ENOMEM, NULL);
+  m->watch.on_silence = on_silence;
+  m->watch.arg = m;
   status = reload_make(m);
   status = status ? status : signals_open(m);
   if (status) {

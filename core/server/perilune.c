@@ -29,6 +29,7 @@
 #define OVERRIDES_MAX 256 /* --set on one command line */
 #define FLAG_BYTES (PL_CONFIG_PATH_BYTES + 16)
 #define STOP_GRACE_S 10
+#define RECORD_S 30.0 /* to write it, beyond what it takes */
 #define STATUS_S 5.0
 #define PROFILE_S 30.0
 #define STOP_LOOK_MS 20
@@ -401,6 +402,22 @@ int pl_server_profile(pl_server *server, const char *kind, const char *query,
   snprintf(target, sizeof target, "/debug/pprof/%s?%s",
            is_cpu ? "profile" : kind, query);
   status = ask_running(server, "GET", target, PROFILE_S, &body, error);
+  if (status == 200)
+    result_say(server, &body);
+  else if (status > 0)
+    status = refused(&body, PL_EFAIL, error);
+  pl__buf_release(&body);
+  return status == 200 ? pl__error_clear(error) : status;
+}
+
+int pl_server_record(pl_server *server, int seconds, struct pl_error *error) {
+  char target[64];
+  struct pl_buf body;
+  int status;
+
+  snprintf(target, sizeof target, "/record?seconds=%d", seconds);
+  status =
+      ask_running(server, "POST", target, seconds + RECORD_S, &body, error);
   if (status == 200)
     result_say(server, &body);
   else if (status > 0)

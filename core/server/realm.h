@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "fabric/events.h"
 #include "fabric/map.h"
 #include "fabric/record.h"
 #include "server/child.h"
@@ -36,6 +37,16 @@ enum master_state {
   KILLING,
   DRAINED,
   ENDING
+};
+
+/* Why what the flight recorder has is written down. */
+enum pl_record_reason {
+  PL_RECORD_FOR_CRASH,
+  PL_RECORD_FOR_STUCK,
+  PL_RECORD_FOR_SIGNAL,
+  PL_RECORD_FOR_CLIENT, /* of the control socket */
+  PL_RECORD_FOR_ACTION,
+  PL_RECORD_REASONS
 };
 
 struct master {
@@ -67,6 +78,9 @@ struct master {
   struct pl_lockfile lock;
   struct pl_ring_writer log;
   struct pl_tally tally;
+  int64_t level_due_ns; /* the log's own level is back; 0: it is */
+  struct pl_recorder recorder;
+  struct pl_stopwatch stopwatch; /* of the recorder */
   struct pl_desk desk;
   struct pl_dev dev;
   bool is_placeholder; /* dev: what is tried is no app, but why it fails */
@@ -120,8 +134,29 @@ void pl__workers_signal(struct master *m, int number);
 
 /* --- duties.c --- */
 
-/* HUP, USR1, USR2, TTIN, TTOU. */
+/* HUP, QUIT, USR1, USR2, TTIN, TTOU. */
 void pl__duty_on_signal(struct master *m, int number, int code);
+/* Has control write a record.
+ *
+ *   detail   behind the reason, in the file's name; may be NULL
+ *   seconds  to follow what comes; 0: what there is now
+ *   asker    of the desk's; 0: nobody
+ *
+ * False: there is no control now. */
+bool pl__duty_record(struct master *m, enum pl_record_reason reason,
+                     const char *detail, int seconds, uint32_t asker);
+/* The same, of a worker that has crashed or is stuck: at most once in 10 s. */
+void pl__duty_record_worker(struct master *m, enum pl_record_reason reason,
+                            struct pl_child *c);
+/* Notes what has become of a worker. */
+void pl__duty_note(struct master *m, enum pl_event_process step,
+                   const struct pl_child *c, unsigned code);
+void pl__duty_note_reload(struct master *m, enum pl_event_reload step,
+                          uint32_t generation);
+/* What control says, but that it has started. */
+void pl__duty_on_control(struct master *m, const struct pl_message *news);
+/* What an action has changed for a time is over. */
+void pl__duty_on_time(struct master *m, int64_t now_ns);
 /* Opens the control socket; without one the server serves as well. */
 void pl__duty_open_desk(struct master *m);
 /* The server before this one may go, if there is one. */

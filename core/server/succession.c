@@ -131,6 +131,15 @@ static void load(uv_work_t *work) {
   pl__config_deinit(&config);
 }
 
+static void record(struct pl_succession *s, uint32_t generation,
+                   enum pl_event_reload step) {
+  struct pl_recorder *r = &s->dispatch->recorder;
+
+  if (pl__recorder_is_on(r))
+    pl__recorder_seldom(r, pl__recorder_now(r), 0, generation,
+                        pl__event_word(PL_EVENT_RELOAD, step, 0, 0, 0));
+}
+
 /* On a helper thread. */
 static void close_gone(uv_work_t *work) {
   struct pl_succession *s = work->data;
@@ -144,6 +153,8 @@ static void after_close(uv_work_t *work, int status) {
   (void)status;
   s->gone = NULL;
   pl__alloc_trim();
+  if (s->is_retired)
+    record(s, s->dispatch->now->number, PL_EVENT_RELOAD_RETIRED);
   if (s->is_retired)
     say(s, PL_NEWS_RETIRED, s->dispatch->now->number, 0, NULL);
   s->is_retired = false;
@@ -176,6 +187,8 @@ static void after_load(uv_work_t *work, int status) {
   (void)status;
   s->is_loading = false;
   pl__buf_release(&s->kept);
+  record(s, s->wanted,
+         s->failed ? PL_EVENT_RELOAD_FAILED : PL_EVENT_RELOAD_PREPARED);
   if (!s->is_aborted)
     say(s, PL_NEWS_PREPARED, s->wanted, s->failed, s->failed ? s->err : NULL);
   if (s->failed || s->is_aborted)
@@ -196,6 +209,7 @@ static int save_kept(struct pl_succession *s, struct pl_buf *out) {
 static void on_prepare(struct pl_succession *s, uint32_t generation) {
   int failed;
 
+  record(s, generation, PL_EVENT_RELOAD_PREPARE);
   if (s->is_loading || s->dispatch->old) {
     say(s, PL_NEWS_PREPARED, generation, PL_ECONFLICT,
         "a worker still loads or ends another generation");
@@ -255,6 +269,7 @@ static void on_commit(struct pl_succession *s, uint32_t generation) {
   pl__succession_publish(s->fabric, s->dispatch, g);
   pl__dispatch_succeed(s->dispatch, g);
   failed = pl__vm_start(&g->vm, g->site, s->err);
+  record(s, generation, PL_EVENT_RELOAD_SERVES);
   say(s, PL_NEWS_COMMITTED, generation, failed, failed ? s->err : NULL);
 }
 
@@ -276,6 +291,9 @@ static void on_look(struct pl_succession *s) {
       atomic_load_explicit(&s->state->reload_failed, memory_order_relaxed);
 
   pl__generation_say(s->dispatch->now, failed);
+  pl__dispatch_set_level(
+      s->dispatch,
+      atomic_load_explicit(&s->state->log_level, memory_order_relaxed));
 }
 
 static void obey(struct pl_succession *s, const struct pl_message *m) {
@@ -291,6 +309,9 @@ static void obey(struct pl_succession *s, const struct pl_message *m) {
     break;
   case PL_ORDER_LOOK:
     on_look(s);
+    break;
+  case PL_ORDER_COLLECT:
+    pl__vm_begin_cycle(&s->dispatch->now->vm);
     break;
   case PL_ORDER_HURRY:
     on_hurry(s);

@@ -1,5 +1,6 @@
 /* server/values.c - see values.h. */
 #include "server/values.h"
+#include "base/cpus.h"
 #include "fabric/record.h"
 #include "server/config.h"
 
@@ -36,6 +37,12 @@ void pl__values_fill(const struct pl_config *c, struct pl_vm_value *out,
       {"leaks.window", NULL, c->leaks_window_s},
       {"shared.memory", NULL, (double)c->shared_memory_bytes},
       {"metrics.series_max", NULL, (double)c->metrics_series_max},
+      {"recorder.on", NULL, c->recorder_on},
+      {"actions.on", NULL, c->actions_on},
+      {"actions.p99", NULL, c->actions_p99_s},
+      {"actions.allocation", NULL, (double)c->actions_allocation_bytes},
+      {"actions.workers_max", NULL, (double)c->actions_workers_max},
+      {"cpus", NULL, pl__cpus_usable()},
       {"context.request_id_header", c->context_request_id_header, 0},
       {"context.tenant_header", c->context_tenant_header, 0},
       {"context.tier_header", c->context_tier_header, 0},

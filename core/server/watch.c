@@ -134,6 +134,8 @@ static void silence_set(struct pl_watch *w, uint32_t index, bool silent) {
     return;
   c->silent = silent;
   silence_log(w, index, silent);
+  if (silent && w->on_silence)
+    w->on_silence(w->arg, index, false);
 }
 
 /* --- looking ----------------------------------------------------------- */
@@ -193,6 +195,8 @@ static void worker_judge(struct pl_watch *w, uint32_t index, int64_t now) {
     silence_set(w, index, true);
     return;
   case PL_PULSE_STUCK:
+    if (w->on_silence) /* first: while it can still be seen */
+      w->on_silence(w->arg, index, true);
     worker_abort(c, now); /* its death is then handled as any */
   }
 }

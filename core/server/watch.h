@@ -39,6 +39,9 @@ struct pl_watch {
   uint32_t generation; /* of the app, committed last; the master sets it */
   struct pl_pulse pulse;
   struct pl_blame blame;
+  /* A worker is silent, or stuck and about to be ended; NULL: nobody asks. */
+  void (*on_silence)(void *arg, uint32_t worker, bool is_stuck);
+  void *arg;
 };
 
 /* Finds all that it looks at later: by then a worker may have written over the

@@ -252,6 +252,12 @@ static int open_frames(struct worker *w) {
              : pl__frames_open(&w->succession.frames, symbols, stacks, folder);
 }
 
+static void record_start(struct pl_recorder *r) {
+  if (pl__recorder_is_on(r))
+    pl__recorder_often(r, pl__clock_monotonic_s(), 0, (uint64_t)getpid(),
+                       pl__event_word(PL_EVENT_START, 0, 0, 0, 0));
+}
+
 static int open_dispatch(struct worker *w, char *err) {
   const struct pl_worker_args *args = w->args;
   struct pl_dispatch_options options = {
@@ -274,6 +280,8 @@ static int open_dispatch(struct worker *w, char *err) {
                   : pl__layout_spans(args->fabric, args->index, &options.spans);
   failed = failed ? failed : pl__layout_tracing(args->fabric, &options.tracing);
   failed = failed ? failed : pl__layout_routes(args->fabric, &routes);
+  if (!failed && w->config.recorder_on)
+    failed = pl__layout_events(args->fabric, args->index, &options.events);
   failed = failed ? failed
                   : pl__succession_options(args->fabric, args->index, number,
                                            &options.generation);
@@ -287,6 +295,7 @@ static int open_dispatch(struct worker *w, char *err) {
   failed = pl__dispatch_open(&w->dispatch, &options, err);
   if (failed)
     return failed;
+  record_start(&w->dispatch.recorder);
   pl__overflow_attach(&w->overflow, &w->dispatch.log, STDERR_FILENO, &w->config,
                       routes);
   failed = pl__tally_open(&w->dispatch.tally, args->fabric, args->index);

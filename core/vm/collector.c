@@ -13,6 +13,7 @@
  * own when there is no memory to shrink the table of strings.
  */
 #include "base/clock.h"
+#include "fabric/events.h"
 #include "fabric/flights.h"
 #include "vm/coro.h"
 #include "vm/report.h"
@@ -34,6 +35,7 @@
 #define COLLECT_BYTES_MIN                                                      \
   (16u << 20) /* below twice that, nothing is collected */
 #define COLLECT_REST_BYTES_MIN (1u << 20) /* garbage worth a cycle at rest */
+#define COLLECT_SELDOM_NS 100000          /* slices that long are seldom */
 #define COLLECT_WHOLE INT64_MAX /* as collect_end_ns: to the end, from anew */
 /* Least share of the limit that has come since the last cycle for a whole one:
  * where all is live, it would be tried in vain again and again. */
@@ -111,15 +113,32 @@ static void run_slice(struct pl_vm *vm) {
   }
 }
 
+static void record(struct pl_vm *vm, unsigned phase, int64_t end_ns,
+                   int64_t took_ns) {
+  struct pl_recorder *r = vm->options.recorder;
+  double at = (double)end_ns / PL_NS_PER_S;
+  uint64_t word = pl__event_word(PL_EVENT_COLLECT, phase, 0, 0, 0);
+
+  if (!r)
+    return;
+  if (took_ns < COLLECT_SELDOM_NS)
+    pl__recorder_often(r, at, vm->heap_bytes, (uint64_t)took_ns, word);
+  else
+    pl__recorder_seldom(r, at, vm->heap_bytes, (uint64_t)took_ns, word);
+}
+
 static void run_phase(struct pl_vm *vm, unsigned phase, int64_t begin_ns) {
+  int64_t end_ns;
+
   note_phase(vm, PL_PHASE_COLLECT);
   vm->allocations.is_collecting = true;
   run_slice(vm);
   vm->allocations.is_collecting = false;
   note_phase(vm, PL_PHASE_CORE);
   vm->counts.collect_slices[phase]++;
-  vm->counts.collect_ns[phase] +=
-      (uint64_t)(pl__clock_monotonic_ns() - begin_ns);
+  end_ns = pl__clock_monotonic_ns();
+  vm->counts.collect_ns[phase] += (uint64_t)(end_ns - begin_ns);
+  record(vm, phase, end_ns, end_ns - begin_ns);
 }
 
 /* A cycle is complete: what it has left decides whether somebody is failed. */
@@ -193,7 +212,7 @@ void pl__vm_collect(struct pl_vm *vm, bool idle) {
     shed_cycle_done(vm);
 }
 
-void pl__vm_want_cycle(struct pl_vm *vm) { vm->collecting = true; }
+void pl__vm_begin_cycle(struct pl_vm *vm) { vm->collecting = true; }
 
 /* A cycle that ends in the midst of a burst takes what the burst holds for
  * live, and the next one waits until that has doubled: a worker that falls idle

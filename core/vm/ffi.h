@@ -7,7 +7,7 @@
  * resumed with one of PL_WAKE_*.
  *
  * The functions are in bind_request.c, bind_context.c, bind_response.c,
- * bind_wait.c, bind_log.c, bind_span.c, bind_shared.c and bind_metric.c; what they need of
+ * bind_wait.c, bind_mark.c, bind_log.c, bind_span.c, bind_shared.c and bind_metric.c; what they need of
  * sockets they reach through struct pl_vm_host (vm/host.h).
  * What is called from interpreted code (starting tasks, taking the next
  * request) are C functions of the module "perilune.core" (bind_core.c).
@@ -177,6 +177,9 @@ void pl_release(void);
 void pl_settle(void);
 /* The running coroutine, a timer's, begins with something new. */
 void pl_begin(void);
+
+/* A text for the flight recorder (bind_mark.c); cut past 48 bytes. */
+void pl_mark(const char *text, uint32_t bytes);
 
 /* A record for the log (bind_log.c): begin, its fields, end.  level: 0 debug, 1
  * info, 2 warn, 3 error.  begin: 1; 0: it is not to be written, and nothing

@@ -21,6 +21,7 @@
  */
 #include "base/clock.h"
 #include "base/limits.h"
+#include "fabric/events.h"
 #include "fabric/flights.h"
 #include "fabric/quarantine.h"
 #include "http/encode.h"
@@ -191,9 +192,63 @@ static void note_running(struct pl_vm *vm, const struct pl_coro *c) {
     pl__flight_run(f, c->req ? c->req->slot + 1 : PL_FLIGHT_TASK, PL_PHASE_LUA);
 }
 
+/* Whether the recorder tells when it goes on and stops.  An idle runner's
+ * requests tell that themselves. */
+static bool is_recorded(const struct pl_coro *c) {
+  return c->vm->options.recorder && (c->req || c->is_task);
+}
+
+static void record(const struct pl_coro *c, unsigned kind, unsigned detail) {
+  struct pl_recorder *r = c->vm->options.recorder;
+  uint64_t request = c->req ? c->req->context.request_id : 0;
+  uint32_t route =
+      c->req ? pl__vm_route_in_log(c->vm, c->req) : PL_RECORD_NO_ROUTE;
+  uint64_t word = pl__event_word(
+      kind, detail | (c->is_task ? PL_EVENT_RUN_TASK : 0),
+      c->req ? c->req->slot & 0xffff : 0, route, c->vm->options.generation);
+
+  if (kind == PL_EVENT_PREEMPT)
+    pl__recorder_seldom(r, r->last, request, c->index, word);
+  else
+    pl__recorder_often(r, pl__recorder_now(r), request, c->index, word);
+}
+
+static enum pl_event_run how_it_runs(const struct pl_coro *c) {
+  if (c->is_parked)
+    return PL_EVENT_RUN_PREEMPTED;
+  if (c->start_args >= 0)
+    return PL_EVENT_RUN_BEGUN;
+  return c->wake == PL_WAKE_OK ? PL_EVENT_RUN_WOKEN : PL_EVENT_RUN_ENDING;
+}
+
+static enum pl_event_park why_it_stops(const struct pl_coro *c, int status) {
+  static const uint8_t waits[] = {[PL_WAIT_NONE] = PL_EVENT_PARK_READY,
+                                  [PL_WAIT_TIMER] = PL_EVENT_PARK_TIMER,
+                                  [PL_WAIT_BODY] = PL_EVENT_PARK_BODY,
+                                  [PL_WAIT_WRITE] = PL_EVENT_PARK_WRITE,
+                                  [PL_WAIT_TASKS] = PL_EVENT_PARK_TASKS,
+                                  [PL_WAIT_EVENT] = PL_EVENT_PARK_EVENT,
+                                  [PL_WAIT_INJECTED] = PL_EVENT_PARK_INJECTED};
+
+  if (status != LUA_YIELD)
+    return status ? PL_EVENT_PARK_FAILED : PL_EVENT_PARK_ENDED;
+  return c->vm->preempt.passing ? PL_EVENT_PARK_PREEMPTED : waits[c->wait];
+}
+
+static void record_stop(const struct pl_coro *c, int status) {
+  enum pl_event_park why = why_it_stops(c, status);
+
+  record(c, PL_EVENT_PARK, why);
+  if (why == PL_EVENT_PARK_PREEMPTED)
+    record(c, PL_EVENT_PREEMPT, why);
+}
+
 static int run_lua(struct pl_coro *c) {
   struct pl_vm *vm = c->vm;
   int args = c->start_args, status;
+
+  if (is_recorded(c))
+    record(c, PL_EVENT_RUN, how_it_runs(c));
 
   if (c->is_parked) {
     args = 0;
@@ -218,6 +273,8 @@ static int run_lua(struct pl_coro *c) {
   status = lua_resume(c->co, args);
   vm->current = NULL;
   note_running(vm, NULL);
+  if (is_recorded(c))
+    record_stop(c, status);
   pl__coro_charge(c);
   return status;
 }

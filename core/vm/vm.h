@@ -46,6 +46,7 @@ struct pl_frames;
 struct pl_marks;
 struct pl_metrics_table;
 struct pl_quarantine;
+struct pl_recorder;
 struct pl_ring_writer;
 struct pl_sampler;
 struct pl_samples;
@@ -96,6 +97,7 @@ struct pl_vm_options {
   struct pl_flights *flights; /* NULL: nobody looks */
   struct pl_frames *frames;   /* of the process; NULL: nothing is sampled */
   struct pl_samples *samples; /* with frames; NULL: of the processor neither */
+  struct pl_recorder *recorder;     /* NULL: nothing is recorded */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
   struct pl_waits *waits;   /* where coroutines are listed; NULL: nowhere */
@@ -293,11 +295,12 @@ void pl__vm_collect(struct pl_vm *vm, bool idle);
 /* After a handler has met the limit, between two coroutines: collects all of
  * its garbage. Takes up to a second for a heap of 512 MiB. */
 void pl__vm_relieve(struct pl_vm *vm);
-/* Begins a cycle for pl__vm_collect to go on with, whatever the heap holds. */
-void pl__vm_want_cycle(struct pl_vm *vm);
 /* For once a second while no handler runs: begins a cycle, for pl__vm_collect
  * to go on with, if a burst has left garbage worth one. */
 void pl__vm_rest(struct pl_vm *vm);
+
+/* Begins a cycle, if none is under way, for pl__vm_collect to go on with. */
+void pl__vm_begin_cycle(struct pl_vm *vm);
 
 /* The heap is past memory_bytes_soft: collects, and if that doesn't help fails
  * the handler that holds the most; see shed.c. Between two coroutines. */

@@ -4,6 +4,7 @@
 --- use raises at the caller's line. An app that has been loaded is closed:
 --- registering more would have no effect, so it raises.
 
+local actions = require("perilune.actions")
 local pattern = require("perilune.pattern")
 local units = require("perilune.units")
 
@@ -368,18 +369,38 @@ function App:health(name, opts, fn)
   return self
 end
 
---- The health checks of an app and of those that it mounts.
----@param app perilune.App
----@return table[] checks { name, opts, fn, where }
-function M.checks(app)
+--- Registers a rule, which the admin plane keeps: `app:action("slow", { when = "p99 > 150ms",
+--- for_ = "10s", cooldown = "5m" }, "add_worker")`. See perilune/actions.lua; what is done is the
+--- name of an action, a function, or a list of these.
+---@param name string letters, digits, "-", "_" and "."
+---@param opts table
+---@param action string|function|table
+---@return perilune.App
+function App:action(name, opts, action)
+  open(self, 2)
+  local rule, err = actions.rule(name, opts, action, where(2))
+  if not rule then
+    error(err, 2)
+  end
+  for _, other in ipairs(self._actions) do
+    if other.name == name then
+      error(("there is an action %q already, at %s"):format(name, other.where), 2)
+    end
+  end
+  self._actions[#self._actions + 1] = rule
+  return self
+end
+
+--- What an app and those that it mounts have registered under a key.
+local function collect_all(app, key)
   local list, seen = {}, {}
   local function collect(from)
     if seen[from] then
       return
     end
     seen[from] = true
-    for _, check in ipairs(from._checks or {}) do
-      list[#list + 1] = check
+    for _, one in ipairs(from[key] or {}) do
+      list[#list + 1] = one
     end
     for _, child in ipairs(from._children) do
       collect(child.scope)
@@ -387,6 +408,20 @@ function M.checks(app)
   end
   collect(app)
   return list
+end
+
+--- The health checks of an app and of those that it mounts.
+---@param app perilune.App
+---@return table[] checks { name, opts, fn, where }
+function M.checks(app)
+  return collect_all(app, "_checks")
+end
+
+--- The rules of an app and of those that it mounts.
+---@param app perilune.App
+---@return perilune.actions.Rule[]
+function M.actions(app)
+  return collect_all(app, "_actions")
 end
 
 --- A new app. Options: title, version, description.
@@ -404,7 +439,7 @@ function M.new(opts)
   end
   local app = new_scope("", nil, App)
   app.title = opts and opts.title
-  app._on_error, app._not_found, app._checks = false, false, {}
+  app._on_error, app._not_found, app._checks, app._actions = false, false, {}, {}
   return app
 end
 

@@ -200,10 +200,12 @@ end
 
 -- The admin plane ---------------------------------------------------------------------
 
---- Loads the app for its health checks; its routes are not served here.
+--- Loads the app for its health checks and actions; its routes are not served here.
 ---@param path string
 function M.watch(path)
-  require("perilune.health").watch(M.read(path))
+  local app = M.read(path)
+  require("perilune.health").watch(app)
+  require("perilune.admin.actions").watch(app)
 end
 
 --- What is known of checks, for the VM of the next generation ...
@@ -216,6 +218,17 @@ end
 ---@param text string
 function M.health_adopt(text)
   require("perilune.health").adopt(text)
+end
+
+--- The same of what actions have done.
+---@return string
+function M.actions_save()
+  return require("perilune.admin.actions").save()
+end
+
+---@param text string
+function M.actions_adopt(text)
+  require("perilune.admin.actions").adopt(text)
 end
 
 -- The launcher's commands --------------------------------------------------------------

@@ -35,6 +35,7 @@ local P = {
   span = span.span,
   span_set = span.set,
   channel = channel.new,
+  mark = require("perilune.mark"),
   keep = require("perilune.keep").keep,
   metric = require("perilune.metric"),
   shared = require("perilune.shared"),

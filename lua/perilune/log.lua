@@ -6,7 +6,6 @@
 --- which has to be made first. No loop is on the usual path: a loop that has
 --- become a trace of its own would end the traces of those that log.
 
-local core = require("perilune.core")
 local ffi = require("perilune.ffi")
 
 local C = ffi.C
@@ -17,9 +16,6 @@ local M = {}
 
 local DEBUG, INFO, WARN, ERROR = 0, 1, 2, 3
 local NAMES = { [DEBUG] = "debug", [INFO] = "info", [WARN] = "warn", [ERROR] = "error" }
-local RANK = { debug = DEBUG, info = INFO, warn = WARN, error = ERROR }
-
-local least = RANK[core.config("log.level") or "info"] or INFO
 
 local function put(key, value)
   local kind = type(value)
@@ -115,7 +111,7 @@ local function write(level, message, fields, v1, k2, v2, k3, v3, k4, v4, k5, v5,
     error(("the fields of P.log.%s are a table, or names and values in turn")
       :format(NAMES[level]), 3)
   end
-  if level < least or C.pl_log_begin(level, message, #message) == 0 then
+  if C.pl_log_begin(level, message, #message) == 0 then -- the level may change while it serves
     return
   end
   if kind == "table" then

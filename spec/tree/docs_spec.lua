@@ -194,7 +194,7 @@ describe("the table of the configuration in README.md", function()
     ["admin.token"] = true, ["context.trusted"] = true, ["otlp.endpoint"] = true,
     ["otlp.traces_endpoint"] = true, ["otlp.metrics_endpoint"] = true,
     ["otlp.logs_endpoint"] = true, ["otlp.headers"] = true, ["otlp.service"] = true,
-    ["otlp.resource"] = true }
+    ["otlp.resource"] = true, ["recorder.folder"] = true }
   local keys = json.decode(process.run({ "config", "--json" }).out).keys
   local rows, by_name = rows_of(README, "key"), {}
 
@@ -506,6 +506,13 @@ local SHOW = function() end -- a handler
 local OPTIONS = {
   ["perilune.AppOptions"] = function(P, opts) P.app(opts) end,
   ["perilune.HealthOptions"] = function(P, opts) P.app {}:health("x", opts, SHOW) end,
+  ["perilune.ActionOptions"] = function(P, opts)
+    local given = { when = opts.when or "p99 > 1" } -- it is needed
+    for name, value in pairs(opts) do
+      given[name] = value
+    end
+    P.app {}:action("x", setmetatable(given, getmetatable(opts)), "collect")
+  end,
   ["perilune.RouteOptions"] = function(P, opts) P.app {}:get("/", opts, SHOW) end,
   ["perilune.EveryOptions"] = function(P, opts)
     local task = require("perilune.task")

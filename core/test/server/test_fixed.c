@@ -71,6 +71,15 @@ static const struct {
     {"log.rotate_size", "0", "1M", true},
     {"log.rotate_keep", "5", "9", true},
     {"log.syslog_facility", "daemon", "local0", true},
+    {"recorder.on", "true", "false", true},
+    {"recorder.folder", "", "/tmp/x", true},
+    {"recorder.keep", "10", "5", true},
+    {"recorder.storm", "50", "5", true},
+    {"actions.on", "true", "false", false},
+    {"actions.p99", "150ms", "1s", false},
+    {"actions.allocation", "1G", "2G", false},
+    {"actions.workers_max", "0", "4", false},
+    {"actions.stuck", "true", "false", false},
     {"context.trusted", "", "10.0.0.0/8,unix", false},
     {"context.trace_from", "all", "trusted", false},
     {"context.request_id_header", "X-Request-Id", "", false},
@@ -189,6 +198,8 @@ static void sorts_out_all_keys_at_once(void **state) {
                              "limits.connections, log.format, log.output, "
                              "log.rotate_size, log.rotate_keep, "
                              "log.syslog_facility, "
+                             "recorder.on, recorder.folder, "
+                             "recorder.keep, recorder.storm, "
                              "admin.listen, user, group, shared.memory, "
                              "metrics.series_max, "
                              "otlp.endpoint, otlp.traces_endpoint, "

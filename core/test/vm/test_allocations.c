@@ -304,7 +304,7 @@ static void run_cycles(unsigned count) {
 
   for (uint64_t until = rig.vm.counts.cycles + count;
        rig.vm.counts.cycles < until && pl__clock_monotonic_s() < end;) {
-    pl__vm_want_cycle(&rig.vm);
+    pl__vm_begin_cycle(&rig.vm);
     pl__vm_collect(&rig.vm, true);
   }
 }

@@ -13,7 +13,7 @@ local TEXT = { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"]
 
 --- Rooms of the plane, each a module of its own beside this one: `index`, its lines of the list
 --- below, and `routes(inner)`, which adds its routes to those that take the token.
-local ROOMS = { "coroutines", "heap", "profile", "spans" }
+local ROOMS = { "coroutines", "heap", "profile", "trace", "actions", "spans" }
 
 local INDEX = [[
 Perilune's admin plane
@@ -97,5 +97,6 @@ inner:get("/status", function(c)
 end)
 
 P.detach("health", health.start)
+P.detach("actions", require("perilune.admin.actions").start)
 
 return app

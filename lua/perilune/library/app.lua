@@ -116,6 +116,28 @@ function App:on_error(fn) end
 ---@overload fun(self: perilune.App, name: string, fn: fun(): any, string?): perilune.App
 function App:health(name, opts, fn) end
 
+---@class perilune.ActionOptions
+---@field when string|fun(s: table): any, number? "p99 > 150ms": a figure, how it is compared, and
+---   a limit; a function gets the server's status and says whether it is time, and why as a number
+---@field for_? number|string how long the condition holds before anything is done; 10 s
+---@field cooldown? number|string least time between two times that it is done; 5 min
+---@field route? string of which p50, p99, requests, errors are meant; else all
+---@field seconds? number|string of a CPU profile, of a log level, of a higher share of traces
+---@field level? "debug"|"info"|"warn"|"error" for log_level
+---@field share? number of traces, 0 to 1, for trace_boost
+---@field workers_max? integer for add_worker; else `actions.workers_max`
+
+---@alias perilune.ActionName "add_worker"|"collect"|"cpu_profile"|"heap_profile"|"log_level"|
+---| "record"|"trace_boost"
+
+--- A rule, kept once a second by the admin plane: when a figure is out of bounds for a time, do
+--- something. A function is called there with { rule, value, condition, snapshot }, and may wait.
+---@param name string unique; up to 64 letters, digits, "-", "_" and "."
+---@param opts perilune.ActionOptions
+---@param action perilune.ActionName|fun(event: table)|(perilune.ActionName|fun(event: table))[]
+---@return perilune.App
+function App:action(name, opts, action) end
+
 --- Answers for paths that no route matches.
 ---@param fn fun(c: perilune.Context): any, integer?, table<string, any>?
 ---@return perilune.App

@@ -94,6 +94,11 @@ function P.keep(name, version, init, migrate) end
 ---@return perilune.Channel
 function P.channel(size) end
 
+--- Puts a text into what the flight recorder has: it stands in the trace of
+--- `GET /debug/trace` at this moment, on the line of its worker. Costs some 20 ns.
+---@param text string cut after 48 bytes
+function P.mark(text) end
+
 --- Runs several functions side by side and waits for all. If one raises, the
 --- others are cancelled and its error is raised here.
 ---@param calls table[] { fn, ... } each
