@@ -225,6 +225,13 @@ int pl_server_status(pl_server *server, int json, struct pl_error *error);
 int pl_server_top(pl_server *server, int columns, int rows, int colour,
                   struct pl_error *error);
 
+/* What LuaJIT's compiler makes of the app of a running server: the share of CPU
+ * samples in compiled code by route, as far as it is known, and the traces that
+ * were given up, with what to do about them.  As text, painted where `colour` is
+ * 1, or as JSON.  Returns as pl_server_status. */
+int pl_server_jit(pl_server *server, int json, int colour,
+                  struct pl_error *error);
+
 /* Has a running server load its app and configuration anew, and waits how that
  * goes: all its workers serve the new version, or all go on with the old one.
  *

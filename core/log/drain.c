@@ -110,6 +110,7 @@ static int put_record(struct pl_drain *d, const void *record, uint32_t bytes) {
 static bool end_own(struct pl_drain *d, const struct pl_record_draft *draft) {
   if (put_record(d, draft->at, draft->bytes))
     return false;
+  pl__tail_put(d->tail, draft->at, draft->bytes);
   d->batch_lines++;
   return true;
 }
@@ -245,12 +246,14 @@ static bool take_record(struct pl_drain *d, const struct pl_drain_ring *r) {
   if (r->bytes >= sizeof *head && head->level < d->level)
     return true;
   int status = put_record(d, r->record, r->bytes);
-  if (status == 0)
+  if (status == 0) {
+    pl__tail_put(d->tail, r->record, r->bytes);
     d->batch_lines++;
-  else if (status == PL_EBAD || (status == PL_EFULL && d->out.bytes == 0))
+  } else if (status == PL_EBAD || (status == PL_EFULL && d->out.bytes == 0)) {
     d->bad_count++; /* full: it would not fit into an empty batch either */
-  else
+  } else {
     return false;
+  }
   return true;
 }
 

@@ -22,15 +22,20 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "fabric/metrics.h"
 #include "fabric/record.h"
 #include "http/bearer.h"
+#include "log/tail.h"
 #include "net/listener.h"
 #include "perilune.h"
+#include "server/compilation.h"
 #include "server/config.h"
+#include "server/dashboard.h"
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
+#include "server/heat.h"
 #include "server/layout.h"
 #include "server/loop.h"
 #include "server/modules.h"
@@ -38,6 +43,7 @@
 #include "server/services.h"
 #include "server/standing.h"
 #include "server/trends.h"
+#include "server/vitals.h"
 
 #define LOOK_MS 50 /* at what the master says */
 #define APP_FILE "perilune/admin/app.lua"
@@ -60,6 +66,7 @@ struct pl_admin {
   uv_timer_t look_timer;
   pthread_t thread;
   struct pl_trends trends;
+  struct pl_heat *heat;
   const struct pl_standing *standing;
   struct pl_standing_facts facts; /* as read last */
   struct pl_server_state *state;
@@ -136,6 +143,41 @@ static int report_health(struct pl_admin *a, struct pl_slice argument,
   return failed;
 }
 
+static uint64_t number_of(struct pl_slice argument) {
+  uint64_t n = 0;
+
+  pl__text_number(argument, UINT64_MAX, &n);
+  return n;
+}
+
+static int report_heat(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  return pl__heat_json(a->heat, number_of(argument), out);
+}
+
+static int report_tail(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  return a->args.tail ? pl__tail_json(a->args.tail, number_of(argument), out)
+                      : PL_EINVAL;
+}
+
+static int report_vitals(struct pl_admin *a, struct pl_slice argument,
+                         struct pl_buf *out) {
+  const struct pl_config *c = &a->dispatch.now->config;
+
+  (void)argument;
+  return pl__vitals_json(a->args.fabric, c->vm_memory_soft_bytes,
+                         c->vm_memory_hard_bytes, out);
+}
+
+static int report_page(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  struct pl_slice file = pl__dashboard_file(argument);
+
+  (void)a;
+  return file.bytes ? pl__buf_append_slice(out, file) : PL_EINVAL;
+}
+
 /* What the fabric alone answers, by topic; of the rooms that record it. */
 static const struct {
   const char *topic;
@@ -143,6 +185,7 @@ static const struct {
              struct pl_buf *out);
 } of_fabric[] = {
     {"metrics", pl__figures_answer},
+    {"compilation", pl__compilation_answer},
 };
 
 static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
@@ -154,7 +197,9 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   } of_plane[] = {
       {"status", report_status},   {"state", report_state},
       {"allowed", report_allowed}, {"watching", report_watching},
-      {"health", report_health},
+      {"health", report_health},   {"heat", report_heat},
+      {"tail", report_tail},       {"vitals", report_vitals},
+      {"page", report_page},
   };
   struct pl_admin *a = arg;
 
@@ -371,6 +416,13 @@ static void end_if_drained(struct pl_admin *a) {
     pl__loop_stop(&a->loop);
 }
 
+static void look_at_heat(struct pl_admin *a) {
+  struct pl_metrics metrics;
+
+  if (pl__layout_metrics(a->args.fabric, &metrics) == 0)
+    pl__heat_look(a->heat, &metrics, pl__clock_monotonic_ns());
+}
+
 static void on_look(uv_timer_t *timer) {
   struct pl_admin *a = timer->data;
 
@@ -378,6 +430,7 @@ static void on_look(uv_timer_t *timer) {
   if (a->listens && !a->listener.watching)
     pl__listener_resume(&a->listener);
   follow(a);
+  look_at_heat(a);
   end_if_drained(a);
 }
 
@@ -541,7 +594,8 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
   if (!a)
     return PL_ENOMEM;
   a->args = *args;
-  failed = pl__services_init(&a->services);
+  a->heat = pl__alloc_zero(sizeof *a->heat);
+  failed = a->heat ? pl__services_init(&a->services) : PL_ENOMEM;
   failed = failed ? failed : open_dispatch(a);
   if (failed)
     goto fail_dispatch;
@@ -563,6 +617,7 @@ fail_dispatch:
            "the admin plane does not start: %.400s",
            a->err[0] ? a->err : pl_strerror(failed));
   pl__services_deinit(&a->services);
+  pl__free(a->heat);
   pl__free(a);
   return PL_EFAIL;
 }
@@ -581,5 +636,6 @@ void pl__admin_stop(struct pl_admin *a) {
   pl__dispatch_close(&a->dispatch);
   pl__trends_deinit(&a->trends);
   pl__services_deinit(&a->services);
+  pl__free(a->heat);
   pl__free(a);
 }

@@ -14,6 +14,10 @@
  *   metrics [open]   all of them, as Prometheus or OpenMetrics has it
  *   token            what clients have to show; empty: nothing
  *   watching         why the app's checks are not run; empty: they are
+ *   heat N, tail N   what is new since that number (server/heat.h, log/tail.h)
+ *   vitals           of the workers' VMs (server/vitals.h)
+ *   compilation      what LuaJIT gave up (server/compilation.h)
+ *   page FILE        of the dashboard: html, css, js
  *   health LINES     takes in the states of services (server/services.h); with
  *                    that gRPC is answered, without Lua
  *
@@ -27,12 +31,14 @@
 struct pl_admin;
 struct pl_config;
 struct pl_fabric;
+struct pl_tail;
 
 #define PL_ADMIN_ERROR_BYTES 512
 
 struct pl_admin_args {
   const struct pl_config *config; /* borrowed, as all of these */
   const struct pl_fabric *fabric;
+  struct pl_tail *tail; /* NULL: there is none */
   int listen_fd;
   int wake_fd; /* of the reader of control's ring */
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "server/compilation.h"
 #include "server/figures.h"
 
 #define JSON "application/json"
@@ -90,6 +91,19 @@ static void on_metrics(struct pl_desk *d, const struct pl_ops_request *r) {
   pl__buf_release(&body);
 }
 
+static void on_jit(struct pl_desk *d, const struct pl_ops_request *r) {
+  const struct pl_slice head = PL_SLICE("{\"compilation\":");
+  struct pl_buf body;
+  int failed;
+
+  pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
+  failed = pl__buf_append_slice(&body, head);
+  failed = failed ? failed
+                  : pl__compilation_answer(d->host.fabric, PL_SLICE(""), &body);
+  failed = failed ? failed : pl__buf_append_slice(&body, PL_SLICE("}\n"));
+  say_buffer(d, r->client, 200, false, &body, failed);
+}
+
 static void wait_for(struct pl_desk_waiter *list, uint32_t *count,
                      const struct pl_ops_request *r) {
   if (*count < PL_OPS_CLIENTS_MAX)
@@ -140,8 +154,8 @@ static const struct {
   void (*run)(struct pl_desk *d, const struct pl_ops_request *r);
 } routes[] = {
     {"GET", "/status", on_status},  {"GET", "/metrics", on_metrics},
-    {"POST", "/reload", on_reload}, {"POST", "/drain", on_drain},
-    {"POST", "/stop", on_stop},
+    {"GET", "/jit", on_jit},        {"POST", "/reload", on_reload},
+    {"POST", "/drain", on_drain},   {"POST", "/stop", on_stop},
 };
 
 static void on_request(void *arg, const struct pl_ops_request *r) {
@@ -159,7 +173,7 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
   }
   say_failed(
       d, r->client, found ? 405 : 404,
-      "there are GET /status and /metrics, POST /reload, /drain and /stop");
+      "there are GET /status, /metrics and /jit, POST /reload, /drain and /stop");
 }
 
 /* --- news -------------------------------------------------------------------- */

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct pl_aborts;
 struct pl_bundle;
 struct pl_dispatch;
 struct pl_metrics_table;
@@ -38,6 +39,7 @@ struct pl_generation_options {
   bool records;                     /* likewise: into the bundle */
   struct pl_flights *flights;       /* as in struct pl_vm_options */
   struct pl_quarantine *quarantine; /* likewise */
+  struct pl_aborts *aborts;         /* likewise */
   struct pl_marks *long_runs;       /* likewise */
   struct pl_shared *shared;         /* likewise */
   struct pl_metrics_table *metrics; /* likewise */

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "fabric/aborts.h"
 #include "fabric/bundle.h"
 #include "fabric/flights.h"
 #include "fabric/map.h"
@@ -30,7 +31,7 @@
 #define STATE_VERSION 1u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 4
+#define SECTIONS_PER_WORKER 5
 #define SECTIONS_OF_ALL 16
 
 #define LOG_MASTER "log.master"
@@ -77,6 +78,10 @@ static uint32_t sections_describe(const struct pl_config *config,
     pl__fabric_name(&s[n], "crash", (int)i);
     s[n].version = PL_CRASH_VERSION;
     s[n].element_bytes = sizeof(struct pl_crash);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "aborts", (int)i);
+    s[n].version = PL_ABORTS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_aborts);
     s[n++].element_count = 1;
   }
   section_name(&s[n], LOG_MASTER);
@@ -321,6 +326,17 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
   return status;
 }
 
+int pl__layout_aborts(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_aborts **out) {
+  void *at;
+  int status = pl__fabric_find_number(f, "aborts", (int)worker,
+                                      PL_ABORTS_VERSION,
+                                      sizeof(struct pl_aborts), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out) {
   void *at;
@@ -427,6 +443,7 @@ static void beat_renew(struct pl_beat *beat) {
 
 int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   struct pl_flights *flights;
+  struct pl_aborts *aborts;
   struct pl_crash *crash;
   struct pl_beat *beat;
   uint64_t bytes;
@@ -435,6 +452,7 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
                                       PL_FLIGHTS_VERSION, 1, &at, &bytes);
 
   status = status ? status : pl__layout_crash(f, worker, &crash);
+  status = status ? status : pl__layout_aborts(f, worker, &aborts);
   status = status ? status : pl__layout_beat(f, worker, &beat);
   if (status)
     return status;
@@ -442,6 +460,7 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   pl__flights_init(flights, (uint32_t)((bytes - sizeof *flights) /
                                        sizeof(struct pl_flight)));
   memset(crash, 0, sizeof *crash);
+  pl__aborts_clear(aborts);
   beat_renew(beat);
   return 0;
 }

@@ -6,6 +6,7 @@
  *   slabs.N                          receive buffers of worker N
  *   flights.N                        struct pl_flights: what it has in hand
  *   crash.N                          struct pl_crash: how it died
+ *   aborts.N                         struct pl_aborts: what its compiler gave up
  *   beats                            struct pl_beat, one per worker
  *   state                            struct pl_server_state: what all look at
  *   standing                         struct pl_standing: what the master knows
@@ -33,6 +34,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+struct pl_aborts;
 struct pl_bundle;
 struct pl_config;
 struct pl_crash;
@@ -106,6 +108,8 @@ int pl__layout_flights(const struct pl_fabric *f, uint32_t worker,
                        struct pl_flights **out);
 int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
                      struct pl_crash **out);
+int pl__layout_aborts(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_aborts **out);
 /* Both, for pl__quarantine_of. */
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out);

@@ -83,6 +83,7 @@ struct pl_vm_options {
   int log_level_min;          /* enum pl_level */
   struct pl_flights *flights; /* NULL: nobody looks */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
+  struct pl_aborts *aborts;         /* of the compiler; NULL: nobody looks */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
   struct pl_shared *shared;         /* of all workers; NULL: one of its own */
   struct pl_metrics_table *metrics; /* likewise; without a shard: looked at */
