@@ -62,7 +62,7 @@ for _, name in ipairs(ROOMS) do
   room.routes(inner)
 end
 
-require("perilune.admin.dashboard").page(app, function(c)
+require("perilune.admin.dashboard").page(app, index, function(c)
   return with_token(c, function()
     return index, 200, TEXT
   end)

@@ -80,9 +80,14 @@ local function number(c, name)
   return (c:query(name) or ""):match("^%d+$") or "0"
 end
 
+-- By which a page knows that numbers of columns and records begin anew.
+local plane = ("%s-%d"):format(tostring(files):match("%x+$"), os.time())
+
+local paths = json.array({}) -- that the plane has, so that the page asks for no others
+
 local function data(c)
   local parts = {
-    '"status":', part("status"), ',"vitals":', part("vitals"),
+    '"plane":', json.encode(plane), ',"paths":', json.encode(paths), ',"status":', part("status"), ',"vitals":', part("vitals"),
     ',"heat":', part("heat", number(c, "heat")), ',"log":', part("tail", number(c, "log")),
     ',"health":', json.encode(health.report()), ',"waits":', part("waits"),
   }
@@ -93,8 +98,12 @@ end
 
 --- The page at `/`; whoever wants none gets what `otherwise` answers.
 ---@param app perilune.App
+---@param index string of the plane: what there is, a line each
 ---@param otherwise fun(c: perilune.Context): any
-function M.page(app, otherwise)
+function M.page(app, index, otherwise)
+  for path in index:gmatch("GET /([%w/_-]+)") do
+    paths[#paths + 1] = path
+  end
   app:get("/", function(c)
     c:set("Vary", "Accept")
     if wants_page(c) then
