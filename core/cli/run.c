@@ -64,8 +64,7 @@ int pl__cli_status(const struct command *c, struct arguments *a) {
   return pl__cli_with_server(a, false, status);
 }
 
-static int jit(pl_server *server, struct arguments *a,
-               struct pl_error *error) {
+static int jit(pl_server *server, struct arguments *a, struct pl_error *error) {
   bool colour = *pl__cli_paint(STDOUT_FILENO, PAINT_BOLD) != '\0';
 
   return pl_server_jit(server, a->json, colour, error);

@@ -30,7 +30,7 @@ struct lane {
 
 struct pl_tail {
   pthread_mutex_t lock;
-  uint64_t next; /* number of the record that comes */
+  uint64_t next;                 /* number of the record that comes */
   struct pl_formatter formatter; /* the reader's */
   struct lane lanes[LANES];
   struct lane copies[LANES]; /* likewise */
@@ -108,8 +108,9 @@ static int put_entry(struct pl_tail *t, const struct lane *l,
                      const struct entry *e, bool first, struct pl_buf *out) {
   uint32_t before = out->bytes;
   char text[64];
-  int n = snprintf(text, sizeof text, "%s{\"number\":%llu,\"record\":",
-                   first ? "" : ",", (unsigned long long)e->number);
+  int n = snprintf(text, sizeof text,
+                   "%s{\"number\":%llu,\"record\":", first ? "" : ",",
+                   (unsigned long long)e->number);
   int failed = pl__buf_append(out, text, (uint32_t)n);
 
   failed = failed ? failed

@@ -18,8 +18,8 @@
 #include <stdint.h>
 
 #define PL_TAIL_LANE_BYTES 131072u
-#define PL_TAIL_LANE_RECORDS 256u /* at most, however short they are */
-#define PL_TAIL_RECORD_BYTES_MAX 8192u /* larger ones are left out, counted */
+#define PL_TAIL_LANE_RECORDS 256u      /* at most, however short they are */
+#define PL_TAIL_RECORD_BYTES_MAX 8192u /* larger ones are left out */
 
 struct pl_tail;
 

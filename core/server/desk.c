@@ -153,9 +153,9 @@ static const struct {
   const char *path;
   void (*run)(struct pl_desk *d, const struct pl_ops_request *r);
 } routes[] = {
-    {"GET", "/status", on_status},  {"GET", "/metrics", on_metrics},
-    {"GET", "/jit", on_jit},        {"POST", "/reload", on_reload},
-    {"POST", "/drain", on_drain},   {"POST", "/stop", on_stop},
+    {"GET", "/status", on_status}, {"GET", "/metrics", on_metrics},
+    {"GET", "/jit", on_jit},       {"POST", "/reload", on_reload},
+    {"POST", "/drain", on_drain},  {"POST", "/stop", on_stop},
 };
 
 static void on_request(void *arg, const struct pl_ops_request *r) {
@@ -171,9 +171,9 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
       return;
     }
   }
-  say_failed(
-      d, r->client, found ? 405 : 404,
-      "there are GET /status, /metrics and /jit, POST /reload, /drain and /stop");
+  say_failed(d, r->client, found ? 405 : 404,
+             "there are GET /status, /metrics and /jit, POST /reload, /drain "
+             "and /stop");
 }
 
 /* --- news -------------------------------------------------------------------- */

@@ -40,10 +40,8 @@ static uint32_t class_of(const struct pl_metrics *m,
 
 static void sum_take(struct pl_heat_sum *to, const struct pl_metrics *m) {
   uint32_t seconds = 0, requests = 0;
-  bool has_seconds =
-      family_find(m, SECONDS, PL_METRIC_HISTOGRAM, &seconds);
-  bool has_requests =
-      family_find(m, REQUESTS, PL_METRIC_COUNTER, &requests);
+  bool has_seconds = family_find(m, SECONDS, PL_METRIC_HISTOGRAM, &seconds);
+  bool has_requests = family_find(m, REQUESTS, PL_METRIC_COUNTER, &requests);
 
   memset(to, 0, sizeof *to);
   for (uint32_t i = 0, n = pl__metrics_series_count(m->table); i < n; i++) {
@@ -152,9 +150,9 @@ int pl__heat_json(const struct pl_heat *h, uint64_t from, struct pl_buf *out) {
   pl__json_put(&j, "{\"step_s\":%d,\"next\":%llu,\"ends_ms\":[", PL_HEAT_STEP_S,
                (unsigned long long)h->count);
   for (uint32_t i = 0; i + 1 < PL_HEAT_ROWS; i++)
-    pl__json_put(&j, "%s%.6g", i ? "," : "",
-                 1000 * pl__histogram_end(FIRST_BUCKET + (i + 1) * ROW_BUCKETS -
-                                          1));
+    pl__json_put(
+        &j, "%s%.6g", i ? "," : "",
+        1000 * pl__histogram_end(FIRST_BUCKET + (i + 1) * ROW_BUCKETS - 1));
   pl__json_put(&j, "],\"columns\":[");
   for (uint64_t n = from; n < h->count; n++) {
     pl__json_put(&j, "%s", n > from ? "," : "");

@@ -19,9 +19,10 @@
 
 #define PL_HEAT_STEP_S 5
 #define PL_HEAT_COLUMNS 120u
-#define PL_HEAT_EXPONENT_MIN (-15) /* of two: the rows begin there, in seconds */
-#define PL_HEAT_ROWS 38u           /* two for each power, up to 2^3 and above */
-#define PL_HEAT_CLASSES 6u         /* of status: others, 1xx .. 5xx */
+#define PL_HEAT_EXPONENT_MIN                                                   \
+  (-15)                    /* of two: the rows begin there, in seconds */
+#define PL_HEAT_ROWS 38u   /* two for each power, up to 2^3 and above */
+#define PL_HEAT_CLASSES 6u /* of status: others, 1xx .. 5xx */
 
 struct pl_heat_column {
   int64_t ended_ns; /* since the epoch */
@@ -39,7 +40,8 @@ struct pl_heat_sum {
 
 struct pl_heat {
   int64_t looked_ns; /* monotonic, when the last column ended; 0: never */
-  uint64_t count;    /* of columns made so far; the last PL_HEAT_COLUMNS are here */
+  uint64_t
+      count; /* of columns made so far; the last PL_HEAT_COLUMNS are here */
   struct pl_heat_sum before, now, since;
   struct pl_heat_column columns[PL_HEAT_COLUMNS]; /* by number % COLUMNS */
 };

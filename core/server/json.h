@@ -15,9 +15,8 @@ struct pl_json {
 };
 
 /* As printf; at most 1 KiB at a time, what is longer is cut. */
-__attribute__((format(printf, 2, 3))) void pl__json_put(struct pl_json *j,
-                                                        const char *format,
-                                                        ...);
+__attribute__((format(printf, 2, 3))) void
+pl__json_put(struct pl_json *j, const char *format, ...);
 /* A string, with its quotes. */
 void pl__json_string(struct pl_json *j, struct pl_slice text);
 /* A number of at most six digits that count; what is not finite is null. */

@@ -329,9 +329,9 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
 int pl__layout_aborts(const struct pl_fabric *f, uint32_t worker,
                       struct pl_aborts **out) {
   void *at;
-  int status = pl__fabric_find_number(f, "aborts", (int)worker,
-                                      PL_ABORTS_VERSION,
-                                      sizeof(struct pl_aborts), &at, NULL);
+  int status =
+      pl__fabric_find_number(f, "aborts", (int)worker, PL_ABORTS_VERSION,
+                             sizeof(struct pl_aborts), &at, NULL);
   if (!status)
     *out = at;
   return status;
