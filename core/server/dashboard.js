@@ -80,6 +80,12 @@
   const state = { token: sessionStorage.getItem("perilune-token"), plane: null, heat: 0, log: 0,
     columns: [], ends: [], records: [], away: 0, data: null, before: null, cursor: null };
 
+  // Whether the plane has it, as far as its list of paths tells: one that ends with / has all below it.
+  function has(path) {
+    const wanted = path.replace(/\?.*/, "");
+    return !state.data || state.data.paths.some((one) => one === wanted || (one.endsWith("/") && wanted.startsWith(one)));
+  }
+
   class Refused extends Error {}
 
   async function ask(path, patience = PATIENCE_MS) {
@@ -537,41 +543,35 @@
     $("checks").replaceChildren(...lines);
   }
 
-  function waits_show(waits) {
-    const node = $("waits"), vitals = state.data.vitals;
-    const live = vitals ? sum(vitals.workers, "coroutines") : null, tasks = vitals ? sum(vitals.workers, "tasks") : null;
-    const list = el("dl", { class: "pairs" });
-    const rows = [["live", count(waits && waits.coroutines !== undefined ? waits.coroutines : live)], ["of them tasks", count(tasks)]];
-    if (!waits) {
-      pairs(list, rows.concat([["waits, leaks and suspects", "not available"]]));
-      node.replaceChildren(list);
-      return;
-    }
-    const reasons = Array.isArray(waits.by_reason) ? waits.by_reason.map((r) => [r.reason, r.count])
-      : Object.entries(waits.by_reason || {});
-    for (const [reason, n] of reasons.sort((a, b) => b[1] - a[1])) rows.push(["waiting: " + reason, count(n)]);
-    pairs(list, rows);
-    node.replaceChildren(list, ...suspects_of(waits));
-  }
+  const LISTS = [["leaks", "Leaks, proven", "bad"], ["suspects", "Suspects", "warn"], ["oldest", "Longest waits", "soft"]];
 
-  function suspects_of(waits) {
-    const out = [];
-    for (const [key, title, tone] of [["leaks", "Leaks, proven", "bad"], ["suspects", "Suspects", "warn"], ["oldest", "Longest waits", ""]]) {
-      const list = Array.isArray(waits[key]) ? waits[key] : [];
-      if (!list.length) continue;
-      out.push(el("p", { class: "more " + tone }, title), el("ul", { class: "findings" }, ...list.slice(0, 8).map((one) =>
-        el("li", {}, el("details", {}, el("summary", {},
-          where(one.created_by || one.at || one.started || one.where || "?"),
-          el("span", { class: "tag " + tone }, one.count ? count(one.count) + " ×" : one.age_s !== undefined ? span(one.age_s) : "")))))));
+  function waits_show(waits) {
+    const vitals = state.data.vitals, rows = [];
+    if (vitals) rows.push(["live", count(sum(vitals.workers, "coroutines"))], ["of them tasks", count(sum(vitals.workers, "tasks"))]);
+    if (!waits) rows.push(["waits, leaks and suspects", "not available"]);
+    for (const [reason, n] of Object.entries((waits && waits.by_reason) || {}).sort((a, b) => b[1] - a[1]))
+      rows.push([reason, count(n)]);
+    pairs($("waits"), rows);
+    for (const [key, title, tone] of LISTS) {
+      const list = (waits && waits[key]) || [], node = $("waits-" + key);
+      node.hidden = !list.length;
+      say(node.previousElementSibling, list.length ? `${title}, ${list.length > 49 ? "50 of them" : list.length}` : "");
+      relist(node, list.slice(0, 6).map((one) => ({ ...one, age_s: Math.floor(one.age_s) })), (one) => el("li", {},
+        el("div", {}, where(one.started_at || one.at || "?"), el("span", { class: "tag " + tone },
+          (one.count > 1 ? count(one.count) + " × " : "") + span(one.age_s)),
+        el("span", { class: "why" }, [one.reason, one.at && one.at !== one.started_at ? "at " + short(one.at) : "", one.route,
+          one.task && "task " + one.task, one.level ? "level " + one.level : ""].filter(Boolean).join(", ")))));
     }
-    return out;
   }
 
   // A place whose end, the line, is never cut off; seen from the app's folder.
   function where(text) {
+    return el("span", { class: "where", title: text }, el("bdi", { dir: "ltr" }, short(text)));
+  }
+
+  function short(text) {
     const folder = state.data.status.app.replace(/[^/]*$/, "");
-    const short = text.startsWith(folder) ? text.slice(folder.length) : text.replace(/^.*\/share\/lua\/5\.1\//, "");
-    return el("span", { class: "where", title: text }, el("bdi", { dir: "ltr" }, short));
+    return text.replaceAll(folder, "").replace(/\S*\/share\/lua\/5\.1\//g, "");
   }
 
   function memory_show(vitals) {
@@ -618,15 +618,18 @@
 
   // --- what changes slowly ---------------------------------------------------------------------------------
 
+  const MIX = ["compiled", "interpreted", "c", "rest"];
+
   const MIX_COLUMNS = [
     { head: "Route", cls: "name", fill: number((r) => r.route) },
     { head: "", fill(td, r) {
-      if (!td.firstChild) td.append(el("span", { class: "mix", "aria-hidden": "true" }, ...["compiled", "interpreted", "c"].map((k) => el("i", { class: k }))));
-      ["compiled", "interpreted", "c"].forEach((k, i) => { td.firstChild.children[i].style.width = (100 * r[k]) / r.all + "%"; });
+      if (!td.firstChild) td.append(el("span", { class: "mix", "aria-hidden": "true" }, ...MIX.map((k) => el("i", { class: k }))));
+      MIX.forEach((k, i) => { td.firstChild.children[i].style.width = (100 * r[k]) / r.all + "%"; });
     } },
     { head: "compiled", fill: number((r) => percent(r.compiled / r.all)) },
     { head: "interpreted", fill: number((r) => percent(r.interpreted / r.all)) },
     { head: "C", fill: number((r) => percent(r.c / r.all)) },
+    { head: "collector, compiler", cls: "opt", fill: number((r) => percent(r.rest / r.all)) },
     { head: "samples", cls: "opt", fill: number((r) => count(r.all)) },
   ];
 
@@ -635,7 +638,7 @@
     return el("li", { "data-at": one.at }, el("details", {}, el("summary", {}, where(one.at),
       el("span", { class: "tag " + tone }, one.blacklisted ? "blacklisted " + one.blacklisted : one.weight),
       el("span", { class: "why" }, `${one.reason}, ${count(one.count)} ×${one.route ? ", " + one.route : ""}`)),
-    el("p", {}, one.from === one.at ? "" : `The trace began at ${one.from}. `, one.advice)));
+    el("p", {}, one.from === one.at || one.blacklisted ? "" : `The trace began at ${short(one.from)}. `, short(one.advice))));
   }
 
   // Lists of details keep open what is open.
@@ -653,7 +656,8 @@
     $("jit-summary").replaceChildren(el("b", {}, count(report.traces)), " traces compiled, ", el("b", {}, count(report.aborts)),
       " given up, ", el("b", {}, count(report.flushes)), " flushes, ", el("b", {}, bytes(report.code_bytes)), " of machine code. ",
       report.shares ? "" : "Shares of CPU by route: not available.");
-    const routes = ((report.shares && report.shares.routes) || []).map((r) => ({ ...r, all: r.compiled + r.interpreted + r.c })).filter((r) => r.all);
+    const routes = ((report.shares && report.shares.routes) || [])
+      .map((r) => ({ ...r, all: r.samples, rest: r.samples - r.compiled - r.interpreted - r.c })).filter((r) => r.all);
     $("jit-routes").hidden = !routes.length;
     if (routes.length) table($("jit-routes"), MIX_COLUMNS, routes.slice(0, 20), (r) => r.route);
     relist($("jit-list"), report.list.slice(0, 25), finding);
@@ -661,15 +665,55 @@
 
   function actions_show(actions) {
     if (!actions) return none($("actions"), "Not available.");
-    none($("actions"), "No rules.");
+    if (!actions.rules.length) return none($("actions"), "There are no rules.");
+    const tones = { over: "warn", cooling: "warn", held: "warn", unknown: "soft" };
+    $("actions").replaceChildren(el("ul", { class: "checks" }, ...actions.rules.map((r) => el("li",
+      { class: r.state === "quiet" ? "healthy" : tones[r.state] === "warn" ? "degraded" : "" }, el("i", { "aria-hidden": "true" }),
+      el("span", {}, r.name), el("span", { class: tones[r.state] || "soft" }, r.state + (r.fired ? `, fired ${r.fired} ×` : "")),
+      el("small", {}, `${r.when}${r.for_s ? " for " + span(r.for_s) : ""}: ${r.actions.join(", ")}`
+        + (r.fired_s_ago !== undefined ? `; last ${span(r.fired_s_ago)} ago` : "") + (r.reason ? `; ${r.reason}` : ""))))),
+    ...actions.firings.slice(0, 5).map((f) => el("p", { class: "more" }, `${f.rule}: ${f.action}${f.result ? ", " + short(String(f.result)) : ""}`)),
+    actions.on ? "" : el("p", { class: "more" }, "Rules are switched off."));
+  }
+
+  // --- traces -------------------------------------------------------------------------------------------------
+
+  function spans_show(answer) {
+    if (!answer) return none($("traces"), "Not available.");
+    const roots = answer.spans.filter((s) => s.what === "request").slice(0, 8);
+    if (!roots.length) return none($("traces"), "None was kept yet.");
+    if (!$("traces").querySelector("ul")) $("traces").replaceChildren(el("ul", { class: "findings" }));
+    relist($("traces").querySelector("ul"), roots, (s) => {
+      const node = el("details", {}, el("summary", {},
+        el("span", { class: "cut" }, el("span", { class: "method" }, s.method || ""), " ", (s.target || s.name || "").replace(/^[A-Z]+ /, "")),
+        el("span", { class: "tag " + (s.status === "error" ? "bad" : "soft") }, `${s.http_status || s.status}  ${time_of(s.duration_ms)}`),
+        el("span", { class: "why" }, `${clock(new Date(s.start * 1000))}, kept: ${s.kept.join(", ")}, ${s.trace_id}`)));
+      node.addEventListener("toggle", async () => {
+        if (!node.open || node.children.length > 1) return;
+        const whole = await ask_json("debug/spans?limit=200&trace=" + s.trace_id).catch(() => null);
+        if (whole) node.append(waterfall(whole.spans));
+      });
+      return el("li", { "data-at": s.span_id }, node);
+    });
+  }
+
+  function waterfall(spans) {
+    const from = Math.min(...spans.map((s) => s.start)), to = Math.max(...spans.map((s) => s.start + s.duration_ms / 1000));
+    return el("ul", { class: "waterfall" }, ...spans.sort((a, b) => a.start - b.start).map((s) => {
+      const bar = el("i", { class: s.status === "error" ? "bad" : s.what });
+      bar.style.marginLeft = (100 * (s.start - from)) / (to - from || 1) + "%";
+      bar.style.width = Math.max(0.4, (100 * s.duration_ms) / 1000 / (to - from || 1)) + "%";
+      return el("li", {}, el("span", { class: "cut" }, s.name), el("span", { class: "track", "aria-hidden": "true" }, bar), el("span", {}, time_of(s.duration_ms)));
+    }));
   }
 
   async function slow() {
     if (document.hidden || state.away || !state.data) return;
-    for (const [path, show] of [["debug/jit", jit_show], ["debug/actions", actions_show]]) {
+    for (const [path, show] of [["debug/waits", waits_show], ["debug/actions", actions_show], ["debug/spans?limit=200", spans_show],
+      ["debug/jit", jit_show]]) {
       let answer = null;
       try {
-        answer = state.data.paths.includes(path) ? await ask_json(path) : null;
+        answer = has(path) ? await ask_json(path) : null;
       } catch (error) {
         if (error instanceof Refused) return;
       }
@@ -777,8 +821,7 @@
   // --- profiles and files ---------------------------------------------------------------------------------------------
 
   async function take(path, patience) {
-    if (state.data && !state.data.paths.includes(path.replace(/\?.*/, "")))
-      throw new Error("this server has no " + path.replace(/\?.*/, ""));
+    if (!has(path)) throw new Error("this server has no " + path.replace(/\?.*/, ""));
     for (;;) {
       try {
         return await ask(path, patience);
@@ -789,16 +832,83 @@
     }
   }
 
+  // Stacks, "outer;inner 40" a line, as a tree.
+  function tree_of(folded) {
+    const root = { name: "all", value: 0, depth: 0, kids: new Map(), parent: null };
+    for (const line of folded.split("\n")) {
+      const space = line.lastIndexOf(" "), value = Number(line.slice(space + 1));
+      if (space < 1 || !value) continue;
+      let node = root;
+      root.value += value;
+      for (const name of line.slice(0, space).split(";")) {
+        let kid = node.kids.get(name);
+        if (!kid) node.kids.set(name, (kid = { name, value: 0, depth: node.depth + 1, kids: new Map(), parent: node }));
+        kid.value += value;
+        node = kid;
+      }
+    }
+    return root;
+  }
+
+  const flame = { root: null, at: null, height: 0 };
+  const NARROWEST = 0.0015; // share of the width that a box is drawn for
+
+  function kind_of(name) {
+    return /perilune\/[\w/]+\.lua/.test(name) ? "own" : /\.lua\b/.test(name) ? "lua" : /^[(\[]/.test(name) ? "core" : "c";
+  }
+
+  function frame_text(node) {
+    return `${short(node.name)}: ${percent(node.value / flame.root.value, 1)} of all`;
+  }
+
+  function flame_box(node, left, width) {
+    const box = el("button", { type: "button", class: "frame " + kind_of(node.name), title: frame_text(node) },
+      width > 0.02 ? short(node.name) : "");
+    if (width <= 0.02) box.setAttribute("aria-label", frame_text(node));
+    box.style.left = 100 * left + "%";
+    box.style.width = 100 * width + "%";
+    box.style.top = node.depth * 1.55 + "em";
+    box.addEventListener("click", () => flame_draw(node));
+    for (const event of ["pointerenter", "focus"]) box.addEventListener(event, () => say($("flame-said"), frame_text(node)));
+    flame.height = Math.max(flame.height, node.depth + 1);
+    return box;
+  }
+
+  // Below `at` to scale; what has led there over the whole width.
+  function flame_draw(at) {
+    const boxes = [];
+    flame.at = at;
+    flame.height = 0;
+    for (let node = at.parent; node; node = node.parent) boxes.unshift(flame_box(node, 0, 1));
+    const draw = (node, left) => {
+      boxes.push(flame_box(node, left, node.value / at.value));
+      for (const kid of [...node.kids.values()].sort((a, b) => b.value - a.value)) {
+        if (kid.value / at.value >= NARROWEST) draw(kid, left);
+        left += kid.value / at.value;
+      }
+    };
+    draw(at, 0);
+    const place = $("flame").querySelector(".flame-place");
+    place.replaceChildren(...boxes);
+    place.style.height = flame.height * 1.55 + "em";
+    say($("flame-said"), at.parent ? frame_text(at) : "A click looks closer, one further up goes back.");
+  }
+
+  function flame_take(folded) {
+    flame.root = tree_of(folded);
+    if (!flame.root.value) throw new Error("there are no samples: nothing has used the processor");
+    $("flame").hidden = false;
+    flame_draw(flame.root);
+  }
+
   $("profile").addEventListener("click", async () => {
     const seconds = Number($("seconds").value), button = $("profile"), due = Date.now() + seconds * 1000;
     button.disabled = true;
     const timer = setInterval(() => say($("profile-said"), `Taking samples, ${Math.max(0, Math.ceil((due - Date.now()) / 1000))} s left`), 250);
     try {
-      const reply = await take(`debug/pprof/profile?seconds=${seconds}&format=svg`, (seconds + 20) * 1000);
+      const reply = await take(`debug/pprof/profile?seconds=${seconds}&format=folded`, (seconds + 20) * 1000);
       if (reply.status !== 200) throw new Error("status " + reply.status);
-      const image = el("img", { alt: `Flame graph of ${seconds} seconds`, src: URL.createObjectURL(new Blob([reply.body], { type: "image/svg+xml" })) });
-      $("flame").querySelector(".flame-place").replaceChildren(image);
-      $("flame").hidden = false;
+      flame_take(await reply.body.text());
       say($("profile-said"), `Of ${seconds} seconds, until ${clock(new Date())}`);
     } catch (error) {
       say($("profile-said"), "No flame graph: " + error.message);
@@ -859,7 +969,6 @@
     workers_show(d.status, d.vitals);
     routes_show(d.status);
     health_show(d.health);
-    waits_show(d.waits);
     memory_show(d.vitals);
     code_show(d.status);
     if (d.heat) {

@@ -172,13 +172,15 @@ local function route_lines(shares, out)
     out[#out + 1] = "Shares of CPU by route are not available: no samples yet, or no profiler."
     return
   end
-  out[#out + 1] = ("%-40s %9s %11s %7s %9s"):format("ROUTE", "COMPILED", "INTERPRETED", "C",
-    "SAMPLES")
+  out[#out + 1] = ("%-40s %9s %11s %7s %7s %9s"):format("ROUTE", "COMPILED", "INTERPRETED", "C",
+    "REST", "SAMPLES")
   for _, r in ipairs(shares.routes) do
-    local all = r.compiled + r.interpreted + r.c
-    out[#out + 1] = ("%-40s %9s %11s %7s %9d"):format(r.route, percent(r.compiled, all),
-      percent(r.interpreted, all), percent(r.c, all), all)
+    local all = r.samples
+    out[#out + 1] = ("%-40s %9s %11s %7s %7s %9d"):format(r.route, percent(r.compiled, all),
+      percent(r.interpreted, all), percent(r.c, all),
+      percent(all - r.compiled - r.interpreted - r.c, all), all)
   end
+  out[#out + 1] = "The rest is the collector and the compiler."
 end
 
 --- The report as text.

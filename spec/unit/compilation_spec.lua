@@ -38,7 +38,8 @@ describe("perilune.compilation", function()
         route = json.null, count = 1, workers = 1, blacklisted = json.null },
     }) })
   local SHARES = json.encode({ routes = json.array({
-    { route = "GET /", compiled = 75, interpreted = 20, c = 5 } }) })
+    { route = "GET /", compiled = 75, interpreted = 20, c = 4,
+      collector = 1, compiler = 0, samples = 100 } }) })
 
   it("puts places, reasons and advice together", function()
     local report = compilation.report(FACTS)
@@ -52,7 +53,7 @@ describe("perilune.compilation", function()
   it("prints them", function()
     local text = compilation.text(compilation.report(FACTS, SHARES), false)
     assert.matches("^12 traces compiled, 3 given up, 1 flushes, 4 KiB", text)
-    assert.matches("GET / +75%.0 %% +20%.0 %% +5%.0 %% +100", text)
+    assert.matches("GET / +75%.0 %% +20%.0 %% +4%.0 %% +1%.0 %% +100", text)
     assert.matches("BLACKLISTED loop  app%.lua:4: NYI: bytecode FNEW  %(22 times, GET /%)", text)
     assert.matches("the trace began at app%.lua:3", text)
     assert.matches("harmless  app%.lua:9: leaving loop in root trace  %(1 times%)", text)

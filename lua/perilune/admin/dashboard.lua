@@ -89,7 +89,7 @@ local function data(c)
   local parts = {
     '"plane":', json.encode(plane), ',"paths":', json.encode(paths), ',"status":', part("status"), ',"vitals":', part("vitals"),
     ',"heat":', part("heat", number(c, "heat")), ',"log":', part("tail", number(c, "log")),
-    ',"health":', json.encode(health.report()), ',"waits":', part("waits"),
+    ',"health":', json.encode(health.report()),
   }
   return "{" .. table.concat(parts) .. "}", 200, {
     ["Content-Type"] = "application/json", ["Cache-Control"] = "no-store",
