@@ -188,6 +188,14 @@ static const struct {
     {"compilation", pl__compilation_answer},
 };
 
+int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,
+                     struct pl_slice argument, struct pl_buf *out) {
+  for (size_t i = 0; i < sizeof of_fabric / sizeof *of_fabric; i++)
+    if (pl__slice_equal(pl__slice_text(of_fabric[i].topic), topic))
+      return of_fabric[i].run(fabric, argument, out);
+  return PL_EINVAL;
+}
+
 static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
                      struct pl_buf *out) {
   static const struct {
@@ -206,10 +214,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
   for (size_t i = 0; i < sizeof of_plane / sizeof *of_plane; i++)
     if (pl__slice_equal(pl__slice_text(of_plane[i].topic), topic))
       return of_plane[i].run(a, argument, out);
-  for (size_t i = 0; i < sizeof of_fabric / sizeof *of_fabric; i++)
-    if (pl__slice_equal(pl__slice_text(of_fabric[i].topic), topic))
-      return of_fabric[i].run(a->args.fabric, argument, out);
-  return PL_EINVAL;
+  return pl__admin_answer(a->args.fabric, topic, argument, out);
 }
 
 /* --- generations -------------------------------------------------------------- */

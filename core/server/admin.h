@@ -26,7 +26,7 @@
 #ifndef PL_SERVER_ADMIN_H
 #define PL_SERVER_ADMIN_H
 
-#include <stdint.h>
+#include "base/buf.h"
 
 struct pl_admin;
 struct pl_config;
@@ -50,5 +50,11 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
 /* Ends it: connections are closed, checks are given up.  A check that blocks in
  * C is not waited for: the process is about to end. */
 void pl__admin_stop(struct pl_admin *a);
+
+/* What the fabric alone answers: the topics that any process of the server can
+ * be asked.  Appends to `out`.  Returns 0; PL_EINVAL: there is no such topic;
+ * PL_EBAD: the argument is none for it; or an error of reading or writing. */
+int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,
+                     struct pl_slice argument, struct pl_buf *out);
 
 #endif /* PL_SERVER_ADMIN_H */

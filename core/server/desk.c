@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "server/compilation.h"
+#include "server/admin.h"
 #include "server/figures.h"
 
 #define JSON "application/json"
@@ -91,24 +91,34 @@ static void on_metrics(struct pl_desk *d, const struct pl_ops_request *r) {
   pl__buf_release(&body);
 }
 
-static void on_jit(struct pl_desk *d, const struct pl_ops_request *r) {
-  const struct pl_slice head = PL_SLICE("{\"compilation\":");
-  struct pl_buf body;
-  int failed;
-
-  pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
-  failed = pl__buf_append_slice(&body, head);
-  failed = failed ? failed
-                  : pl__compilation_answer(d->host.fabric, PL_SLICE(""), &body);
-  failed = failed ? failed : pl__buf_append_slice(&body, PL_SLICE("}\n"));
-  say_buffer(d, r->client, 200, false, &body, failed);
-}
-
 static void wait_for(struct pl_desk_waiter *list, uint32_t *count,
                      const struct pl_ops_request *r) {
   if (*count < PL_OPS_CLIENTS_MAX)
     list[(*count)++] = (struct pl_desk_waiter){
         .client = r->client, .as_text = asks(r->query, "format=text")};
+}
+
+/* What the fabric alone answers, or null where nobody knows that. */
+static int put_topic(struct pl_desk *d, struct pl_slice topic,
+                     struct pl_buf *out) {
+  int failed = pl__admin_answer(d->host.fabric, topic, PL_SLICE(""), out);
+
+  return failed == PL_EINVAL ? pl__buf_append_slice(out, PL_SLICE("null"))
+                             : failed;
+}
+
+static void on_jit(struct pl_desk *d, const struct pl_ops_request *r) {
+  struct pl_buf body;
+  int failed;
+
+  pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
+  failed = pl__buf_append_slice(&body, PL_SLICE("{\"compilation\":"));
+  failed = failed ? failed : put_topic(d, PL_SLICE("compilation"), &body);
+  failed = failed ? failed
+                  : pl__buf_append_slice(&body, PL_SLICE(",\"shares\":"));
+  failed = failed ? failed : put_topic(d, PL_SLICE("shares"), &body);
+  failed = failed ? failed : pl__buf_append_slice(&body, PL_SLICE("}\n"));
+  say_buffer(d, r->client, 200, false, &body, failed);
 }
 
 static void on_reload(struct pl_desk *d, const struct pl_ops_request *r) {

@@ -6,7 +6,6 @@
 
 local bit = require("bit")
 local util = require("jit.util")
-local vmdef = require("jit.vmdef")
 local C = require("perilune.ffi").C
 
 ---@class perilune.aborts
@@ -20,10 +19,22 @@ local LOOP, FUNCTION = 1, 2 -- enum pl_abort_blacklisted
 local BLACKLISTED = { IFORL = LOOP, IITERL = LOOP, ILOOP = LOOP, IFUNCF = FUNCTION,
   IFUNCV = FUNCTION }
 
-local by_opcode = {}
-for i = 0, #vmdef.bcnames / 6 - 1 do
-  by_opcode[i] = BLACKLISTED[vmdef.bcnames:sub(i * 6 + 1, i * 6 + 6):match("^%S*")]
+--- Names of this LuaJIT's, as far as they are installed; of the large table only what is needed.
+local function read_names()
+  local was_loaded = package.loaded["jit.vmdef"]
+  local ok, vmdef = pcall(require, "jit.vmdef")
+  package.loaded["jit.vmdef"] = was_loaded
+  if not ok then
+    return {}, {}, {}
+  end
+  local bytecodes = {}
+  for i = 0, #vmdef.bcnames / 6 - 1 do
+    bytecodes[i] = vmdef.bcnames:sub(i * 6 + 1, i * 6 + 6):match("^%S*")
+  end
+  return bytecodes, vmdef.traceerr, vmdef.ffnames
 end
+
+local bytecodes, reasons, functions = read_names()
 
 local start_func, start_pc -- of the trace that is being recorded
 local start_is_root
@@ -32,22 +43,23 @@ local start_is_root
 local function place(func, pc)
   local info = funcinfo(func, pc)
   if info.source then
-    local file = info.source:gsub("^@", "")
-    return format("%s:%d", file, info.currentline or info.linedefined)
+    local source = info.source
+    return format("%s:%d", source:byte(1) == 64 and source:sub(2) or source, -- "@"
+      info.currentline or info.linedefined)
   end
-  return info.ffid and vmdef.ffnames[info.ffid] or "C"
+  return info.ffid and functions[info.ffid] or "C"
 end
 
 --- In LuaJIT's words, with names in the place of numbers.
 local function reason_of(code, info)
   if type(code) ~= "number" then
-    return "error: " .. tostring(code)
+    return "error: " .. (type(code) == "string" and code or type(code))
   end
-  local text = vmdef.traceerr[code] or "reason " .. code
+  local text = reasons[code] or "reason " .. code
   if type(info) == "function" then
     info = place(info)
   elseif text:find("bytecode", 1, true) and type(info) == "number" then
-    text, info = "NYI: bytecode %s", vmdef.bcnames:sub(info * 6 + 1, info * 6 + 6):match("^%S*")
+    text, info = "NYI: bytecode %s", bytecodes[info]
   end
   if text:find("%%[sd]") then
     return (text:gsub("%%[sd]", tostring(info)))
@@ -73,7 +85,7 @@ function M.aborted(func, pc, code, info)
   local black = 0
   if start_func and start_is_root and start_pc >= 0 then
     local ins = funcbc(start_func, start_pc)
-    black = ins and by_opcode[band(ins, 0xff)] or 0
+    black = ins and BLACKLISTED[bytecodes[band(ins, 0xff)]] or 0
   end
   local reason, at = reason_of(code, info), place(func, pc)
   local from = start_func and place(start_func, start_pc) or at

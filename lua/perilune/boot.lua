@@ -288,7 +288,7 @@ function M.jit(answer, form)
   local json = require("perilune.json")
   local parts = assert(json.decode(answer))
   local report = compilation.report(json.encode(parts.compilation),
-    parts.shares and json.encode(parts.shares))
+    parts.shares ~= json.null and json.encode(parts.shares) or nil)
   return form == "json" and json.encode(report) .. "\n"
     or compilation.text(report, form == "colour")
 end
