@@ -550,7 +550,7 @@
     if (vitals) rows.push(["live", count(sum(vitals.workers, "coroutines"))], ["of them tasks", count(sum(vitals.workers, "tasks"))]);
     if (!waits) rows.push(["waits, leaks and suspects", "not available"]);
     for (const [reason, n] of Object.entries((waits && waits.by_reason) || {}).sort((a, b) => b[1] - a[1]))
-      rows.push([reason, count(n)]);
+      rows.push(["waiting: " + reason, count(n)]);
     pairs($("waits"), rows);
     for (const [key, title, tone] of LISTS) {
       const list = (waits && waits[key]) || [], node = $("waits-" + key);
@@ -627,8 +627,8 @@
       MIX.forEach((k, i) => { td.firstChild.children[i].style.width = (100 * r[k]) / r.all + "%"; });
     } },
     { head: "compiled", fill: number((r) => percent(r.compiled / r.all)) },
-    { head: "interpreted", fill: number((r) => percent(r.interpreted / r.all)) },
-    { head: "C", fill: number((r) => percent(r.c / r.all)) },
+    { head: "interpreted", cls: "opt", fill: number((r) => percent(r.interpreted / r.all)) },
+    { head: "C", cls: "opt", fill: number((r) => percent(r.c / r.all)) },
     { head: "collector, compiler", cls: "opt", fill: number((r) => percent(r.rest / r.all)) },
     { head: "samples", cls: "opt", fill: number((r) => count(r.all)) },
   ];
@@ -854,7 +854,7 @@
   const NARROWEST = 0.0015; // share of the width that a box is drawn for
 
   function kind_of(name) {
-    return /perilune\/[\w/]+\.lua/.test(name) ? "own" : /\.lua\b/.test(name) ? "lua" : /^[(\[]/.test(name) ? "core" : "c";
+    return /^(route|task) |^all$/.test(name) ? "own" : /^\(/.test(name) ? "core" : /\.lua:/.test(name) ? "lua" : "c";
   }
 
   function frame_text(node) {

@@ -114,8 +114,8 @@ static void on_jit(struct pl_desk *d, const struct pl_ops_request *r) {
   pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
   failed = pl__buf_append_slice(&body, PL_SLICE("{\"compilation\":"));
   failed = failed ? failed : put_topic(d, PL_SLICE("compilation"), &body);
-  failed = failed ? failed
-                  : pl__buf_append_slice(&body, PL_SLICE(",\"shares\":"));
+  failed =
+      failed ? failed : pl__buf_append_slice(&body, PL_SLICE(",\"shares\":"));
   failed = failed ? failed : put_topic(d, PL_SLICE("shares"), &body);
   failed = failed ? failed : pl__buf_append_slice(&body, PL_SLICE("}\n"));
   say_buffer(d, r->client, 200, false, &body, failed);

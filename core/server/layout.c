@@ -326,17 +326,6 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
   return status;
 }
 
-int pl__layout_aborts(const struct pl_fabric *f, uint32_t worker,
-                      struct pl_aborts **out) {
-  void *at;
-  int status =
-      pl__fabric_find_number(f, "aborts", (int)worker, PL_ABORTS_VERSION,
-                             sizeof(struct pl_aborts), &at, NULL);
-  if (!status)
-    *out = at;
-  return status;
-}
-
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out) {
   void *at;
@@ -378,6 +367,17 @@ int pl__layout_standing(const struct pl_fabric *f, struct pl_standing **out) {
 int pl__layout_shared(const struct pl_fabric *f, struct pl_shared **out) {
   void *at;
   int status = pl__fabric_find(f, "shared", PL_SHARED_VERSION, 1, &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
+int pl__layout_aborts(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_aborts **out) {
+  void *at;
+  int status =
+      pl__fabric_find_number(f, "aborts", (int)worker, PL_ABORTS_VERSION,
+                             sizeof(struct pl_aborts), &at, NULL);
   if (!status)
     *out = at;
   return status;

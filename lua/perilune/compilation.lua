@@ -25,85 +25,111 @@ local BYTECODES = {
   CALLM = "A call passes on a number of results that is not known. Take them into locals first.",
   RETM = "It returns a number of values that is not known. Return a fixed number.",
   TSETM = "A table is filled by a call or `...` of unknown length. Assign the items one by one.",
-  ISNEXT = "`pairs` over something other than a plain table, or `next` replaced. Walk an array with "
-    .. "`for i = 1, #t`, or keep the loop out of hot code.",
-  ITERN = "`pairs` or `next` in a loop: this LuaJIT interprets it. Walk an array with "
-    .. "`for i = 1, #t`, or keep the keys in an array beside the table.",
-  TNEW = "A table is made there in a way that cannot be compiled.",
-  KCDATA = "A constant of a C type that cannot be compiled. Make it once, at the file's head.",
+  ISNEXT = "`pairs` over something other than a plain table, or `next` replaced. Walk an array "
+    .. "with `for i = 1, #t`, or keep the loop out of hot code.",
+  ITERN = "`pairs` or `next` in a loop: this LuaJIT interprets it. Walk an array with `for i = 1, "
+    .. "#t`, or keep the keys in an array beside the table.",
 }
 
 -- By the beginning of the reason; the first one that fits.
 ---@type { [1]: string, [2]: perilune.compilation.Weight, [3]: string }[]
 local REASONS = {
-  { "error thrown or hook called during recording", "look", "An error was raised, or a tick of the "
-    .. "preemption came, while it was recorded. Once or twice: harmless, it is tried again. Often: "
-    .. "errors are used for control flow there; return nil and a reason instead." },
-  { "error: ", "look", "An error was raised while it was recorded. Errors that are expected are "
-    .. "better returned: nil and a reason." },
-  { "trace too short", "harmless", "There was too little to be worth compiling." },
-  { "trace too long", "look", "More than some thousand steps without coming round. Take large or "
-    .. "generated blocks of code apart, and keep what is rare out of the hot path." },
-  { "trace too deep", "look", "Calls are nested too deep, or recursion is deep. Turn it into a "
-    .. "loop." },
-  { "too many snapshots", "look", "Too many branches in one go. Take the function apart, or "
-    .. "replace chains of conditions by a table." },
-  { "blacklisted", "costly", "It has come to a function or a loop that was given up for good, and "
-    .. "so is what leads there. Mend that one; it is in this list as well." },
-  { "retry recording", "harmless", "It is recorded once more." },
-  { "leaving loop in root trace", "harmless", "The loop was left in the first round. It is compiled "
-    .. "when it goes on for longer." },
-  { "inner loop in root trace", "harmless", "The inner loop is compiled by itself first; then the "
-    .. "outer one." },
-  { "loop unroll limit reached", "look", "A short inner loop with a varying number of rounds. It is "
-    .. "mostly compiled by itself later; if this goes on, make its length fixed." },
-  { "bad argument type", "look", "A library function got a type that it takes only by conversion, "
-    .. "or not at all. Convert with tonumber or tostring before." },
-  { "JIT compilation disabled for function", "look", "jit.off was called for that function: it, and "
-    .. "what calls it, is interpreted. Perilune's own runner is so on purpose." },
-  { "call unroll limit reached", "look", "Recursion. Beyond some levels it is compiled only if it is "
-    .. "a tail call or a loop." },
-  { "down-recursion, restarting", "harmless", "Recursion that is compiled from its other end." },
-  { "NYI: unsupported variant of FastFunc", "costly", "That library function is compiled only with "
-    .. "plain arguments (no patterns, no metamethods, fixed counts). Use string.find with `true`, "
-    .. "string.sub or string.byte, or do it once and keep the result." },
-  { "NYI: return to lower frame", "look", "The function returns to code that is not being compiled. "
-    .. "Harmless where it is rare; else let the caller have the loop." },
-  { "NYI: C function", "costly", "A function of C by the classic API. Call it by the FFI, or outside "
-    .. "of the loop." },
-  { "NYI: FastFunc", "costly", "That library function is never compiled. Use another one, or call it "
-    .. "outside of hot code." },
-  { "NYI: bytecode", "costly", "That instruction is never compiled. Move it out of hot code." },
-  { "store with nil or NaN key", "costly", "A table is written to with nil or NaN as key, which "
-    .. "raises an error. That is a fault of the code." },
-  { "missing metamethod", "look", "An operation on a type without the metamethod for it, which "
-    .. "raises an error. That is mostly a fault of the code." },
-  { "looping index lookup", "look", "A chain of __index goes in a circle, or is too long. Shorten "
-    .. "it." },
-  { "NYI: mixed sparse/dense table", "look", "A table is both array and map, and was walked so. Use "
-    .. "two tables." },
-  { "symbol not in cache", "harmless", "A function of a C library was used for the first time. Bind "
-    .. "it to a local at the file's head." },
-  { "NYI: unsupported C type conversion", "costly", "A conversion between C types that is not "
-    .. "compiled (structs by value, bit fields). Convert field by field." },
-  { "NYI: unsupported C function type", "costly", "A C function that is not compiled: varargs, "
-    .. "structs by value, callbacks. Wrap it in one with plain arguments." },
-  { "guard would always fail", "harmless", "The code went another way than it was about to be "
-    .. "compiled for. It is tried again." },
-  { "too many PHIs", "look", "Too many variables change in one loop. Take it apart." },
-  { "persistent type instability", "costly", "A variable has now one type and now another (a number "
-    .. "and nil, say) in the rounds of a loop. Give it one type, and a value of that type at first." },
-  { "failed to allocate mcode memory", "costly", "There was no memory for machine code near the "
-    .. "program. Restart, or have fewer libraries mapped." },
-  { "machine code too long", "look", "One trace of more than 64 KiB. Take the function apart." },
-  { "hit mcode limit", "harmless", "It goes on in another block of memory." },
-  { "too many spill slots", "look", "Too many values are alive at once. Take the function apart." },
-  { "inconsistent register allocation", "harmless", "A weakness of the compiler. It is tried again." },
-  { "NYI: cannot assemble IR instruction", "costly", "An operation that this processor's compiler "
-    .. "lacks. Write it another way." },
-  { "NYI: PHI shuffling too complex", "look", "Variables change places in a loop in a way that is not "
-    .. "compiled. Take the loop apart." },
-  { "NYI: register coalescing too complex", "look", "Too many values in one loop. Take it apart." },
+  { "error thrown or hook called during recording", "look",
+    "An error was raised, or a tick of the preemption came, while it was recorded. Once or "
+      .. "twice: harmless, it is tried again. Often: errors are used for control flow there; "
+      .. "return nil and a reason instead." },
+  { "error: ", "look",
+    "An error was raised while it was recorded. Errors that are expected are better "
+      .. "returned: nil and a reason." },
+  { "trace too short", "harmless",
+    "There was too little to be worth compiling." },
+  { "trace too long", "look",
+    "More than some thousand steps without coming round. Take large or generated blocks of "
+      .. "code apart, and keep what is rare out of the hot path." },
+  { "trace too deep", "look",
+    "Calls are nested too deep, or recursion is deep. Turn it into a loop." },
+  { "too many snapshots", "look",
+    "Too many branches in one go. Take the function apart, or replace chains of conditions "
+      .. "by a table." },
+  { "blacklisted", "costly",
+    "It has come to a function or a loop that was given up for good, and so is what leads "
+      .. "there. Mend that one; it is in this list as well." },
+  { "retry recording", "harmless",
+    "It is recorded once more." },
+  { "leaving loop in root trace", "harmless",
+    "The loop was left in the first round. It is compiled when it goes on for longer." },
+  { "inner loop in root trace", "harmless",
+    "The inner loop is compiled by itself first; then the outer one." },
+  { "loop unroll limit reached", "look",
+    "A short inner loop with a varying number of rounds. It is mostly compiled by itself "
+      .. "later; if this goes on, make its length fixed." },
+  { "bad argument type", "look",
+    "A library function got a type that it takes only by conversion, or not at all. Convert "
+      .. "with tonumber or tostring before." },
+  { "JIT compilation disabled for function", "look",
+    "jit.off was called for that function: it, and what calls it, is interpreted. Perilune's "
+      .. "own runner is so on purpose." },
+  { "call unroll limit reached", "look",
+    "Recursion. Beyond some levels it is compiled only if it is a tail call or a loop." },
+  { "down-recursion, restarting", "harmless",
+    "Recursion that is compiled from its other end." },
+  { "NYI: unsupported variant of FastFunc", "costly",
+    "That library function is compiled only with plain arguments (no patterns, no "
+      .. "metamethods, fixed counts). Use string.find with `true`, string.sub or string.byte, or "
+      .. "do it once and keep the result." },
+  { "NYI: return to lower frame", "look",
+    "The function returns to code that is not being compiled. Harmless where it is rare; "
+      .. "else let the caller have the loop." },
+  { "NYI: C function", "costly",
+    "A function of C by the classic API. Call it by the FFI, or outside of the loop." },
+  { "NYI: FastFunc", "costly",
+    "That library function is never compiled. Use another one, or call it outside of hot "
+      .. "code." },
+  { "NYI: bytecode", "costly",
+    "That instruction is never compiled. Move it out of hot code." },
+  { "store with nil or NaN key", "costly",
+    "A table is written to with nil or NaN as key, which raises an error. That is a fault of "
+      .. "the code." },
+  { "missing metamethod", "look",
+    "An operation on a type without the metamethod for it, which raises an error. That is "
+      .. "mostly a fault of the code." },
+  { "looping index lookup", "look",
+    "A chain of __index goes in a circle, or is too long. Shorten it." },
+  { "NYI: mixed sparse/dense table", "look",
+    "A table is both array and map, and was walked so. Use two tables." },
+  { "symbol not in cache", "harmless",
+    "A function of a C library was used for the first time. Bind it to a local at the file's "
+      .. "head." },
+  { "NYI: unsupported C type conversion", "costly",
+    "A conversion between C types that is not compiled (structs by value, bit fields). "
+      .. "Convert field by field." },
+  { "NYI: unsupported C function type", "costly",
+    "A C function that is not compiled: varargs, structs by value, callbacks. Wrap it in one "
+      .. "with plain arguments." },
+  { "guard would always fail", "harmless",
+    "The code went another way than it was about to be compiled for. It is tried again." },
+  { "too many PHIs", "look",
+    "Too many variables change in one loop. Take it apart." },
+  { "persistent type instability", "costly",
+    "A variable has now one type and now another (a number and nil, say) in the rounds of a "
+      .. "loop. Give it one type, and a value of that type at first." },
+  { "failed to allocate mcode memory", "costly",
+    "There was no memory for machine code near the program. Restart, or have fewer libraries "
+      .. "mapped." },
+  { "machine code too long", "look",
+    "One trace of more than 64 KiB. Take the function apart." },
+  { "hit mcode limit", "harmless",
+    "It goes on in another block of memory." },
+  { "too many spill slots", "look",
+    "Too many values are alive at once. Take the function apart." },
+  { "inconsistent register allocation", "harmless",
+    "A weakness of the compiler. It is tried again." },
+  { "NYI: cannot assemble IR instruction", "costly",
+    "An operation that this processor's compiler lacks. Write it another way." },
+  { "NYI: PHI shuffling too complex", "look",
+    "Variables change places in a loop in a way that is not compiled. Take the loop apart." },
+  { "NYI: register coalescing too complex", "look",
+    "Too many values in one loop. Take it apart." },
 }
 
 --- What a reason means, and what to do.
@@ -123,8 +149,10 @@ function M.advise(reason)
 end
 
 local BLACK = {
-  loop = "The loop that begins at %s was given up for good: it is interpreted until the next reload. ",
-  ["function"] = "The function at %s was given up for good: it is interpreted until the next reload. ",
+  loop = "The loop that begins at %s was given up for good: it is interpreted until the next "
+    .. "reload. ",
+  ["function"] = "The function at %s was given up for good: it is interpreted until the next "
+    .. "reload. ",
 }
 
 --- Puts facts and advice together.

@@ -34,13 +34,14 @@ return app
 
 local function start(opts)
   opts = opts or {}
-  local env = { XDG_RUNTIME_DIR = opts.runtime or process.folder(), PERILUNE_ADMIN_TOKEN = opts.token }
+  local env = { XDG_RUNTIME_DIR = process.folder(), PERILUNE_ADMIN_TOKEN = opts.token }
   local folder = opts.app or process.folder({ ["app.lua"] = APP })
   local p = process.start({ "run", folder, "--name", "shown", "--workers", "2",
     "--listen", "127.0.0.1:" .. (opts.port or 0),
-    "--set", "admin.listen=127.0.0.1:" .. (opts.admin or 0), unpack(opts.args or {}) }, { env = env })
+    "--set", "admin.listen=127.0.0.1:" .. (opts.admin or 0), unpack(opts.args or {}) },
+    { env = env })
   assert(p:wait_for("err", "serving ([^\n]+admin plane on [^\n]+)\n"), p:err())
-  local port, admin = p:err():match("http://127%.0%.0%.1:(%d+).-admin plane on http://127%.0%.0%.1:(%d+)")
+  local port, admin = p:err():match("http://127%.0%.0%.1:(%d+).-admin plane on %S+:(%d+)")
   return { process = p, port = tonumber(port), admin = tonumber(admin), app = folder, env = env }
 end
 
@@ -125,8 +126,8 @@ describe("the dashboard", function()
     assert.equal(1, requests)
     assert.equal(column.number + 1, data.heat.next)
     assert.equal(37, #data.heat.ends_ms)
-    local later = assert(json.decode(get(s, ("/dashboard/data?heat=%d&log=%d"):format(data.heat.next,
-      data.log.next)).body))
+    local next_time = ("/dashboard/data?heat=%d&log=%d"):format(data.heat.next, data.log.next)
+    local later = assert(json.decode(get(s, next_time).body))
     assert.is_true(#later.heat.columns < #data.heat.columns)
     assert.is_nil(json.encode(later.log.records):find("said hello", 1, true))
     local unknown = assert(json.decode(get(s, "/dashboard/data?heat=999999&log=999999").body))
@@ -170,7 +171,7 @@ describe("the dashboard", function()
   it("says that the server is away, and goes on when it is back", function()
     local s = start()
     local browser = browse(s, "away")
-    assert.is_truthy(browser:wait_for("out", "ok that it is live", 20), browser:out() .. browser:err())
+    assert.is_truthy(browser:wait_for("out", "ok that it is live", 20), browser:out())
     s.process:stop()
     assert.is_truthy(browser:wait_for("out", "ok that the server is away", 20), browser:out())
     start({ app = s.app, port = s.port, admin = s.admin })
@@ -220,7 +221,7 @@ describe("the compilation report", function()
   it("is printed by perilune jit", function()
     local text = process.run({ "jit", "--name", "shown" }, { env = s.env })
     assert.equal(0, text.code, text.err)
-    assert.is_truthy(text.out:find("BLACKLISTED loop  %S*app%.lua:13: NYI: bytecode FNEW"), text.out)
+    assert.matches("BLACKLISTED loop  %S*app%.lua:13: NYI: bytecode FNEW", text.out)
     local report = assert(json.decode(process.run({ "jit", "--name", "shown", "--json" },
       { env = s.env }).out))
     assert.is_truthy(entry(report, "app.lua:13"))

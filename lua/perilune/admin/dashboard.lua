@@ -15,7 +15,7 @@ GET /                 for browsers: the dashboard
 GET /dashboard/data   what it shows, as JSON; ?heat=N&log=N: only what is new since
 ]]
 
-local POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+local POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
   .. "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 local HEADERS = {
@@ -87,7 +87,8 @@ local paths = json.array({}) -- that the plane has, so that the page asks for no
 
 local function data(c)
   local parts = {
-    '"plane":', json.encode(plane), ',"paths":', json.encode(paths), ',"status":', part("status"), ',"vitals":', part("vitals"),
+    '"plane":', json.encode(plane), ',"paths":', json.encode(paths),
+    ',"status":', part("status"), ',"vitals":', part("vitals"),
     ',"heat":', part("heat", number(c, "heat")), ',"log":', part("tail", number(c, "log")),
     ',"health":', json.encode(health.report()),
   }
