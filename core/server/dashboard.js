@@ -358,8 +358,6 @@
       }
     });
     for (const name of ["p50", "p99"]) {
-      g.strokeStyle = colour(name);
-      g.lineWidth = 1.5;
       g.beginPath();
       let drawn = false;
       state.columns.forEach((one, i) => {
@@ -369,7 +367,12 @@
         g.lineTo(x(i) + w - gap, y(row_at(value)));
         drawn = true;
       });
-      g.stroke();
+      for (const [ink, wide, alpha] of [["paper", 4, 0.6], [name, 1.6, 1]]) { // a line, in a halo
+        g.strokeStyle = colour(ink);
+        g.lineWidth = wide;
+        g.globalAlpha = alpha;
+        g.stroke();
+      }
       g.lineWidth = 1;
     }
     cursor_draw(c, BOTTOM);

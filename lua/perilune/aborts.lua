@@ -43,8 +43,8 @@ local start_is_root
 local function place(func, pc)
   local info = funcinfo(func, pc)
   if info.source then
-    local source = info.source
-    return format("%s:%d", source:byte(1) == 64 and source:sub(2) or source, -- "@"
+    local source, mark = info.source, info.source:byte(1)
+    return format("%s:%d", (mark == 64 or mark == 61) and source:sub(2) or source, -- "@", "="
       info.currentline or info.linedefined)
   end
   return info.ffid and functions[info.ffid] or "C"

@@ -29,6 +29,14 @@ app:get("/fine", function()
   for i = 1, 2000 do sum = sum + i end
   return tostring(sum)
 end)
+local function make(x) -- line 23
+  return function() return x end
+end
+app:get("/make", function()
+  local sum = 0
+  for i = 1, 2000 do sum = sum + make(i)() end
+  return tostring(sum)
+end)
 return app
 ]]
 
@@ -216,6 +224,22 @@ describe("the compilation report", function()
     assert.is_truthy(one.from:find("app.lua:12", 1, true), one.from)
     assert.is_truthy(one.advice:find("app.lua:12 was given up for good", 1, true), one.advice)
     assert.is_nil(entry(report, "app.lua:20")) -- the loop of /fine
+  end)
+
+  it("names functions that were given up for good", function()
+    local one
+    assert(process.eventually(function()
+      for _ = 1, 50 do
+        wire.ask(s.port, "GET", "/make")
+      end
+      for _, each in ipairs(assert(json.decode(get(s, "/debug/jit").body)).list) do
+        one = each.blacklisted == "function" and each or one
+      end
+      return one
+    end, 20))
+    assert.is_truthy(one.at:find("app.lua:24", 1, true), one.at)
+    assert.is_truthy(one.advice:find("The function at ", 1, true), one.advice)
+    assert.is_truthy(one.advice:find("app.lua:23 was given up for good", 1, true), one.advice)
   end)
 
   it("is printed by perilune jit", function()
