@@ -485,8 +485,8 @@
   const WORKER_COLUMNS = [
     { head: "Worker", fill: number((w) => String(w.index)) },
     { head: "State", cls: "l", fill(td, w) { say(td, w.state); dress(td, "l " + (TONES[w.state] || "bad")); } },
-    { head: "pid", cls: "opt", fill: number((w) => String(w.pid)) },
-    { head: "Gen", cls: "opt", fill: number((w) => String(w.generation)) },
+    { head: "pid", cls: "opt mid", fill: number((w) => String(w.pid)) },
+    { head: "Gen", cls: "opt mid", fill: number((w) => String(w.generation)) },
     { head: "req/s", fill: number((w) => count(w.requests_per_s)) },
     { head: "Conns", cls: "opt", fill: number((w) => count(w.connections)) },
     { head: "Busy", fill(td, w) { bar(td, w.busy, percent(w.busy || 0)); } },
@@ -947,10 +947,8 @@
     dress($("live"), "live " + (is_live ? "on" : "off"));
     say($("live"), is_live ? "live" : "away");
     $("notice").hidden = is_live;
-    if (!is_live) {
-      const since = Math.round((Date.now() - state.away) / 1000);
-      say($("notice"), `The server does not answer, for ${span(since)} now. Trying again each second; what is below is old.`);
-    }
+    if (!is_live)
+      say($("notice"), `The server has not answered since ${clock(new Date(state.away))}. Trying again each second; what is below is old.`);
   }
 
   // Another plane (the server started again, or loaded anew) counts from its own beginning.
