@@ -89,6 +89,7 @@ extern const size_t pl__cli_command_count;
 /* run.c, inspect.c, top.c, profile.c, trace.c, help.c */
 int pl__cli_run(const struct command *c, struct arguments *a);
 int pl__cli_status(const struct command *c, struct arguments *a);
+int pl__cli_jit(const struct command *c, struct arguments *a);
 int pl__cli_top(const struct command *c, struct arguments *a);
 int pl__cli_profile(const struct command *c, struct arguments *a);
 int pl__cli_trace(const struct command *c, struct arguments *a);

@@ -66,6 +66,12 @@ const struct command pl__cli_commands[] = {
      "  perilune status --name hello --json\n",
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_JSON, 0, false,
      pl__cli_status},
+    {"jit", "[--name N | --pid-file F]",
+     "Shows what a running server's compiler gave up, and what to do",
+     "  perilune jit\n"
+     "  perilune jit --name hello --json\n",
+     OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_JSON, 0, false,
+     pl__cli_jit},
     {"top", "[--name N | --pid-file F]",
      "Watches a running server: a page, again each second",
      "  perilune top\n"

@@ -3,6 +3,8 @@
 
 #include <unistd.h>
 
+#include "cli/paint.h"
+
 int pl__cli_server_new(struct arguments *a, bool app_needed, pl_server **out) {
   struct pl_error error;
 
@@ -60,6 +62,17 @@ static int status(pl_server *server, struct arguments *a,
 int pl__cli_status(const struct command *c, struct arguments *a) {
   (void)c;
   return pl__cli_with_server(a, false, status);
+}
+
+static int jit(pl_server *server, struct arguments *a, struct pl_error *error) {
+  bool colour = *pl__cli_paint(STDOUT_FILENO, PAINT_BOLD) != '\0';
+
+  return pl_server_jit(server, a->json, colour, error);
+}
+
+int pl__cli_jit(const struct command *c, struct arguments *a) {
+  (void)c;
+  return pl__cli_with_server(a, false, jit);
 }
 
 static int reload(pl_server *server, struct arguments *a,

@@ -215,7 +215,14 @@ const char *pl_suggest(const char *word, const char *const *words,
  * Returns 0, PL_ERROR_NOT_RUNNING, PL_ERROR_TIMEOUT, PL_ERROR_FAILED. */
 int pl_server_status(pl_server *server, int json, struct pl_error *error);
 
-/* The same as one page for those who watch, as `perilune top` shows it.
+/* What LuaJIT's compiler makes of the app of a running server: the share of CPU
+ * samples in compiled code by route, as far as it is known, and the traces that
+ * were given up, with what to do about them.  As text, painted where `colour` is
+ * 1, or as JSON.  Returns as pl_server_status. */
+int pl_server_jit(pl_server *server, int json, int colour,
+                  struct pl_error *error);
+
+/* What status tells, as one page for those who watch, as `perilune top` shows it.
  *
  *   columns  of the terminal; longer lines are cut
  *   rows     likewise; 0: as many as it takes

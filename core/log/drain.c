@@ -110,6 +110,7 @@ static int put_record(struct pl_drain *d, const void *record, uint32_t bytes) {
 static bool end_own(struct pl_drain *d, const struct pl_record_draft *draft) {
   if (put_record(d, draft->at, draft->bytes))
     return false;
+  pl__tail_put(d->tail, draft->at, draft->bytes);
   d->batch_lines++;
   return true;
 }
@@ -246,6 +247,7 @@ static bool take_record(struct pl_drain *d, const struct pl_drain_ring *r) {
     return true;
   int status = put_record(d, r->record, r->bytes);
   if (status == 0) {
+    pl__tail_put(d->tail, r->record, r->bytes);
     d->batch_lines++;
     if (d->on_record)
       d->on_record(d->on_record_arg, r->record, r->bytes);

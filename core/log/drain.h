@@ -25,6 +25,7 @@
 #include "log/format.h"
 #include "log/outlet.h"
 #include "log/syslog.h"
+#include "log/tail.h"
 
 #define PL_DRAIN_RINGS_MAX PL_LEDGER_RINGS_MAX
 
@@ -54,8 +55,9 @@ struct pl_drain_ring {
 struct pl_drain {
   struct pl_outlet outlet;
   struct pl_formatter formatter;
-  struct pl_syslog *syslog;      /* NULL: lines; borrowed */
-  unsigned level;                /* records below it are not shown */
+  struct pl_syslog *syslog; /* NULL: lines; borrowed */
+  struct pl_tail *tail;     /* gets a copy of each record; NULL; borrowed */
+  unsigned level;           /* records below it are not shown */
   pl__drain_record_fn on_record; /* NULL: nobody else wants them */
   void *on_record_arg;
   uint64_t rotate_bytes; /* largest file; 0: any size */

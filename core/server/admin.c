@@ -22,19 +22,24 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "fabric/metrics.h"
 #include "fabric/record.h"
 #include "fabric/tracing.h"
 #include "http/bearer.h"
+#include "log/tail.h"
 #include "net/listener.h"
 #include "perilune.h"
+#include "server/compilation.h"
 #include "server/config.h"
 #include "server/coroutines.h"
+#include "server/dashboard.h"
 #include "server/dumper.h"
 #include "server/edition.h"
 #include "server/figures.h"
 #include "server/grpc_conns.h"
 #include "server/heap_profile.h"
+#include "server/heat.h"
 #include "server/layout.h"
 #include "server/loop.h"
 #include "server/modules.h"
@@ -45,6 +50,7 @@
 #include "server/spans.h"
 #include "server/standing.h"
 #include "server/trends.h"
+#include "server/vitals.h"
 #include "server/wish.h"
 
 #define LOOK_MS 50 /* at what the master says */
@@ -69,6 +75,7 @@ struct pl_admin {
   uv_timer_t look_timer;
   pthread_t thread;
   struct pl_trends trends;
+  struct pl_heat *heat;
   const struct pl_standing *standing;
   struct pl_standing_facts facts; /* as read last */
   struct pl_server_state *state;
@@ -196,17 +203,57 @@ static int report_save(struct pl_admin *a, struct pl_slice argument,
   return failed ? failed : pl__buf_append(out, path, (uint32_t)strlen(path));
 }
 
+static uint64_t number_of(struct pl_slice argument) {
+  uint64_t n = 0;
+
+  pl__text_number(argument, UINT64_MAX, &n);
+  return n;
+}
+
+static int report_heat(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  return pl__heat_json(a->heat, number_of(argument), out);
+}
+
+static int report_tail(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  return a->args.tail ? pl__tail_json(a->args.tail, number_of(argument), out)
+                      : PL_EINVAL;
+}
+
+static int report_vitals(struct pl_admin *a, struct pl_slice argument,
+                         struct pl_buf *out) {
+  const struct pl_config *c = &a->dispatch.now->config;
+
+  (void)argument;
+  return pl__vitals_json(a->args.fabric, c->vm_memory_soft_bytes,
+                         c->vm_memory_hard_bytes, out);
+}
+
+static int report_page(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  struct pl_slice file = pl__dashboard_file(argument);
+
+  (void)a;
+  return file.bytes ? pl__buf_append_slice(out, file) : PL_EINVAL;
+}
+
 /* What the fabric alone answers, by topic; of the rooms that record it. */
 static const struct {
   const char *topic;
   int (*run)(const struct pl_fabric *f, struct pl_slice argument,
              struct pl_buf *out);
 } of_fabric[] = {
-    {"metrics", pl__figures_answer},         {"spans", pl__spans_answer},
-    {"profile", pl__profile_answer},         {"shares", pl__profile_shares},
-    {"heap", pl__heap_profile_answer},       {"coroutine", pl__coroutines_list},
-    {"coroutineleak", pl__coroutines_leaks}, {"block", pl__coroutines_block},
+    {"metrics", pl__figures_answer},
+    {"spans", pl__spans_answer},
+    {"profile", pl__profile_answer},
+    {"shares", pl__profile_shares},
+    {"heap", pl__heap_profile_answer},
+    {"coroutine", pl__coroutines_list},
+    {"coroutineleak", pl__coroutines_leaks},
+    {"block", pl__coroutines_block},
     {"waits", pl__coroutines_waits},
+    {"compilation", pl__compilation_answer},
 };
 
 int pl__admin_answer(const struct pl_fabric *fabric, struct pl_slice topic,
@@ -243,6 +290,8 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
       {"wish", report_wish},       {"save", report_save},
       {"health", report_health},   {"trace", report_trace},
       {"topics", report_topics},   {"trace_boost", report_boost},
+      {"heat", report_heat},       {"tail", report_tail},
+      {"vitals", report_vitals},   {"page", report_page},
   };
   struct pl_admin *a = arg;
 
@@ -458,6 +507,13 @@ static void end_if_drained(struct pl_admin *a) {
     pl__loop_stop(&a->loop);
 }
 
+static void look_at_heat(struct pl_admin *a) {
+  struct pl_metrics metrics;
+
+  if (pl__layout_metrics(a->args.fabric, &metrics) == 0)
+    pl__heat_look(a->heat, &metrics, pl__clock_monotonic_ns());
+}
+
 static void on_look(uv_timer_t *timer) {
   struct pl_admin *a = timer->data;
 
@@ -465,6 +521,7 @@ static void on_look(uv_timer_t *timer) {
   if (a->listens && !a->listener.watching)
     pl__listener_resume(&a->listener);
   follow(a);
+  look_at_heat(a);
   end_if_drained(a);
 }
 
@@ -629,7 +686,8 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
     return PL_ENOMEM;
   a->args = *args;
   pl__replay_init(&a->replay, args->fabric, args->config);
-  failed = pl__services_init(&a->services);
+  a->heat = pl__alloc_zero(sizeof *a->heat);
+  failed = a->heat ? pl__services_init(&a->services) : PL_ENOMEM;
   failed = failed ? failed : open_dispatch(a);
   if (failed)
     goto fail_dispatch;
@@ -652,6 +710,7 @@ fail_dispatch:
            a->err[0] ? a->err : pl_strerror(failed));
   pl__services_deinit(&a->services);
   pl__replay_deinit(&a->replay);
+  pl__free(a->heat);
   pl__free(a);
   return PL_EFAIL;
 }
@@ -671,5 +730,6 @@ void pl__admin_stop(struct pl_admin *a) {
   pl__trends_deinit(&a->trends);
   pl__services_deinit(&a->services);
   pl__replay_deinit(&a->replay);
+  pl__free(a->heat);
   pl__free(a);
 }

@@ -21,6 +21,10 @@
  *   wish LINE        has the master do something (server/wish.h)
  *   save NAME\n...   writes the bytes behind the line into a file beside the
  *                    flight recorder's, whose path is the answer
+ *   heat N, tail N   what is new since that number (server/heat.h, log/tail.h)
+ *   vitals           of the workers' VMs (server/vitals.h)
+ *   compilation      what LuaJIT gave up (server/compilation.h)
+ *   page FILE        of the dashboard: html, css, js
  *   health LINES     takes in the states of services (server/services.h); with
  *                    that gRPC is answered, without Lua
  *
@@ -34,12 +38,14 @@
 struct pl_admin;
 struct pl_config;
 struct pl_fabric;
+struct pl_tail;
 
 #define PL_ADMIN_ERROR_BYTES 512
 
 struct pl_admin_args {
   const struct pl_config *config; /* borrowed, as all of these */
   const struct pl_fabric *fabric;
+  struct pl_tail *tail; /* NULL: there is none */
   int listen_fd;
   int wake_fd;    /* of the reader of control's ring */
   int channel_fd; /* to the master */

@@ -46,6 +46,7 @@ struct control {
   struct pl_drain drain;
   struct pl_dumper dumper;
   struct pl_server_state *state;
+  struct pl_tail *tail;   /* NULL: nobody looks */
   struct pl_admin *admin; /* NULL: there is none */
   struct pl_anomaly anomaly;
   struct pl_exporter *exporter;
@@ -123,7 +124,8 @@ static void tell_no_admin(struct control *c, const char *why) {
   pl__record_text(&writer, &head, pl__slice_text(why));
 }
 
-static int admin_open(struct control *c, char *error, size_t error_bytes) {
+static int admin_open(struct control *c, const struct pl_routes *routes,
+                      char *error, size_t error_bytes) {
   struct pl_admin_args args = {.config = c->args->config,
                                .fabric = c->args->fabric,
                                .listen_fd = c->args->admin_fd,
@@ -134,6 +136,7 @@ static int admin_open(struct control *c, char *error, size_t error_bytes) {
 
   if (args.listen_fd < 0)
     return 0;
+  c->tail = args.tail = c->drain.tail = pl__tail_new(routes);
   status = pl__admin_start(&c->admin, &args, why);
   if (status &&
       atomic_load_explicit(&c->state->generation, memory_order_relaxed)) {
@@ -195,7 +198,7 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   status = status ? status : exporter_open(c);
   if (status)
     snprintf(error, error_bytes, "control: %s", pl_strerror(status));
-  return status ? status : admin_open(c, error, error_bytes);
+  return status ? status : admin_open(c, routes, error, error_bytes);
 }
 
 /* True: it is time to end. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "server/admin.h"
 #include "server/figures.h"
 #include "server/profiles.h"
 
@@ -129,6 +130,29 @@ static void wait_for(struct pl_desk_waiter *list, uint32_t *count,
         .client = r->client, .as_text = asks(r->query, "format=text")};
 }
 
+/* What the fabric alone answers, or null where nobody knows that. */
+static int put_topic(struct pl_desk *d, struct pl_slice topic,
+                     struct pl_buf *out) {
+  int failed = pl__admin_answer(d->host.fabric, topic, PL_SLICE(""), out);
+
+  return failed == PL_EINVAL ? pl__buf_append_slice(out, PL_SLICE("null"))
+                             : failed;
+}
+
+static void on_jit(struct pl_desk *d, const struct pl_ops_request *r) {
+  struct pl_buf body;
+  int failed;
+
+  pl__buf_init(&body, NULL, PL_OPS_ANSWER_BYTES_MAX - 1024);
+  failed = pl__buf_append_slice(&body, PL_SLICE("{\"compilation\":"));
+  failed = failed ? failed : put_topic(d, PL_SLICE("compilation"), &body);
+  failed =
+      failed ? failed : pl__buf_append_slice(&body, PL_SLICE(",\"shares\":"));
+  failed = failed ? failed : put_topic(d, PL_SLICE("shares"), &body);
+  failed = failed ? failed : pl__buf_append_slice(&body, PL_SLICE("}\n"));
+  say_buffer(d, r->client, 200, false, &body, failed);
+}
+
 static void on_reload(struct pl_desk *d, const struct pl_ops_request *r) {
   bool waits = !asks(r->query, "wait=false");
 
@@ -201,6 +225,7 @@ static const struct {
     {"GET", "/status", on_status},  {"GET", "/metrics", on_metrics},
     {"POST", "/reload", on_reload}, {"POST", "/drain", on_drain},
     {"POST", "/stop", on_stop},     {"POST", "/record", on_record},
+    {"GET", "/jit", on_jit},
 };
 
 static void on_request(void *arg, const struct pl_ops_request *r) {
@@ -221,7 +246,8 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
     }
   }
   say_failed(d, r->client, found ? 405 : 404,
-             "there are GET /status, /metrics and /debug/pprof/profile, "
+             "there are GET /status, /metrics, /jit and "
+             "/debug/pprof/profile, "
              "POST /reload, /drain, /stop and /record");
 }
 

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct pl_aborts;
 struct pl_bundle;
 struct pl_dispatch;
 struct pl_frames;
@@ -46,6 +47,7 @@ struct pl_generation_options {
   struct pl_heap_samples *heap;     /* likewise */
   bool is_aside;                    /* likewise */
   struct pl_quarantine *quarantine; /* likewise */
+  struct pl_aborts *aborts;         /* likewise */
   struct pl_marks *long_runs;       /* likewise */
   struct pl_waits *waits;           /* likewise */
   struct pl_shared *shared;         /* likewise */

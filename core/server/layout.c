@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/limits.h"
+#include "fabric/aborts.h"
 #include "fabric/bundle.h"
 #include "fabric/events.h"
 #include "fabric/exports.h"
@@ -40,7 +41,7 @@
 #define STATE_VERSION 2u
 /* Of master and control, who say little: but reports of crashes are long. */
 #define OWN_RING_BYTES 262144u
-#define SECTIONS_PER_WORKER 11
+#define SECTIONS_PER_WORKER 12
 #define SECTIONS_OF_ALL 21
 #define COROUTINES_SPARE 600u /* idle ones, which keep their numbers */
 
@@ -99,6 +100,10 @@ static uint32_t sections_describe(const struct pl_config *config,
     pl__fabric_name(&s[n], "crash", (int)i);
     s[n].version = PL_CRASH_VERSION;
     s[n].element_bytes = sizeof(struct pl_crash);
+    s[n++].element_count = 1;
+    pl__fabric_name(&s[n], "aborts", (int)i);
+    s[n].version = PL_ABORTS_VERSION;
+    s[n].element_bytes = sizeof(struct pl_aborts);
     s[n++].element_count = 1;
     pl__fabric_name(&s[n], "spans", (int)i);
     s[n].version = PL_SPANS_VERSION;
@@ -573,6 +578,17 @@ int pl__layout_shared(const struct pl_fabric *f, struct pl_shared **out) {
   return status;
 }
 
+int pl__layout_aborts(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_aborts **out) {
+  void *at;
+  int status =
+      pl__fabric_find_number(f, "aborts", (int)worker, PL_ABORTS_VERSION,
+                             sizeof(struct pl_aborts), &at, NULL);
+  if (!status)
+    *out = at;
+  return status;
+}
+
 int pl__layout_bundle(const struct pl_fabric *f, uint32_t generation,
                       struct pl_bundle **out) {
   void *at;
@@ -642,6 +658,7 @@ static void beat_renew(struct pl_beat *beat) {
 int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   struct pl_flights *flights;
   struct pl_heap_samples *heap;
+  struct pl_aborts *aborts;
   struct pl_crash *crash;
   struct pl_waits *waits;
   struct pl_beat *beat;
@@ -652,6 +669,7 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
                                       PL_FLIGHTS_VERSION, 1, &at, &bytes);
 
   status = status ? status : pl__layout_crash(f, worker, &crash);
+  status = status ? status : pl__layout_aborts(f, worker, &aborts);
   status = status ? status : pl__layout_beat(f, worker, &beat);
   status = status ? status : pl__layout_heap(f, worker, &heap);
   status = status ? status : pl__layout_waits(f, worker, &waits, &entries);
@@ -662,6 +680,7 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   pl__flights_init(flights, (uint32_t)((bytes - sizeof *flights) /
                                        sizeof(struct pl_flight)));
   memset(crash, 0, sizeof *crash);
+  pl__aborts_clear(aborts);
   beat_renew(beat);
   pl__heap_renew(heap);
   return 0;

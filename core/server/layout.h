@@ -14,6 +14,7 @@
  *   symbols.N, stacks.N              struct pl_symbols, struct pl_stacks: which
  *                                    code the numbers in its samples stand for
  *   heap.N                           struct pl_heap_samples: its memory
+ *   aborts.N                         struct pl_aborts: what its compiler gave up
  *   beats                            struct pl_beat, one per worker
  *   state                            struct pl_server_state: what all look at
  *   standing                         struct pl_standing: what the master knows
@@ -42,6 +43,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+struct pl_aborts;
 struct pl_bundle;
 struct pl_config;
 struct pl_crash;
@@ -148,6 +150,8 @@ int pl__layout_heap(const struct pl_fabric *f, uint32_t worker,
 /* *entries: of each of its banks. */
 int pl__layout_waits(const struct pl_fabric *f, uint32_t worker,
                      struct pl_waits **out, uint32_t *entries);
+int pl__layout_aborts(const struct pl_fabric *f, uint32_t worker,
+                      struct pl_aborts **out);
 /* Both, for pl__quarantine_of. */
 int pl__layout_quarantines(const struct pl_fabric *f,
                            struct pl_quarantine **out);

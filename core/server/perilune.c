@@ -377,6 +377,21 @@ int pl_server_status(pl_server *server, int json, struct pl_error *error) {
   return status == 200 ? pl__error_clear(error) : status;
 }
 
+int pl_server_jit(pl_server *server, int json, int colour,
+                  struct pl_error *error) {
+  const char *form = json ? "json" : colour ? "colour" : "";
+  struct pl_buf body;
+  int status = ask_running(server, "GET", "/jit", STATUS_S, &body, error);
+
+  if (status == 200)
+    status = pl__tool_jit(&server->config, pl__slice(body.at, body.bytes), form,
+                          server->on_output, server->output_arg, error);
+  else if (status > 0)
+    status = refused(&body, PL_EFAIL, error);
+  pl__buf_release(&body);
+  return status ? status : pl__error_clear(error);
+}
+
 int pl_server_top(pl_server *server, int columns, int rows, int colour,
                   struct pl_error *error) {
   struct pl_buf body;

@@ -69,6 +69,7 @@ int pl__succession_options(const struct pl_fabric *fabric, uint32_t worker,
 
   *out = (struct pl_generation_options){.number = generation};
   failed = failed ? failed : pl__layout_flights(fabric, worker, &out->flights);
+  failed = failed ? failed : pl__layout_aborts(fabric, worker, &out->aborts);
   failed = failed ? failed
                   : pl__layout_long_runs(fabric, generation, &out->long_runs);
   failed =

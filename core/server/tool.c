@@ -187,6 +187,22 @@ int pl__tool_top(const struct pl_config *config, struct pl_slice status,
   return failed;
 }
 
+int pl__tool_jit(const struct pl_config *config, struct pl_slice answer,
+                 const char *form, pl_output_fn output, void *output_arg,
+                 struct pl_error *error) {
+  struct tool *t = tool_open(config, output, output_arg, error);
+  struct pl_vm_arg args[] = {{.text = answer.at, .text_bytes = answer.bytes},
+                             text_arg(form)};
+  uint32_t lines;
+  int failed;
+
+  if (!t)
+    return error->code;
+  failed = tool_call(t, "jit", args, 2, &lines, error);
+  tool_close(t);
+  return failed;
+}
+
 /* A folder that is not there yet, or has nothing in it, is free. */
 static int folder_must_be_free(const char *path, struct pl_error *error) {
   DIR *folder = opendir(path);

@@ -27,6 +27,11 @@ int pl__tool_test(const struct pl_config *config, int argc,
 int pl__tool_top(const struct pl_config *config, struct pl_slice status,
                  int columns, int rows, int colour, pl_output_fn output,
                  void *output_arg, struct pl_error *error);
+/* The compilation report, of the answer of the control socket; see pl_server_jit.
+ */
+int pl__tool_jit(const struct pl_config *config, struct pl_slice answer,
+                 const char *form, pl_output_fn output, void *output_arg,
+                 struct pl_error *error);
 int pl__tool_repl(const struct pl_config *config, pl_output_fn output,
                   void *output_arg, struct pl_error *error);
 int pl__tool_new(const struct pl_config *config, const char *path,

@@ -299,6 +299,12 @@ struct pl_jit_counts {
   double code_bytes; /* of those that there are */
 };
 struct pl_jit_counts *pl_jit_counts(void);
+/* What was given up before is forgotten: the VM begins to serve. */
+void pl_aborts_begin(void);
+/* A trace was given up; texts as in struct pl_abort_note (fabric/aborts.h). */
+void pl_aborts_note(const char *reason, uint32_t reason_bytes, const char *at,
+                    uint32_t at_bytes, const char *from, uint32_t from_bytes,
+                    uint32_t blacklisted);
 
 /* P.metric. */
 struct pl_meter;

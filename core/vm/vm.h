@@ -99,6 +99,7 @@ struct pl_vm_options {
   struct pl_samples *samples; /* with frames; NULL: of the processor neither */
   struct pl_recorder *recorder;     /* NULL: nothing is recorded */
   struct pl_quarantine *quarantine; /* NULL: no route is ever refused */
+  struct pl_aborts *aborts;         /* of the compiler; NULL: nobody looks */
   struct pl_marks *long_runs;       /* routes told of; NULL: told each time */
   struct pl_waits *waits;   /* where coroutines are listed; NULL: nowhere */
   double leaks_collect_s;   /* garbage, at the latest, when somebody may leak */

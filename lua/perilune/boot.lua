@@ -292,6 +292,20 @@ function M.top(status, width, height, colour)
   return require("perilune.top").page(status, width, height, colour)
 end
 
+--- The compilation report; see compilation.lua.
+---@param answer string JSON, of the control socket: { compilation, shares }
+---@param form string "json", "colour" or ""
+---@return string
+function M.jit(answer, form)
+  local compilation = require("perilune.compilation")
+  local json = require("perilune.json")
+  local parts = assert(json.decode(answer))
+  local report = compilation.report(json.encode(parts.compilation),
+    parts.shares ~= json.null and json.encode(parts.shares) or nil)
+  return form == "json" and json.encode(report) .. "\n"
+    or compilation.text(report, form == "colour")
+end
+
 --- Evaluates what the user types against an app, in a task, until the input ends.
 ---@param path string
 function M.repl(path)

@@ -7,6 +7,7 @@
 --- "record" (`jit.attach`, `jit.v`, `jit.dump`) takes ours away, and what is compiled from then
 --- on is counted no more, and allocates as its callers.
 
+local aborts = require("perilune.aborts")
 local C = require("perilune.ffi").C
 local core = require("perilune.core")
 local util = require("jit.util")
@@ -81,9 +82,13 @@ function M.watch()
     read_names()
     jit.attach(recorded, "record")
   end
-  jit.attach(function(what, trace)
-    if what == "start" and begin then
-      begin()
+  aborts.begin()
+  jit.attach(function(what, trace, func, pc, other, info)
+    if what == "start" then
+      if begin then
+        begin()
+      end
+      aborts.started(func, pc, other)
     elseif what == "stop" then
       local code, address, loop = tracemc(trace)
       counts.traces = counts.traces + 1
@@ -93,6 +98,7 @@ function M.watch()
       end
     elseif what == "abort" then
       counts.aborts = counts.aborts + 1
+      aborts.aborted(func, pc, other, info)
     elseif what == "flush" then
       counts.flushes = counts.flushes + 1
       counts.code_bytes = 0

@@ -13,7 +13,7 @@ local TEXT = { ["Content-Type"] = "text/plain; charset=utf-8", ["Cache-Control"]
 
 --- Rooms of the plane, each a module of its own beside this one: `index`, its lines of the list
 --- below, and `routes(inner)`, which adds its routes to those that take the token.
-local ROOMS = { "coroutines", "heap", "profile", "trace", "actions", "spans" }
+local ROOMS = { "dashboard", "actions", "coroutines", "heap", "jit", "profile", "spans", "trace" }
 
 local INDEX = [[
 Perilune's admin plane
@@ -62,8 +62,10 @@ for _, name in ipairs(ROOMS) do
   room.routes(inner)
 end
 
-inner:get("/", function()
-  return index, 200, TEXT
+require("perilune.admin.dashboard").page(app, index, function(c)
+  return with_token(c, function()
+    return index, 200, TEXT
+  end)
 end)
 
 inner:get("/healthz", function(c)

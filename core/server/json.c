@@ -1,0 +1,44 @@
+/* server/json.c - see json.h. */
+#include "server/json.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "log/digits.h"
+
+#define PIECE_BYTES 1024
+
+void pl__json_put(struct pl_json *j, const char *format, ...) {
+  char text[PIECE_BYTES];
+  va_list args;
+  int n;
+
+  va_start(args, format);
+  n = vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  if (n >= (int)sizeof text)
+    n = sizeof text - 1;
+  if (!j->failed)
+    j->failed = pl__buf_append(j->out, text, (uint32_t)n);
+}
+
+void pl__json_string(struct pl_json *j, struct pl_slice text) {
+  char *at;
+
+  pl__json_put(j, "\"");
+  if (!j->failed)
+    j->failed = pl__buf_reserve(j->out, text.bytes * PL_DIGITS_JSON_FACTOR);
+  if (j->failed)
+    return;
+  at = pl__put_json(j->out->at + j->out->bytes, text);
+  j->out->bytes = (uint32_t)(at - j->out->at);
+  pl__json_put(j, "\"");
+}
+
+void pl__json_number(struct pl_json *j, double number) {
+  if (isfinite(number))
+    pl__json_put(j, "%.6g", number);
+  else
+    pl__json_put(j, "null");
+}
