@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define LUA_FOLDER "lua" /* tests run in the project's folder */
@@ -84,8 +85,9 @@ static void open_app(const char *app, uint64_t mean_bytes, bool is_aside) {
   write_app(app);
   rig.symbols = pl__alloc_zero(sizeof *rig.symbols);
   rig.stacks = pl__alloc_zero(sizeof *rig.stacks);
-  rig.heap = aligned_alloc(4096, sizeof *rig.heap);
-  memset(rig.heap, 0, sizeof *rig.heap);
+  rig.heap = mmap(NULL, sizeof *rig.heap, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert_true(rig.heap != MAP_FAILED);
   assert_int_equal(
       0, pl__frames_open(&rig.frames, rig.symbols, rig.stacks, LUA_FOLDER));
   options.heap = rig.heap;
@@ -116,7 +118,8 @@ static int close_app(void **state) {
   pl__frames_close(rig.frames);
   pl__free(rig.symbols);
   pl__free(rig.stacks);
-  free(rig.heap);
+  if (rig.heap)
+    munmap(rig.heap, sizeof *rig.heap);
   memset(&rig, 0, sizeof rig);
   return 0;
 }
