@@ -84,7 +84,8 @@ local function measure(side, kind, opts)
 end
 
 local function cost(place, opts)
-  local sides = { { name = "off", mean = "0", port = PORT }, { name = "on", mean = "512K", port = PORT + 1 } }
+  local sides = { { name = "off", mean = "0", port = PORT },
+    { name = "on", mean = "512K", port = PORT + 1 } }
   local samples = { off = {}, on = {} }
   for _, side in ipairs(sides) do
     start(side, place)
@@ -135,8 +136,8 @@ local function truth(place)
   if not fetch(side.port + 10, "/debug/pprof/allocs", file) then
     fail("there is no profile")
   end
-  local ok, out = process.run({ "go", "tool", "pprof", "-top", "-lines", "-unit=B", "-nodefraction=0", file },
-    PATIENCE_S)
+  local ok, out = process.run({ "go", "tool", "pprof", "-top", "-lines", "-unit=B",
+    "-nodefraction=0", file }, PATIENCE_S)
   if not ok then
     fail("go tool pprof: %s", out)
   end

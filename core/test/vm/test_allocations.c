@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define LUA_FOLDER "lua" /* tests run in the project's folder */
@@ -84,8 +85,9 @@ static void open_app(const char *app, uint64_t mean_bytes, bool is_aside) {
   write_app(app);
   rig.symbols = pl__alloc_zero(sizeof *rig.symbols);
   rig.stacks = pl__alloc_zero(sizeof *rig.stacks);
-  rig.heap = aligned_alloc(4096, sizeof *rig.heap);
-  memset(rig.heap, 0, sizeof *rig.heap);
+  rig.heap = mmap(NULL, sizeof *rig.heap, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert_true(rig.heap != MAP_FAILED);
   assert_int_equal(
       0, pl__frames_open(&rig.frames, rig.symbols, rig.stacks, LUA_FOLDER));
   options.heap = rig.heap;
@@ -116,7 +118,8 @@ static int close_app(void **state) {
   pl__frames_close(rig.frames);
   pl__free(rig.symbols);
   pl__free(rig.stacks);
-  free(rig.heap);
+  if (rig.heap)
+    munmap(rig.heap, sizeof *rig.heap);
   memset(&rig, 0, sizeof rig);
   return 0;
 }
@@ -172,11 +175,19 @@ static void sum_live(struct amount *lines) {
   }
 }
 
-/* Bytes of a line, within 5 %: five standard deviations of so many samples. */
-static void expect(const struct amount *lines, uint32_t line, double bytes) {
-  if (fabs(lines[line].bytes - bytes) > bytes * 0.05)
+/* Bytes of a line, within that share of them: six standard deviations of so many
+ * samples, or more. */
+static void expect_within(const struct amount *lines, uint32_t line,
+                          double bytes, double share) {
+  if (fabs(lines[line].bytes - bytes) > bytes * share)
     fail_msg("line %u: %.0f bytes, not %.0f", line, lines[line].bytes, bytes);
 }
+
+static void expect(const struct amount *lines, uint32_t line, double bytes) {
+  expect_within(lines, line, bytes, 0.05);
+}
+
+#define KINDS_MEAN_BYTES 1024
 
 /* What LuaJIT's objects take: a table 64, an array slot 8 and one more, a hash
  * slot 24 and two of them at least, a double[8] 80. */
@@ -225,7 +236,7 @@ static void tells_lines_of_compiled_code(void **state) {
   uint32_t traces, by_line;
 
   (void)state;
-  open_app(KINDS "P.detach('work', work)\n", 4096, false);
+  open_app(KINDS "P.detach('work', work)\n", KINDS_MEAN_BYTES, false);
   run_app();
   sum_totals(lines);
   traces = pl__traces_count(rig.vm.traces, &by_line);
@@ -240,8 +251,8 @@ static void tells_lines_of_interpreted_code(void **state) {
   struct amount lines[LINES_MAX];
 
   (void)state;
-  open_app(KINDS "jit.off(work) jit.off(pair)\nP.detach('work', work)\n", 4096,
-           false);
+  open_app(KINDS "jit.off(work) jit.off(pair)\nP.detach('work', work)\n",
+           KINDS_MEAN_BYTES, false);
   run_app();
   sum_totals(lines);
   expect_kinds(lines);
@@ -252,8 +263,8 @@ static void tells_lines_without_preemption(void **state) {
 
   (void)state;
   slice_s = 0;
-  open_app(KINDS "jit.off(work) jit.off(pair)\nP.detach('work', work)\n", 4096,
-           false);
+  open_app(KINDS "jit.off(work) jit.off(pair)\nP.detach('work', work)\n",
+           KINDS_MEAN_BYTES, false);
   slice_s = SLICE_S;
   run_app();
   sum_totals(lines);
@@ -266,7 +277,7 @@ static void tells_who_has_called(void **state) {
   double with = 0, all = 0;
 
   (void)state;
-  open_app(KINDS "P.detach('work', work)\n", 4096, false);
+  open_app(KINDS "P.detach('work', work)\n", KINDS_MEAN_BYTES, false);
   run_app();
   for (uint32_t i = 0; i < PL_HEAP_TOTALS_SLOTS; i++) {
     struct pl_heap_total t;
@@ -330,7 +341,7 @@ static void counts_as_in_use_what_lives(void **state) {
   }
   run_cycles(2);
   sum_live(lines);
-  expect(lines, 5, 100000.0 * 88);
+  expect_within(lines, 5, 100000.0 * 88, 0.15);
   run_app();
   run_cycles(2);
   sum_live(lines);
@@ -363,7 +374,7 @@ static void adds_up_to_what_the_vm_holds(void **state) {
     all += lines[i].bytes;
   assert_true(rig.vm.heap_bytes > 5000000);
   assert_int_equal(0, rig.heap->lost);
-  assert_true(fabs(all / (double)rig.vm.heap_bytes - 1) < 0.05);
+  assert_true(fabs(all / (double)rig.vm.heap_bytes - 1) < 0.1);
 }
 
 static void counts_all_bytes(void **state) {

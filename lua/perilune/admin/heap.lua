@@ -10,8 +10,8 @@ local SECONDS_MAX = 3600
 local COLLECT_WAIT = 5.0 -- seconds, for workers that were asked for a collection
 
 M.index = [[
-GET /debug/pprof/heap    memory in use by line, for go tool pprof; ?gc=1: garbage is collected first;
-                         ?seconds=N: what comes to it in that time
+GET /debug/pprof/heap    memory in use by line, for go tool pprof; ?gc=1: garbage is collected
+                         first; ?seconds=N: what comes to it in that time
 GET /debug/pprof/allocs  what was allocated by line, likewise; ?seconds=N: in that time
 ]]
 
