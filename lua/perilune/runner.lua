@@ -117,12 +117,28 @@ function M.message(err)
   return "an error that is a " .. type(err) .. ": " .. tostring(err)
 end
 
---- Gives a failure its message. Code of the app's may run, which can be ended as long as nothing is
---- settled: call it by pcall.
----@param failure perilune.Failure
-function M.name(failure)
-  failure.message = "an error that cannot be shown"
-  failure.message = M.message(failure.err)
+--- What xpcall gave, with its message. Code of the app's may run, so it is called by pcall, before
+--- the coroutine is settled. Until then an error that ends it may be raised at any line but those of
+--- the outermost functions (is_outermost in core/vm/preempt.c): so those do nothing else by then.
+---@param err any
+---@return perilune.Tag|perilune.Failure
+function M.named(err)
+  local failure = M.failure(err)
+  if not problem.is(failure) then
+    failure.message = M.message(failure.err)
+  end
+  return failure
+end
+
+--- The same when that has failed.
+---@param err any
+---@return perilune.Tag|perilune.Failure
+function M.unnamed(err)
+  local failure = M.failure(err)
+  if not problem.is(failure) then
+    failure.message = "an error that cannot be shown"
+  end
+  return failure
 end
 
 --- A traceback without the frames of this machinery.
@@ -277,22 +293,22 @@ local function fail(state, failure)
 end
 
 local function recover(state, failure)
-  local req = state.req
+  local req, named, own = state.req, false, nil
   local ok, second = xpcall(fail, describe, state, failure)
+  if not ok then
+    named, own = pcall(M.named, second)
+  end
   local code = core.over()
-  if not ok and code ~= 0 and type(second) ~= "table" then
-    second = problem.by_code[code] -- ended while an error was being described
-  end
-  local own = not ok and not problem.is(second) and M.failure(second)
-  if own then
-    pcall(M.name, own)
-  end
   C.pl_settle()
   if not ok then
-    if own then
+    own = named and own or M.unnamed(second)
+    if code ~= 0 and type(second) ~= "table" then -- ended while an error was being described
+      own = problem.by_code[code]
+    end
+    if not problem.is(own) then
       M.report("on_error failed", own, req.site)
     end
-    plain(req, second.status or 500, second.detail)
+    plain(req, own.status or 500, own.detail)
   end
   clean_up(req)
 end
@@ -303,24 +319,24 @@ function M.loop()
   local state = { req = false, route = 0, serial = 0 }
   while true do
     state.req = false
-    local _, failure = xpcall(serve, describe, state)
-    local code = core.over()
-    local own = code ~= 0 and state.req and not problem.is(failure) and failure
-    if own then
-      failure = problem.by_code[code]
-      if type(own) == "table" then
-        pcall(M.name, own)
-      end
+    local _, err = xpcall(serve, describe, state)
+    local named, failure = pcall(M.named, err)
+    local code, own = core.over(), nil
+    if not named then
+      C.pl_settle()
+      failure = M.unnamed(err)
+    end
+    if code ~= 0 and state.req and not problem.is(failure) then
+      own, failure = failure, problem.by_code[code]
     end
     if problem.is(failure) then -- no code of the app's will run before the deferred calls
       C.pl_settle()
     end
     -- What it has made of the error that ended it, or one of its own, too late. A bare text is
     -- LuaJIT's: the error came while another one was being described.
-    if type(own) == "table" then
+    if own and type(err) == "table" then
       M.report("a handler failed", own, state.req.site)
     end
-    failure = M.failure(failure)
     if not state.req then
       error(M.message(failure.err), 0) -- not of a request: the loop itself is broken
     end

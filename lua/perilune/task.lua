@@ -87,30 +87,25 @@ function M.atomic(fn, ...)
 end
 
 local function end_task(task, ok, ...)
-  local err, text
+  local named, failure
   if not ok then
-    err = runner.failure((...))
-    if not problem.is(err) then
-      pcall(runner.name, err)
-    end
+    named, failure = pcall(runner.named, (...))
   end
   local code = core.over()
   C.pl_settle()
   if ok then
     task._results = { n = select("#", ...), ... }
   else
-    if code ~= 0 and not problem.is(err) then -- what it has made of the error that ended it
-      err = problem.by_code[code]
+    failure = named and failure or runner.unnamed((...))
+    if code ~= 0 and not problem.is(failure) then -- what it has made of the error that ended it
+      failure = problem.by_code[code]
     end
-    if problem.is(err) then
-      text = err.kind == "cancelled" and "cancelled" or err.message
-    else
-      text = err.message
+    if not problem.is(failure) then
       runner.report(("a task failed%s"):format(task.name and " (" .. task.name .. ")" or ""),
-        err, task._site)
+        failure, task._site)
     end
-    task._error = err
-    task._results = { n = 2, nil, text }
+    task._error = failure
+    task._results = { n = 2, nil, failure.kind == "cancelled" and "cancelled" or failure.message }
   end
   C.pl_hold()
   task._ok, task._done = ok, true
