@@ -67,6 +67,7 @@ int pl__collector_slice(lua_State *L) {
     if (lua_gc(L, LUA_GCSTEP, COLLECT_STEP_KIB)) {
       vm->collecting = false;
       vm->counts.cycles++;
+      pl__waiting_cycle(vm);
       pl__vm_collect_begin(vm);
       break;
     }
@@ -104,6 +105,7 @@ static void slice_failed(struct pl_vm *vm) {
 static void run_slice(struct pl_vm *vm) {
   bool failed = true;
 
+  pl__waiting_keep_woken(vm);
   for (int i = 0; failed && i < COLLECT_FAILURES_MAX; i++) {
     pl__vm_end_recording(vm);
     lua_rawgeti(vm->L, LUA_REGISTRYINDEX, vm->collect_ref);

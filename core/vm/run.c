@@ -263,6 +263,7 @@ static int run_lua(struct pl_coro *c) {
   vm->preempt.passing = false; /* also if an error has lost it on its way */
   c->is_parked = false;
   c->start_args = -1;
+  pl__waiting_keep_woken(vm);
   pl__waiting_resume(c);
   vm->stretch++;
   vm->charged_bytes = vm->heap_bytes;
@@ -272,6 +273,7 @@ static int run_lua(struct pl_coro *c) {
   vm->current = c;
   status = lua_resume(c->co, args);
   vm->current = NULL;
+  pl__waiting_keep_woken(vm);
   note_running(vm, NULL);
   if (is_recorded(c))
     record_stop(c, status);

@@ -42,7 +42,7 @@ static void *vm_alloc(void *ud, void *at, size_t old_bytes, size_t new_bytes) {
       return NULL;
     }
     if (after > vm->emergency_bytes && !vm->emergency && vm->L) {
-      vm->emergency = true;
+      vm->emergency = vm->waiting.is_doubtful = true;
       lua_gc(vm->L, LUA_GCRESTART, 0); /* only lowers a threshold */
     }
   }

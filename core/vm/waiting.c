@@ -19,6 +19,7 @@
 void pl__waiting_init(struct pl_waiting *w) {
   pl__list_init(&w->fresh);
   pl__list_init(&w->lost);
+  pl__list_init(&w->woken);
 }
 
 void pl__waiting_open(struct pl_vm *vm) {
@@ -217,6 +218,8 @@ void pl__waiting_wake(struct pl_coro *c) {
     w->waited_ns = 1;
   w->parked_ns = 0;
   pl__list_remove(&w->fresh);
+  if (w->is_loose)
+    pl__list_push_back(&c->vm->waiting.woken, &w->fresh);
   if (w->entry)
     pl__waits_set_state(w->entry, PL_WAITS_READY);
 }
@@ -245,9 +248,21 @@ static void anchor(struct pl_coro *c) {
     return;
   c->waiting.is_loose = false;
   c->vm->waiting.loose_count--;
+  pl__list_remove(&c->waiting.fresh);
   lua_pushthread(c->co);
   lua_xmove(c->co, c->vm->L, 1);
   pl__coro_anchor(c, c->vm->L);
+}
+
+void pl__waiting_keep_woken(struct pl_vm *vm) {
+  struct pl_list *link;
+
+  while ((link = pl__list_take_front(&vm->waiting.woken)))
+    anchor(PL_LIST_ENTRY(link, struct pl_coro, waiting.fresh));
+}
+
+void pl__waiting_cycle(struct pl_vm *vm) {
+  vm->waiting.is_doubtful = vm->emergency;
 }
 
 void pl__waiting_resume(struct pl_coro *c) {
@@ -283,9 +298,10 @@ static void lose(lua_State *L, struct pl_vm *vm, double id, double serial) {
     return;
   c->waiting.is_loose = false;
   vm->waiting.loose_count--;
+  pl__list_remove(&c->waiting.fresh);
   lua_pushvalue(L, -2);
   pl__coro_anchor(c, L);
-  if (c->wait == PL_WAIT_EVENT)
+  if (c->wait == PL_WAIT_EVENT && !vm->waiting.is_doubtful)
     pl__list_push_back(&vm->waiting.lost, &c->link);
 }
 

@@ -23,6 +23,11 @@
  *
  * Invariant: a loose coroutine is a key of the watch that it waits with, until
  * it has been resumed.  The watch's finalizer anchors what it finds.
+ *
+ * One that was woken goes on, and whoever waits for it can be woken: so it is
+ * anchored as soon as no Lua runs that could be its waker, before the collector
+ * has a chance (pl__waiting_keep_woken).  Where the collector works inside
+ * handlers it may come first: what it finds then proves nothing.
  */
 #ifndef PL_VM_WAITING_H
 #define PL_VM_WAITING_H
@@ -51,6 +56,7 @@ struct pl_waiting {
   struct pl_stopwatch watch;
   struct pl_list fresh; /* parked, and not looked at; the oldest first */
   struct pl_list lost;  /* found by the collector */
+  struct pl_list woken; /* loose ones, not anchored yet */
   uint64_t short_count[PL_WAITS_REASONS]; /* waits that were not walked */
   uint64_t short_ns[PL_WAITS_REASONS];
   double watches;       /* that were made */
@@ -62,14 +68,15 @@ struct pl_waiting {
   uint32_t untold;      /* more than may be told */
   uint32_t loose_count;
   struct pl_suspects *suspects; /* NULL: nobody is */
-  bool is_retired;              /* the app's next generation is looked at */
+  bool is_doubtful; /* this cycle of the collector has run inside a handler */
+  bool is_retired;  /* the app's next generation is looked at */
 };
 
 /* Of a coroutine. */
 struct pl_coro_waiting {
   struct pl_waits_entry *entry; /* NULL: it has none */
-  struct pl_list fresh;
-  int64_t parked_ns; /* when it began to wait; 0: it does not */
+  struct pl_list fresh;         /* in that list, or in `woken` */
+  int64_t parked_ns;            /* when it began to wait; 0: it does not */
   int64_t waited_ns; /* it has, and that is to be counted; 0: nothing is */
   double watch;      /* number of the one it waits with; 0: rooted */
   uint64_t object;   /* that it waits for, as in the wait table */
@@ -100,6 +107,10 @@ void pl__waiting_end(struct pl_coro *c);
 void pl__waiting_yield(struct pl_coro *c);
 /* Its wait is over. Calls nothing of Lua. */
 void pl__waiting_wake(struct pl_coro *c);
+/* No Lua runs: anchors the loose that were woken. */
+void pl__waiting_keep_woken(struct pl_vm *vm);
+/* The collector has ended a cycle. */
+void pl__waiting_cycle(struct pl_vm *vm);
 /* It is about to be resumed. */
 void pl__waiting_resume(struct pl_coro *c);
 

@@ -117,9 +117,9 @@ function M.message(err)
   return "an error that is a " .. type(err) .. ": " .. tostring(err)
 end
 
---- What xpcall gave, with its message. Code of the app's may run, so it is called by pcall, before
---- the coroutine is settled. Until then an error that ends it may be raised at any line but those of
---- the outermost functions (is_outermost in core/vm/preempt.c): so those do nothing else by then.
+--- What xpcall gave, with its message. Code of the app's may run: it is called by pcall, before
+--- the coroutine is settled. Until then an error that ends it may be raised at any line but those
+--- of the outermost functions (is_outermost in core/vm/preempt.c): so they do nothing else by then.
 ---@param err any
 ---@return perilune.Tag|perilune.Failure
 function M.named(err)
