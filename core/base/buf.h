@@ -65,8 +65,9 @@ static inline int pl__buf_append(struct pl_buf *b, const void *at, uint32_t n) {
   return 0;
 }
 
+/* An empty slice may have no bytes at all. */
 static inline int pl__buf_append_slice(struct pl_buf *b, struct pl_slice s) {
-  return pl__buf_append(b, s.at, s.bytes);
+  return s.bytes ? pl__buf_append(b, s.at, s.bytes) : 0;
 }
 
 /* Drops the first `n` bytes (n <= bytes), moving the rest down. */

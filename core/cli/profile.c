@@ -24,8 +24,8 @@ struct asked {
   long ago; /* -1: not said */
 };
 
-static const char *const kinds[] = {"cpu", "heap", "allocs", "coroutine",
-                                    "block"};
+static const char *const kinds[] = {"cpu",       "heap",          "allocs",
+                                    "coroutine", "coroutineleak", "block"};
 static const char *const formats[] = {"pprof", "folded", "svg", "text"};
 #define COUNT(list) (sizeof(list) / sizeof(list)[0])
 
@@ -80,7 +80,8 @@ static int take(const struct command *c, const struct arguments *a,
                      .ago = -1};
   if (!is_among(out->kind, kinds, COUNT(kinds)))
     return pl__cli_usage_failed(
-        c, "%s is none of cpu, heap, allocs, coroutine, block", out->kind);
+        c, "%s is none of cpu, heap, allocs, coroutine, coroutineleak, block",
+        out->kind);
   if (!is_among(out->format, formats, COUNT(formats)))
     return pl__cli_usage_failed(c, "%s is none of pprof, folded, svg, text",
                                 out->format);

@@ -327,10 +327,11 @@ static struct pl_slice begin_of(struct pl_slice text, uint32_t n) {
 
 static void put_label(struct picture *p, struct pl_slice name, double x,
                       double y, double width) {
-  uint32_t room = (uint32_t)((width - 6) / CHAR);
+  uint32_t room;
 
   if (width < 3 * CHAR + 6)
     return;
+  room = (uint32_t)((width - 6) / CHAR);
   put(&p->w, "<text x=\"%.1f\" y=\"%.1f\">", x + 3, y + 13);
   if (chars_of(name) <= room) {
     put_xml(&p->w, name);

@@ -173,8 +173,8 @@ static int report_boost(struct pl_admin *a, struct pl_slice argument,
   int failed = pl__layout_tracing(a->args.fabric, &tracing);
 
   snprintf(text, sizeof text, "%.*s", (int)argument.bytes, argument.at);
-  if (failed || sscanf(text, "%lf %lf", &share, &seconds) != 2 || seconds < 0 ||
-      seconds > 86400)
+  if (failed || sscanf(text, "%lf %lf", &share, &seconds) != 2 ||
+      !(seconds >= 0 && seconds <= 86400))
     return failed ? failed : PL_EINVAL;
   atomic_store_explicit(&tracing->boost_below, pl__tracing_below(share),
                         memory_order_relaxed);

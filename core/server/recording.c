@@ -37,6 +37,8 @@ int pl__recording_open(struct pl_timeline **out, const struct pl_fabric *f,
 
   if (!sources)
     return PL_ENOMEM;
+  if (options.from_s < 0) /* the machine has not run for so long */
+    options.from_s = 0;
   options.sources = sources;
   options.source_count = sources_find(f, sources);
   if (!pl__layout_routes(f, &routes))

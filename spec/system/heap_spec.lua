@@ -131,13 +131,15 @@ describe("profiles of memory", function()
     ask(s, "/fill", "filled")
     process.sleep(1.5) -- a worker tells of its heap once a second
     local tags = pprof(s, "/debug/pprof/heap", { "-tags" })
-    for _, kind in ipairs({ "lua", "c", "fabric" }) do
+    -- libc's allocator, which sanitized builds use, tells no sums of C's memory
+    local has_sums = process.run({ "version", "--json" }).out:find("jemalloc", 1, true) ~= nil
+    for _, kind in ipairs(has_sums and { "lua", "c", "fabric" } or { "lua", "fabric" }) do
       assert.is_truthy(tags:find(": " .. kind .. "\n", 1, true), tags)
     end
     assert.is_truthy(tags:find("worker: Total", 1, true), tags)
     local top = pprof(s, "/debug/pprof/heap", { "-top", "-nodefraction=0" })
     assert.is_truthy(top:find("(fabric: heap.0)", 1, true), top)
-    assert.is_truthy(top:find("(C heap)", 1, true), top)
+    assert.equal(has_sums, top:find("(C heap)", 1, true) ~= nil, top)
     assert.is_truthy(top:find("Type: inuse_space", 1, true), top)
     top = pprof(s, "/debug/pprof/allocs", { "-top" })
     assert.is_truthy(top:find("Type: alloc_space", 1, true), top)

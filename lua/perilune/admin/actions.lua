@@ -81,7 +81,7 @@ local ALIASES = {
   allocation = { name = "perilune_vm_allocated_bytes_total", is_rate = true },
 }
 
-local before = {} -- values of counters: by the figure, { at, value }
+local before = {} -- values of counters: by the figure, { at, value, rate }
 
 local function has_labels(text, labels)
   for name, value in pairs(labels or {}) do
@@ -107,11 +107,13 @@ end
 
 local function rate_of(key, value, now)
   local last = before[key]
-  before[key] = { at = now, value = value }
-  if not last or now <= last.at or value < last.value then
-    return nil
+  if last and last.at == now then -- another rule has asked in this look
+    return last.rate
   end
-  return (value - last.value) / (now - last.at)
+  local rate = last and now > last.at and value >= last.value
+    and (value - last.value) / (now - last.at) or nil
+  before[key] = { at = now, value = value, rate = rate }
+  return rate
 end
 
 local function read_metric(condition, s)

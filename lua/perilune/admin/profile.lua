@@ -102,7 +102,9 @@ local function cmdline()
   if file then
     file:close()
   end
-  return text:gsub("%z$", ""), 200, { ["Content-Type"] = TEXT, ["Cache-Control"] = "no-store" }
+  text = text:gsub("%z$", ""):gsub("(%f[%w_.][%w_.]*token=)%Z*", "%1***")
+    :gsub("(%f[%w_.][%w_.]*headers=)%Z*", "%1***") -- keys that `perilune config` does not show
+  return text, 200, { ["Content-Type"] = TEXT, ["Cache-Control"] = "no-store" }
 end
 
 local function symbol()
