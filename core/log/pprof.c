@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/err.h"
+#include "base/utf8.h"
 #include "log/gzip.h"
 
 #include <stdio.h>
@@ -45,22 +46,6 @@ enum {
 
 /* --- texts --------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 character at `at`, of `left` bytes; 0: there is none. */
-static uint32_t char_bytes(const unsigned char *at, uint32_t left) {
-  uint32_t n = at[0] < 0x80                    ? 1
-               : at[0] >= 0xc2 && at[0] < 0xe0 ? 2
-               : at[0] >= 0xe0 && at[0] < 0xf0 ? 3
-               : at[0] >= 0xf0 && at[0] < 0xf5 ? 4
-                                               : 0;
-
-  if (n == 0 || n > left)
-    return 0;
-  for (uint32_t i = 1; i < n; i++)
-    if ((at[i] & 0xc0) != 0x80)
-      return 0;
-  return n;
-}
-
 /* Appends `text` to the `used` bytes of `out`, as far as `max` lets it; what is
  * no UTF-8 becomes a question mark, and in names what would end one. Returns
  * how many bytes are used. */
@@ -69,7 +54,7 @@ static uint32_t put(char *out, uint32_t max, uint32_t used,
   const unsigned char *at = (const unsigned char *)text.at;
 
   for (uint32_t i = 0; i < text.bytes;) {
-    uint32_t n = char_bytes(at + i, text.bytes - i);
+    uint32_t n = pl__utf8_bytes(text, i);
     bool is_fit =
         n && !(is_name && (at[i] < 0x20 || at[i] == 0x7f || at[i] == ';'));
     if (used + (is_fit ? n : 1) > max)
