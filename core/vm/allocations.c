@@ -29,7 +29,7 @@
 #define BYTECODES_MAX 67108864u
 
 static const char *const mark_names[PL_ALLOCATIONS_MARKS] = {
-    "(core)", "(collector)", "(loading)"};
+    "(core)", "(collector)", "(loading)", "(compiler)"};
 
 /* --- counting ------------------------------------------------------------------- */
 
@@ -117,6 +117,12 @@ static uint32_t phase_of(const struct pl_allocations *a) {
                                      : PL_ALLOCATIONS_CORE];
 }
 
+/* Samples meanwhile are the compiler's: a hook would make it give up what it
+ * records, and after some attempts the place for good. */
+static bool is_compiling(const struct pl_vm *vm) {
+  return vm->traces && vm->current && pl__traces_is_recording(vm->traces);
+}
+
 /* Reads the C stack as far as it may hold frames between the allocator and a
  * trace: also what other frames have left there, which sanitizers mind. */
 __attribute__((noinline, no_sanitize("address"))) static uint32_t
@@ -141,7 +147,9 @@ __attribute__((noinline)) void pl__allocations_sample(struct pl_vm *vm,
     return;
   sample.objects = objects_of(a, bytes);
   filter_add(a, sample.address);
-  if (vm->traces && vm->current)
+  if (is_compiling(vm))
+    sample.stack = a->marks[PL_ALLOCATIONS_COMPILER];
+  else if (vm->traces && vm->current)
     sample.stack = trace_stack(vm->traces);
   if (sample.stack == PL_HEAP_STACK_NONE && !vm->options.is_aside &&
       (vm->current || a->is_loading) && wait_for_hook(vm, &sample)) {

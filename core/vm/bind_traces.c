@@ -127,17 +127,23 @@ static int trace_end(lua_State *L) {
   return 0;
 }
 
+/* In the handler of "abort". */
+static int trace_abandon(lua_State *L) {
+  pl__traces_abandon(watch_of(L)->vm->traces);
+  return 0;
+}
+
 /* In the handler of "flush". */
 static int trace_flush(lua_State *L) {
   pl__traces_flush(watch_of(L)->vm->traces);
   return 0;
 }
 
-/* core.trace_watch(funcinfo, traceinfo) -> begin, recorded, complete, flush;
- * nothing where nobody samples. */
+/* core.trace_watch(funcinfo, traceinfo) -> begin, recorded, complete, abandon,
+ * flush; nothing where nobody samples. */
 static int trace_watch(lua_State *L) {
   static const lua_CFunction all[] = {trace_begin, trace_recorded, trace_end,
-                                      trace_flush};
+                                      trace_abandon, trace_flush};
   struct pl_vm *vm = pl__vm_running;
   int watch;
 

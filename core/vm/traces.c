@@ -116,6 +116,12 @@ void pl__traces_begin(struct pl_traces *t, const uint32_t *symbols,
   memset(r->at_depth, 0xff, sizeof r->at_depth);
 }
 
+void pl__traces_abandon(struct pl_traces *t) { t->recording.is_on = false; }
+
+bool pl__traces_is_recording(const struct pl_traces *t) {
+  return t->recording.is_on;
+}
+
 /* Who has called what is `depth` calls deep; *skip: how much of the stack is
  * gone, if that is what has. */
 static uint32_t caller_of(const struct recording *r, int depth,
@@ -286,9 +292,11 @@ void pl__traces_end(struct pl_traces *t, const uint8_t *code, size_t bytes,
   struct trace *trace;
   uint32_t marks, before;
 
-  if (!r->is_on || bytes > UINT32_MAX || !has_room(t))
+  if (!r->is_on)
     return;
   r->is_on = false;
+  if (bytes > UINT32_MAX || !has_room(t))
+    return;
   marks = r->is_too_long ? 0
                          : find_checks(code, bytes, loop, NULL,
                                        2 * PL_TRACE_LINES_MAX, &before);

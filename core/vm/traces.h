@@ -19,6 +19,7 @@
 #ifndef PL_VM_TRACES_H
 #define PL_VM_TRACES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,6 +50,10 @@ void pl__traces_line(struct pl_traces *t, uint32_t symbol, int depth,
 void pl__traces_end(struct pl_traces *t, const uint8_t *code, size_t bytes,
                     uintptr_t address, size_t loop, const uint16_t *parts,
                     uint32_t part_count);
+/* It is given up. */
+void pl__traces_abandon(struct pl_traces *t);
+/* Whether one is under way. */
+bool pl__traces_is_recording(const struct pl_traces *t);
 /* LuaJIT has thrown all traces away. */
 void pl__traces_flush(struct pl_traces *t);
 

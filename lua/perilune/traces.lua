@@ -76,7 +76,7 @@ end
 function M.watch()
   local counts = C.pl_jit_counts()
   local jit = require("jit")
-  local begin, recorded, complete, flush = core.trace_watch(util.funcinfo, traceinfo)
+  local begin, recorded, complete, abandon, flush = core.trace_watch(util.funcinfo, traceinfo)
 
   if recorded then
     read_names()
@@ -98,6 +98,9 @@ function M.watch()
       end
     elseif what == "abort" then
       counts.aborts = counts.aborts + 1
+      if abandon then
+        abandon()
+      end
       aborts.aborted(func, pc, other, info)
     elseif what == "flush" then
       counts.flushes = counts.flushes + 1

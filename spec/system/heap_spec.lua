@@ -9,7 +9,7 @@ local TABLE, ARRAY, HASH = 64, 88, 48
 local ROUNDS = 3000000
 local FILLED = 1000000 * ARRAY + 1048576 * 8 -- and the array that holds them
 
-local APP = [[
+local APP = [==[
 local P = require "perilune"
 local app = P.app {}
 local kept = {}
@@ -37,12 +37,21 @@ app:get("/fill", function(c)
   end
   return "filled"
 end)
+for i = 1, 100 do
+  app:get("/compiled" .. i, load([[return function(c)
+    local last
+    for i = 1, 1000 do
+      last = { i, n = { i } }
+    end
+    return "done"
+  end]])())
+end
 app:get("/drop", function(c)
   kept.all = nil
   return "dropped"
 end)
 return app
-]]
+]==]
 local LINE_TABLE, LINE_ARRAY, LINE_HASH, LINE_FILL = 10, 5, 11, 24
 
 --- One worker; `mean` bytes between samples: the fewer the more exact, but a heap of garbage must
@@ -198,6 +207,21 @@ describe("profiles of memory", function()
     local lines, out = lines_of(s, "/debug/pprof/heap?gc=1", true)
     near(FILLED, lines[LINE_FILL + 2], 0.1)
     assert.is_true((lines[LINE_FILL] or 0) < FILLED / 20, out)
+  end)
+
+  it("leave the compiler alone, which would give up a place after some attempts", function()
+    local s = start("1K")
+    for _ = 1, 3 do
+      for i = 1, 100 do
+        ask(s, "/compiled" .. i, "done")
+      end
+    end
+    local function count(name)
+      local text = wire.ask(s.admin, "GET", "/metrics").body
+      return tonumber(text:match("perilune_jit_" .. name .. "_total (%d+)"))
+    end
+    assert.is_truthy(process.eventually(function() return count("traces") >= 100 end, 10))
+    assert.is_true(count("aborts") <= 10, tostring(count("aborts")))
   end)
 
   it("are counted by worker", function()
