@@ -72,13 +72,15 @@ static double cpu_ns(void) {
 }
 
 static uint32_t inject(char *out) {
+  const struct pl_header *fields = req.headers + req.context.passes_at;
+  uint32_t count = req.header_count - req.context.passes_at;
   uint32_t bytes = PL_TRACEPARENT_BYTES;
 
   pl__traceparent_put(&req.context, out);
   if (req.context.passes & PL_PASSES_STATE)
-    bytes += pl__tracestate_put(req.headers, req.header_count, out + bytes);
+    bytes += pl__tracestate_put(fields, count, out + bytes);
   if (req.context.passes & PL_PASSES_BAGGAGE)
-    bytes += pl__baggage_put(req.headers, req.header_count, out + bytes);
+    bytes += pl__baggage_put(fields, count, out + bytes);
   return bytes;
 }
 

@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "http/chars.h"
 #include "http/headers.h"
+#include "http/words.h"
 
 /* baggage-octet is cookie-octet: visible ASCII without quotes, commas,
  * semicolons and backslashes. */
@@ -18,9 +19,27 @@ static const char *skip_blanks(const char *at, const char *end) {
 }
 
 static const char *skip_class(const char *at, const char *end, int class_bits) {
+  while (end - at >= 4 &&
+         (pl__chars[(unsigned char)at[0]] & pl__chars[(unsigned char)at[1]] &
+          pl__chars[(unsigned char)at[2]] & pl__chars[(unsigned char)at[3]] &
+          class_bits))
+    at += 4;
   while (at < end && pl__char_is(*at, class_bits))
     at++;
   return at;
+}
+
+/* Likewise of VALUE_CHAR, which most bytes are. */
+static const char *skip_value(const char *at, const char *end) {
+  for (; end - at >= 8; at += 8) {
+    uint64_t w = pl__word(at);
+    uint64_t ends = pl__word_outside(w, '!') | pl__word_find(w, '"') |
+                    pl__word_find(w, ',') | pl__word_find(w, ';') |
+                    pl__word_find(w, '\\');
+    if (ends)
+      return at + pl__word_first(ends);
+  }
+  return skip_class(at, end, VALUE_CHAR);
 }
 
 /* A member as it is read: where it begins and ends, white space aside. */
@@ -44,7 +63,7 @@ static const char *scan_properties(const char *at, const char *end,
       continue;
     m->to = at + 1;
     key = skip_blanks(at + 1, end);
-    at = skip_class(key, end, VALUE_CHAR);
+    at = skip_value(key, end);
     if (at > key)
       m->to = at;
     at = skip_blanks(at, end);
@@ -64,7 +83,7 @@ static const char *scan_member(const char *at, const char *end,
     return NULL;
   m->to = at + 1;
   m->value.at = at = skip_blanks(at + 1, end);
-  at = skip_class(at, end, VALUE_CHAR);
+  at = skip_value(at, end);
   m->value.bytes = (uint32_t)(at - m->value.at);
   if (m->value.bytes)
     m->to = at;

@@ -83,6 +83,7 @@ struct pl_context {
   uint8_t trace_flags;  /* PL_TRACE_* */
   uint8_t tier;         /* PL_TIER_* */
   uint8_t passes;       /* PL_PASSES_* */
+  uint8_t passes_at;    /* no field before it is one of those, in the request */
   uint8_t tenant_bytes; /* 0: none */
   uint8_t caller_id_bytes;
   char tenant[64];

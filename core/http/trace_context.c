@@ -12,6 +12,7 @@
 #include "http/baggage.h"
 #include "http/chars.h"
 #include "http/headers.h"
+#include "http/words.h"
 
 enum { TRACE_AT = 3, PARENT_AT = 36, FLAGS_AT = 53 };
 
@@ -23,33 +24,11 @@ _Static_assert(PL_TENANT_BYTES_MAX == PL_LIMIT_TENANT_BYTES &&
                    PL_CALLER_ID_BYTES_MAX == PL_LIMIT_REQUEST_ID_BYTES,
                "Lua is told the same");
 
-/* --- eight bytes at a time ------------------------------------------------ */
-
-#define ONES 0x0101010101010101u
-#define TOPS (ONES << 7)
-
-static uint64_t word(const char *at) {
-  uint64_t w;
-
-  memcpy(&w, at, sizeof w);
-  return w;
-}
-
-/* Not 0: one of the bytes is `c`.  The sign bit of (b - 1) & ~b tells a zero; a
- * borrow may tell of more, behind one that is true. */
-static uint64_t has_byte(uint64_t w, char c) {
-  w ^= ONES * (unsigned char)c;
-  return (w - ONES) & ~w & TOPS;
-}
-
-/* Not 0: one of the bytes is not from `least` to 0x7e. */
-static uint64_t has_others(uint64_t w, char least) {
-  return (((w - ONES * (unsigned char)least) | w) & TOPS) | has_byte(w, 0x7f);
-}
+/* --- names -------------------------------------------------------------- */
 
 /* The names are letters only, and of a letter the bit 0x20 is its case. */
 static uint64_t lower8(const char *at) {
-  return word(at) | 0x2020202020202020u;
+  return pl__word(at) | 0x2020202020202020u;
 }
 
 static int is_same(const char *at, const char *name, uint32_t bytes) {
@@ -137,14 +116,23 @@ void pl__context_begin(struct pl_context *c, struct pl_random *random) {
   c->span_id = pl__random_id(random);
 }
 
+/* A bit by the length of a name: most fields are none of those looked for. */
+static uint64_t length_bit(uint32_t bytes) {
+  return bytes ? UINT64_C(1) << bytes % 64 : 0;
+}
+
 /* The fields of a trace, in one walk over all of them. */
 struct trace_fields {
   struct pl_slice parent; /* the last one */
   uint32_t parent_count;
   int passes; /* PL_PASSES_* */
+  uint32_t passes_at;
 };
 
 static void look_at(struct trace_fields *f, const struct pl_header *h) {
+  if (!((length_bit(11) | length_bit(10) | length_bit(7)) &
+        length_bit(h->name.bytes)))
+    return;
   if (is_traceparent(h->name)) {
     f->parent = h->value;
     f->parent_count++;
@@ -159,13 +147,16 @@ static void extract_trace(struct pl_req *req, struct pl_random *random) {
   struct pl_context *c = &req->context;
   struct trace_fields f = {.passes = 0};
 
-  for (uint32_t i = 0; i < req->header_count; i++)
+  for (uint32_t i = 0; i < req->header_count; i++) {
     look_at(&f, &req->headers[i]);
+    f.passes_at += !f.passes;
+  }
   if (f.parent_count != 1 || pl__traceparent_parse(f.parent, c)) {
     begin_trace(c, random);
     f.passes &= ~PL_PASSES_STATE; /* it is of a trace that this one isn't */
   }
   c->passes = (uint8_t)f.passes;
+  c->passes_at = f.passes_at < UINT8_MAX ? (uint8_t)f.passes_at : UINT8_MAX;
 }
 
 /* A field that counts only when it comes once. */
@@ -176,7 +167,7 @@ struct single {
 };
 
 static void look_for(struct single *s, const struct pl_header *h) {
-  if (h->name.bytes == s->name.bytes && s->name.bytes &&
+  if (h->name.bytes == s->name.bytes &&
       pl__slice_equal_nocase(h->name, s->name)) {
     s->value = h->value;
     s->count++;
@@ -193,7 +184,7 @@ static int is_visible(struct pl_slice s) {
   uint32_t i = 0;
 
   for (; s.bytes - i >= 8; i += 8)
-    if (has_others(word(s.at + i), '!'))
+    if (pl__word_outside(pl__word(s.at + i), '!'))
       return 0;
   for (; i < s.bytes; i++)
     if (s.at[i] < '!' || s.at[i] > '~')
@@ -219,9 +210,13 @@ static void extract_trusted(struct pl_req *req,
   struct single id = {.name = rules->request_id};
   struct single tenant = {.name = rules->tenant};
   struct single tier = {.name = rules->tier};
+  uint64_t lengths = length_bit(id.name.bytes) | length_bit(tenant.name.bytes) |
+                     length_bit(tier.name.bytes);
   int number;
 
   for (uint32_t i = 0; i < req->header_count; i++) {
+    if (!(lengths & length_bit(req->headers[i].name.bytes)))
+      continue;
     look_for(&id, &req->headers[i]);
     look_for(&tenant, &req->headers[i]);
     look_for(&tier, &req->headers[i]);
@@ -252,6 +247,8 @@ void pl__context_extract(struct pl_req *req,
 }
 
 int pl__tenant_is_valid(struct pl_slice text) {
+  if (is_visible(text)) /* as most are */
+    return text.bytes && text.bytes <= PL_LIMIT_TENANT_BYTES;
   for (uint32_t i = 0, n; i < text.bytes; i += n)
     if (!(n = pl__utf8_bytes(text, i)))
       return 0;
@@ -259,22 +256,29 @@ int pl__tenant_is_valid(struct pl_slice text) {
          !memchr(text.at, '\t', text.bytes) && pl__field_value_is_valid(text);
 }
 
-static const char *const tiers[] = {[PL_TIER_NORMAL] = "normal",
-                                    [PL_TIER_HIGH] = "high",
-                                    [PL_TIER_LOW] = "low"};
+static const struct pl_slice tiers[] = {[PL_TIER_NORMAL] = {"normal", 6},
+                                        [PL_TIER_HIGH] = {"high", 4},
+                                        [PL_TIER_LOW] = {"low", 3}};
 
 int pl__tier_parse(struct pl_slice name) {
   for (int i = 0; i < 3; i++)
-    if (pl__slice_equal_nocase(name, pl__slice_text(tiers[i])))
+    if (pl__slice_equal_nocase(name, tiers[i]))
       return i;
   return -1;
 }
 
 /* --- tracestate --------------------------------------------------------- */
 
+/* a-z 0-9 _ - * / @, of 64 characters each. */
 static int is_key_char(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-         c == '-' || c == '*' || c == '/' || c == '@';
+  static const uint64_t keys[4] = {UINT64_C(0x3ff) << '0' | UINT64_C(1) << '-' |
+                                       UINT64_C(1) << '*' | UINT64_C(1) << '/',
+                                   UINT64_C(0x3ffffff) << ('a' - 64) |
+                                       UINT64_C(1) << ('_' - 64) |
+                                       UINT64_C(1) << ('@' - 64)};
+  unsigned char byte = (unsigned char)c;
+
+  return keys[byte / 64] >> byte % 64 & 1;
 }
 
 /* How many bytes from `at` on are of a value: 0x20 to 0x7e without "," and "=".
@@ -283,9 +287,11 @@ static uint32_t span_value(const char *at, uint32_t bytes) {
   uint32_t n = 0;
 
   for (; bytes - n >= 8; n += 8) {
-    uint64_t w = word(at + n);
-    if (has_others(w, ' ') | has_byte(w, ',') | has_byte(w, '='))
-      break;
+    uint64_t w = pl__word(at + n);
+    uint64_t ends = pl__word_outside(w, ' ') | pl__word_find(w, ',') |
+                    pl__word_find(w, '=');
+    if (ends)
+      return n + pl__word_first(ends);
   }
   while (n < bytes && at[n] >= ' ' && at[n] < 0x7f && at[n] != ',' &&
          at[n] != '=')

@@ -62,8 +62,9 @@ static uint32_t sources(int passes, const struct pl_header **headers) {
 
   if (!context || !(context->passes & passes))
     return 0;
-  *headers = c->req ? c->req->headers : c->carried->fields;
-  return c->req ? c->req->header_count : c->carried->field_count;
+  *headers = c->req ? c->req->headers + context->passes_at : c->carried->fields;
+  return c->req ? c->req->header_count - context->passes_at
+                : c->carried->field_count;
 }
 
 uint32_t pl_context_traceparent(char *out) {

@@ -55,7 +55,9 @@ static void pass(void) {
   pl__traceparent_put(&req.context, parent_out);
   uint32_t bytes =
       req.context.passes & PL_PASSES_STATE
-          ? pl__tracestate_put(req.headers, req.header_count, state_out)
+          ? pl__tracestate_put(req.headers + req.context.passes_at,
+                               req.header_count - req.context.passes_at,
+                               state_out)
           : 0;
   state_out[bytes] = '\0';
   req.header_count = 0;
