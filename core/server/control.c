@@ -1,8 +1,8 @@
 /* server/control.c - drains the log rings until the end.
  *
  * The loop sleeps until a ring has something, drains everything, then lingers
- * for LINGER_MS before it looks again, so that busy workers do not pay a
- * wake-up per tick (see log/drain.h).
+ * for LINGER_MS, or until there are BATCH_BYTES, before it looks again, so that
+ * busy workers do not pay a wake-up per tick (see log/drain.h).
  */
 #include "server/control.h"
 
@@ -31,6 +31,9 @@
 #include "server/layout.h"
 
 #define LINGER_MS 4
+/* Of one ring. Where control shares a core with a worker, requests wait for as
+ * long as a batch takes, and the cache holds no more of it. */
+#define BATCH_BYTES (64u << 10)
 #define BLOCKED_MS 50
 /* A writer that died between publishing and waking left records behind that
  * nobody announced. */
@@ -305,8 +308,7 @@ static void control_loop(struct control *c) {
       end = wait_for_output(c, wait_ms);
     } else if (pl__drain_sleep(&c->drain, 1)) {
       end = wait_for_records(c, wait_ms);
-      if (!end && wait_ms == LOOK_MS &&
-          pl__drain_sleep(&c->drain, PL_LIMIT_LOG_RING_BYTES / 4))
+      if (!end && wait_ms == LOOK_MS && pl__drain_sleep(&c->drain, BATCH_BYTES))
         end = wait_for_records(c, LINGER_MS);
     }
     pl__drain_awake(&c->drain);
