@@ -27,8 +27,9 @@
 #include <string.h>
 
 #define PL_EVENTS_VERSION 1u
-#define PL_EVENTS_OFTEN 131072u     /* 4 MiB; powers of two */
-#define PL_EVENTS_SELDOM 8192u      /* 256 KiB */
+#define PL_EVENTS_OFTEN 131072u /* 4 MiB; powers of two */
+#define PL_EVENTS_AHEAD 4u      /* fetched into the cache before their turn */
+#define PL_EVENTS_SELDOM 8192u  /* 256 KiB */
 #define PL_EVENT_NO_ROUTE 0xffffffu /* as PL_RECORD_NO_ROUTE, cut */
 #define PL_EVENT_MARK_BYTES 16u     /* of a text, in one event */
 #define PL_EVENT_MARKS_MAX 3u       /* events that one text may take */
@@ -36,7 +37,8 @@
 enum pl_event_kind {
   PL_EVENT_NONE,
   PL_EVENT_START,    /* a process begins; value: its pid */
-  PL_EVENT_TRACE,    /* of the request that begins next; id, value: 16 bytes */
+  PL_EVENT_TRACE,    /* of the request that begins or ends next, if others know
+                        it or it is kept; id, value: 16 bytes */
   PL_EVENT_BEGIN,    /* a handler begins; id: request, value: slot */
   PL_EVENT_END,      /* a request ends; likewise, code: status */
   PL_EVENT_RUN,      /* a coroutine goes on; id: request or 0, value: index,
@@ -175,6 +177,9 @@ static inline void pl__recorder_often(struct pl_recorder *r, double at,
   pl__event_put(e, r->last, id, value, word);
   atomic_store_explicit(&r->events->often_head, ++r->often_head,
                         memory_order_release);
+  __builtin_prefetch(
+      &r->events->often[(r->often_head + PL_EVENTS_AHEAD) % PL_EVENTS_OFTEN],
+      1);
 }
 
 /* One of those that happen seldom, likewise. */

@@ -46,7 +46,7 @@ struct lane {
   uint64_t next[PL_EVENTS_LANES], end[PL_EVENTS_LANES];
   uint64_t lost; /* overwritten before they were read */
   uint64_t last_ns;
-  uint64_t trace[2]; /* of the request that begins next */
+  uint64_t trace[2]; /* of the request that begins or ends next; 0: unknown */
   struct stretch stretch;
   struct open_request *open; /* by slot; NULL: there was none yet */
   char mark[PL_EVENT_MARKS_MAX * PL_EVENT_MARK_BYTES];
@@ -249,6 +249,12 @@ static void stretch_end(struct pen *p, struct lane *l, const char *why,
 
 /* --- events --------------------------------------------------------------- */
 
+static void trace_take(struct lane *l, struct open_request *r) {
+  if (l->trace[0] || l->trace[1])
+    memcpy(r->trace, l->trace, sizeof r->trace);
+  memset(l->trace, 0, sizeof l->trace);
+}
+
 static void tell_begin(struct pen *p, struct lane *l,
                        const struct pl_event_said *e, uint64_t ns) {
   struct open_request *r = slot_of(l, e->value);
@@ -258,10 +264,9 @@ static void tell_begin(struct pen *p, struct lane *l,
     return;
   if (r->id && l->is_inside)
     request_end(p, l, r, 0, "unknown", ns);
-  *r = (struct open_request){.id = e->id,
-                             .trace = {l->trace[0], l->trace[1]},
-                             .route = e->route,
-                             .generation = e->generation};
+  *r = (struct open_request){
+      .id = e->id, .route = e->route, .generation = e->generation};
+  trace_take(l, r);
   if (l->is_inside)
     request_show(p, l, r, ns);
   stretch_begin(p, l, e, false, ns);
@@ -280,6 +285,7 @@ static void tell_end(struct pen *p, struct lane *l,
     stretch_end(p, l, "answered", e->code, ns);
   if (!r || r->id != e->id)
     return;
+  trace_take(l, r);
   if (l->is_inside)
     request_end(p, l, r, e->code, NULL, ns);
   r->id = 0;
@@ -438,6 +444,7 @@ static void tell_start(struct pen *p, struct lane *l,
                        const struct pl_event_said *e, uint64_t ns) {
   stretch_end(p, l, "the worker is gone", 0, ns);
   l->mark_bytes = 0;
+  memset(l->trace, 0, sizeof l->trace);
   if (l->is_inside)
     tell_number(p, l, "a process begins", "pid", e->value, ns);
 }

@@ -32,6 +32,12 @@ static struct pl_generation *owner_of(const struct pl_dispatch *d,
   return d->entries[req->slot].owner;
 }
 
+/* As the log and the recorder tell it. */
+static uint32_t route_of(const struct pl_generation *g,
+                         const struct pl_req *req) {
+  return g ? pl__vm_route_in_log(&g->vm, req) : PL_RECORD_NO_ROUTE;
+}
+
 static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_dispatch *d = dispatch_of(arg);
   struct pl_generation *g = d->now;
@@ -69,29 +75,40 @@ static void note_waits(struct pl_dispatch *d, const struct pl_req *req) {
                             d->tally.now);
 }
 
+/* A trace that nobody else knows is told when it is kept: see record_end. */
+static bool is_known_trace(const struct pl_context *c) {
+  return c->parent_id || (c->trace_flags & PL_TRACE_SAMPLED);
+}
+
+static void record_trace(struct pl_dispatch *d, const struct pl_context *c) {
+  pl__recorder_often(&d->recorder, d->tally.now, c->trace_id[0], c->trace_id[1],
+                     pl__event_word(PL_EVENT_TRACE, 0, 0, 0, 0));
+}
+
 static void record_begin(struct pl_dispatch *d, const struct pl_req *req) {
   const struct pl_context *c = &req->context;
   const struct pl_vm *vm = &owner_of(d, req)->vm;
 
-  pl__recorder_often(&d->recorder, d->tally.now, c->trace_id[0], c->trace_id[1],
-                     pl__event_word(PL_EVENT_TRACE, 0, 0, 0, 0));
+  if (is_known_trace(c))
+    record_trace(d, c);
   pl__recorder_often(&d->recorder, d->tally.now, c->request_id, req->slot,
                      pl__event_word(PL_EVENT_BEGIN, 0, req->method,
                                     pl__vm_route_in_log(vm, req),
                                     vm->options.generation));
 }
 
-static void record_end(struct pl_dispatch *d, const struct pl_req *req) {
-  const struct pl_vm *vm = &owner_of(d, req)->vm;
-  uint32_t route = pl__vm_route_in_log(vm, req);
+static void record_end(struct pl_dispatch *d, const struct pl_generation *g,
+                       const struct pl_req *req, uint32_t route, bool is_kept) {
+  uint32_t generation = g->vm.options.generation;
 
+  if (PL_UNLIKELY(is_kept) && !is_known_trace(&req->context))
+    record_trace(d, &req->context);
   if (req->flags & PL_REQ_OVERDUE)
     pl__recorder_deadline(&d->recorder, d->tally.now, req->context.request_id,
-                          req->slot, route, vm->options.generation);
-  pl__recorder_often(&d->recorder, d->tally.now, req->context.request_id,
-                     req->slot,
-                     pl__event_word(PL_EVENT_END, 0, req->status, route,
-                                    vm->options.generation));
+                          req->slot, route, generation);
+  pl__recorder_often(
+      &d->recorder, d->tally.now, req->context.request_id, req->slot,
+      pl__event_word(PL_EVENT_END, 0, req->status, route, generation));
 }
 
 /* The clock was read when the request before it ended, or for this turn. */
@@ -103,6 +120,8 @@ void pl__dispatch_on_begin(struct pl_dispatch *d, const struct pl_req *req) {
     record_begin(d, req);
   pl__tally_record(&d->tally, PL_TALLY_QUEUE,
                    d->tally.now - d->entries[req->slot].queued_at);
+  if (d->tally.shard)
+    pl__tally_expect(&d->tally, owner_of(d, req), req, req->route);
 }
 
 static void on_body(void *arg, struct pl_conn *c, struct pl_req *req) {
@@ -133,7 +152,7 @@ static bool is_sampled(const struct pl_dispatch *d, const struct pl_req *req) {
 
 static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
                        struct pl_conn *c, const struct pl_req *req,
-                       double seconds) {
+                       uint32_t route, double seconds) {
   struct pl_access a = {
       .request_id = req->context.request_id,
       .trace_id = {req->context.trace_id[0], req->context.trace_id[1]},
@@ -142,7 +161,7 @@ static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
       .duration_ns = (uint64_t)(seconds * PL_NS_PER_S),
       .bytes_in = (uint64_t)req->body_received,
       .bytes_out = (uint64_t)req->sent_bytes,
-      .route = g ? pl__vm_route_in_log(&g->vm, req) : PL_RECORD_NO_ROUTE,
+      .route = route,
       .generation = g ? g->number : 0,
       .worker = (uint16_t)d->worker,
       .status = req->status,
@@ -156,21 +175,23 @@ static void log_access(struct pl_dispatch *d, const struct pl_generation *g,
   pl__record_access(&d->log, &a);
 }
 
-static void end_trace(struct pl_dispatch *d, struct pl_generation *g,
-                      const struct pl_req *req, bool is_slow) {
+/* Whether it is kept. */
+static bool end_trace(struct pl_dispatch *d, struct pl_generation *g,
+                      const struct pl_req *req, uint32_t route, bool is_slow) {
   struct pl_trace_end e = {.req = req,
                            .end = d->tally.now,
-                           .route = g ? pl__vm_route_in_log(&g->vm, req)
-                                      : PL_RECORD_NO_ROUTE,
+                           .route = route,
                            .generation = g ? g->number : 0,
                            .is_slow = is_slow};
 
-  pl__trace_end_request(&d->tracer, g ? &g->vm : NULL, &e);
+  return pl__trace_end_request(&d->tracer, g ? &g->vm : NULL, &e);
 }
 
-static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
-                     struct pl_conn *c, const struct pl_req *req) {
-  bool is_slow = false;
+/* Whether the request's trace is kept. */
+static bool tell_end(struct pl_dispatch *d, struct pl_generation *g,
+                     struct pl_conn *c, const struct pl_req *req,
+                     uint32_t route) {
+  bool is_slow = false, is_kept = false;
   uint32_t before = pl__phase_enter(d->net.phase, PL_PHASE_LOG);
   double seconds;
 
@@ -178,19 +199,21 @@ static void tell_end(struct pl_dispatch *d, struct pl_generation *g,
   seconds = d->tally.now - req->received;
   seconds = seconds > 0 ? seconds : 0;
   if (d->log_access && !(req->flags & PL_REQ_TOLD) && is_sampled(d, req))
-    log_access(d, g, c, req, seconds);
+    log_access(d, g, c, req, route, seconds);
   if (d->tally.shard)
     is_slow = pl__tally_request(&d->tally, g ? g : d->now, req,
                                 g ? req->route : 0, seconds);
   if (d->has_tracer)
-    end_trace(d, g, req, is_slow);
+    is_kept = end_trace(d, g, req, route, is_slow);
   pl__phase_leave(d->net.phase, before);
+  return is_kept;
 }
 
 /* The record has to be there before the client has its answer: a worker that
  * is killed in between would leave none. */
 static void on_answer(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_dispatch *d = dispatch_of(arg);
+  const struct pl_generation *g = owner_of(d, req);
   uint32_t before;
   double seconds;
 
@@ -198,19 +221,21 @@ static void on_answer(void *arg, struct pl_conn *c, struct pl_req *req) {
     return;
   before = pl__phase_enter(d->net.phase, PL_PHASE_LOG);
   seconds = pl__stopwatch_read(&d->watch) + d->time_offset - req->received;
-  log_access(d, owner_of(d, req), c, req, seconds > 0 ? seconds : 0);
+  log_access(d, g, c, req, route_of(g, req), seconds > 0 ? seconds : 0);
   pl__phase_leave(d->net.phase, before);
 }
 
 static void on_end(void *arg, struct pl_conn *c, struct pl_req *req) {
   struct pl_dispatch *d = dispatch_of(arg);
   struct pl_generation *g = owner_of(d, req);
+  uint32_t route = route_of(g, req);
+  bool is_kept = false;
 
   d->request_count++;
   if (d->log_access || d->tally.shard)
-    tell_end(d, g, c, req);
+    is_kept = tell_end(d, g, c, req, route);
   if (d->entries[req->slot].has_begun && pl__recorder_is_on(&d->recorder))
-    record_end(d, req);
+    record_end(d, g, req, route, is_kept);
   d->entries[req->slot] = (struct pl_dispatch_entry){0};
   if (g)
     g->request_count--;

@@ -286,6 +286,18 @@ static struct pl_tally_cells *cells_of(struct pl_generation *g, uint32_t route,
   return &own->cells[route * PL_TALLY_METHODS + method];
 }
 
+void pl__tally_expect(const struct pl_tally *t, const struct pl_generation *g,
+                      const struct pl_req *req, uint32_t route) {
+  const struct pl_tally_generation *own = &g->tally;
+  const struct pl_tally_cells *c;
+
+  if (!own->cells || route >= own->route_count)
+    return;
+  c = &own->cells[route * PL_TALLY_METHODS + method_of(req)];
+  __builtin_prefetch(&t->shard->cells[c->seconds], 1);
+  __builtin_prefetch(&t->shard->cells[c->requests[PL_TALLY_SUCCESS]], 1);
+}
+
 static void put_example(struct pl_example *e, double seconds, double now,
                         const struct pl_context *context) {
   struct pl_origin origin = {

@@ -72,6 +72,7 @@ enum pl_tally_master {
 
 #define PL_TALLY_METHODS 10u
 #define PL_TALLY_CLASSES 6u /* of status: none, 1xx .. 5xx */
+#define PL_TALLY_SUCCESS 2u
 
 /* The cells of one route and method; 0: not asked for yet. */
 struct pl_tally_cells {
@@ -118,6 +119,12 @@ static inline void pl__tally_record(struct pl_tally *t, unsigned what,
   if (t->shard)
     pl__shard_record(t->shard, t->cells[what], n > 0 ? n : 0);
 }
+
+/* A handler begins: has the cells that its end will most likely count in fetched
+ * into the cache meanwhile; with 200 routes they are not there any more.
+ * Arguments as of pl__tally_request. */
+void pl__tally_expect(const struct pl_tally *t, const struct pl_generation *g,
+                      const struct pl_req *req, uint32_t route);
 
 /* A request has ended.
  *

@@ -441,7 +441,7 @@ static void request_put(struct pl_tracer *t, struct pl_vm *vm,
   trace_put(t, vm, trace, &root, &texts);
 }
 
-void pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
+bool pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
                            const struct pl_trace_end *e) {
   const struct pl_req *req = e->req;
   struct pl_trace *trace = vm ? &vm->slots[req->slot].trace : NULL;
@@ -455,13 +455,14 @@ void pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
   if ((req->flags & PL_REQ_OVERDUE) || (trace && trace->was_shed))
     because |= PL_KEPT_SHED;
   if (PL_UNLIKELY(!req->context.span_id)) /* its head was not understood */
-    return;
+    return false;
   kept = decide(t, &req->context, because, e->end, &weight);
   if (PL_UNLIKELY(kept))
     request_put(t, vm, trace, e, kept, weight);
   if (trace &&
       (trace->notes || trace->texts || trace->has_failed || trace->was_shed))
     pl__trace_forget(vm, trace);
+  return kept != 0;
 }
 
 /* Puts what there is of a task, with its own span or without. */

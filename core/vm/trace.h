@@ -170,8 +170,10 @@ struct pl_trace_end {
 
 /* Keeps or forgets it.
  *
- *   vm  whose request it was; NULL: it was refused before it had one */
-void pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
+ *   vm  whose request it was; NULL: it was refused before it had one
+ *
+ * Returns whether it was kept. */
+bool pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
                            const struct pl_trace_end *e);
 
 /* A task that carries a context ends, or a run of a timer. */

@@ -116,6 +116,25 @@ describe("the flight recorder", function()
     assert.equal(1, #trace.find(t, { ph = "e", name = "GET /nap", args = { status = 200 } }))
   end)
 
+  it("names traces that somebody else can look up: of callers, and kept ones", function()
+    serve({ "admin.listen=127.0.0.1:0", "trace.sample=0" })
+    assert.equal(200, ask("/nap").status)
+    assert.equal(503, ask("/late").status)
+    local t = fetch("/debug/trace")
+    local function traces(name)
+      local n = 0
+      for _, phase in ipairs({ "b", "e" }) do
+        for _, event in ipairs(trace.find(t, { ph = phase, name = name })) do
+          n = n + (event.args.trace and 1 or 0)
+        end
+      end
+      return n
+    end
+    assert.equal(1, #trace.find(t, { ph = "e", name = "GET /nap", args = { status = 200 } }))
+    assert.equal(0, traces("GET /nap"))
+    assert.equal(1, traces("GET /late"))
+  end)
+
   it("tells why a handler waits, that it was preempted, and what it says itself", function()
     serve({ "admin.listen=127.0.0.1:0", "vm.slice=5ms" })
     for _, target in ipairs({ "/nap", "/spin", "/mark", "/task" }) do

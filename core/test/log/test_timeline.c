@@ -169,6 +169,31 @@ static void tells_a_request_that_never_waits(void **state) {
   assert_has("\"name\":\"worker 3\"");
 }
 
+/* Of one that nobody else knows, when it is kept; not what a process that has
+ * died in between has told. */
+static void tells_a_trace_that_comes_with_the_end(void **state) {
+  const uint64_t word = pl__event_word(PL_EVENT_TRACE, 0, 0, 0, 0);
+
+  (void)state;
+  pl__recorder_often(
+      &recorder, 1, 0xabc, 0,
+      pl__event_word(PL_EVENT_BEGIN, 0, 0, PL_EVENT_NO_ROUTE, 1));
+  pl__recorder_often(&recorder, 2, 0x1111, 0x2222, word);
+  end(2, 0xabc, 0);
+  pl__recorder_often(&recorder, 3, 0x3333, 0x4444, word);
+  pl__recorder_often(&recorder, 4, 0, 4711,
+                     pl__event_word(PL_EVENT_START, 0, 0, 0, 0));
+  pl__recorder_often(
+      &recorder, 5, 0xdef, 0,
+      pl__event_word(PL_EVENT_BEGIN, 0, 0, PL_EVENT_NO_ROUTE, 1));
+  end(6, 0xdef, 0);
+  dump(0);
+  assert_is_balanced();
+  assert_int_equal(count_of("\"trace\":\"00000000000011110000000000002222\""),
+                   1);
+  assert_int_equal(count_of("\"trace\""), 1);
+}
+
 static void tells_why_one_waits_and_the_other_that_runs_meanwhile(void **s) {
   (void)s;
   begin(1, 1, 0);
@@ -332,6 +357,7 @@ static void survives_any_bytes_at_all(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       EACH(tells_a_request_that_never_waits),
+      EACH(tells_a_trace_that_comes_with_the_end),
       EACH(tells_why_one_waits_and_the_other_that_runs_meanwhile),
       EACH(ends_what_a_dead_process_has_not),
       EACH(ends_what_is_still_under_way),
