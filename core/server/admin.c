@@ -53,13 +53,22 @@
 #include "server/vitals.h"
 #include "server/wish.h"
 
-#define LOOK_MS 50 /* at what the master says */
+#define LOOK_MS 50         /* at what the master says */
+#define LOOK_SELDOM_MS 250 /* where nobody asks anything */
 #define APP_FILE "perilune/admin/app.lua"
+#define WATCH_FILE "perilune/admin/watch.lua" /* without a socket */
 #define STATES_BYTES_MAX 65536u /* that one VM hands to the next */
 #define CALL_SECONDS 1.0
 #define DRAIN_S 0.5
 #define HEADER_S 2.0 /* slow clients must not keep probes out */
 #define END_S 1.0    /* of the thread, before it is left alone */
+
+/* What the master has said to a wish. */
+struct answer {
+  uint32_t number; /* 0: none */
+  bool is_granted;
+  char text[PL_ADMIN_ANSWER_BYTES];
+};
 
 struct pl_admin {
   struct pl_admin_args args;
@@ -76,6 +85,10 @@ struct pl_admin {
   pthread_t thread;
   struct pl_trends trends;
   struct pl_heat *heat;
+  uint32_t wish_number;    /* the last one */
+  pthread_mutex_t granted; /* answers: control's main thread writes them */
+  struct answer answers[PL_ADMIN_ANSWERS];
+  uint32_t answer_count; /* so far */
   const struct pl_standing *standing;
   struct pl_standing_facts facts; /* as read last */
   struct pl_server_state *state;
@@ -88,6 +101,11 @@ struct pl_admin {
   char failure[PL_VM_ERROR_BYTES];      /* the same, of the one that serves */
   char err[PL_VM_ERROR_BYTES];
 };
+
+/* Whether there is somebody to answer. */
+static bool has_socket(const struct pl_admin *a) {
+  return a->args.listen_fd >= 0;
+}
 
 /* --- telling ---------------------------------------------------------------- */
 
@@ -157,11 +175,55 @@ static int report_trace(struct pl_admin *a, struct pl_slice argument,
   return pl__replay_answer(&a->replay, argument, out);
 }
 
+static uint64_t number_of(struct pl_slice argument) {
+  uint64_t n = 0;
+
+  pl__text_number(argument, UINT64_MAX, &n);
+  return n;
+}
+
 static int report_wish(struct pl_admin *a, struct pl_slice argument,
                        struct pl_buf *out) {
-  int failed = pl__wish_say(a->args.channel_fd, argument);
+  uint32_t number = a->wish_number % PL_WISH_NUMBER_MAX + 1;
+  int failed = pl__wish_say(a->args.channel_fd, number, argument);
+  char text[16];
 
-  return failed ? failed : pl__buf_append(out, "+", 1);
+  if (failed)
+    return failed;
+  a->wish_number = number;
+  snprintf(text, sizeof text, "%u", number);
+  return pl__buf_append(out, text, (uint32_t)strlen(text));
+}
+
+void pl__admin_grant(struct pl_admin *a, uint32_t number, int code,
+                     const char *text) {
+  struct answer *to;
+
+  pthread_mutex_lock(&a->granted);
+  to = &a->answers[a->answer_count++ % PL_ADMIN_ANSWERS];
+  to->number = number;
+  to->is_granted = code == 0;
+  snprintf(to->text, sizeof to->text, "%s", text);
+  pthread_mutex_unlock(&a->granted);
+}
+
+static int report_granted(struct pl_admin *a, struct pl_slice argument,
+                          struct pl_buf *out) {
+  uint64_t number = number_of(argument);
+  int failed = 0;
+
+  pthread_mutex_lock(&a->granted);
+  for (uint32_t i = 0; i < PL_ADMIN_ANSWERS; i++) {
+    struct answer *one = &a->answers[i];
+    if (!number || one->number != number)
+      continue;
+    failed = pl__buf_append(out, one->is_granted ? "+" : "-", 1);
+    failed =
+        failed ? failed : pl__buf_append_slice(out, pl__slice_text(one->text));
+    one->number = 0;
+  }
+  pthread_mutex_unlock(&a->granted);
+  return failed;
 }
 
 /* "SHARE SECONDS": so many traces are kept, for so long. */
@@ -203,16 +265,9 @@ static int report_save(struct pl_admin *a, struct pl_slice argument,
   return failed ? failed : pl__buf_append(out, path, (uint32_t)strlen(path));
 }
 
-static uint64_t number_of(struct pl_slice argument) {
-  uint64_t n = 0;
-
-  pl__text_number(argument, UINT64_MAX, &n);
-  return n;
-}
-
 static int report_heat(struct pl_admin *a, struct pl_slice argument,
                        struct pl_buf *out) {
-  return pl__heat_json(a->heat, number_of(argument), out);
+  return a->heat ? pl__heat_json(a->heat, number_of(argument), out) : PL_EINVAL;
 }
 
 static int report_tail(struct pl_admin *a, struct pl_slice argument,
@@ -285,13 +340,14 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
     int (*run)(struct pl_admin *a, struct pl_slice argument,
                struct pl_buf *out);
   } of_plane[] = {
-      {"status", report_status},   {"state", report_state},
-      {"allowed", report_allowed}, {"watching", report_watching},
-      {"wish", report_wish},       {"save", report_save},
-      {"health", report_health},   {"trace", report_trace},
-      {"topics", report_topics},   {"trace_boost", report_boost},
-      {"heat", report_heat},       {"tail", report_tail},
-      {"vitals", report_vitals},   {"page", report_page},
+      {"status", report_status},     {"state", report_state},
+      {"allowed", report_allowed},   {"watching", report_watching},
+      {"wish", report_wish},         {"granted", report_granted},
+      {"save", report_save},         {"health", report_health},
+      {"trace", report_trace},       {"topics", report_topics},
+      {"trace_boost", report_boost}, {"heat", report_heat},
+      {"tail", report_tail},         {"vitals", report_vitals},
+      {"page", report_page},
   };
   struct pl_admin *a = arg;
 
@@ -305,13 +361,14 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
 
 /* What of the app's configuration the plane has: its own app, limits of its own
  * where they are for what clients may do, memory as the app's checks need. */
-static int configure(struct pl_config *c) {
+static int configure(const struct pl_admin *a, struct pl_config *c) {
+  const char *file = has_socket(a) ? APP_FILE : WATCH_FILE;
   char folder[PL_CONFIG_PATH_BYTES];
   int failed = pl__modules_folder(folder, sizeof folder);
 
   if (failed)
     return failed;
-  if (snprintf(c->app_file, sizeof c->app_file, "%s/" APP_FILE, folder) >=
+  if (snprintf(c->app_file, sizeof c->app_file, "%s/%s", folder, file) >=
       (int)sizeof c->app_file)
     return PL_EFAIL;
   c->limit_connections = PL_LAYOUT_ADMIN_SLABS;
@@ -377,6 +434,12 @@ static bool is_deadly(const struct pl_admin *a) {
          PL_LAYOUT_CONTROL_CRASHES_MAX;
 }
 
+/* Whether there is something of the app's to run here. */
+static bool is_to_watch(const struct pl_admin *a,
+                        const struct pl_bundle *bundle) {
+  return has_socket(a) || pl__edition_is_watched(bundle);
+}
+
 /* On a helper thread. */
 static void load(uv_work_t *work) {
   struct pl_admin *a = work->data;
@@ -390,8 +453,13 @@ static void load(uv_work_t *work) {
       pl__edition_read(bundle, a->wanted, &config))
     return;
   snprintf(path, sizeof path, "%s", config.app_file);
-  failed = configure(&config);
+  failed = configure(a, &config);
   a->next_failure[0] = '\0';
+  if (!failed && !is_to_watch(a, bundle)) {
+    failed = open_one(a, &config, a->wanted, NULL, &a->next);
+    pl__config_deinit(&config);
+    return;
+  }
   if (!failed && is_deadly(a)) {
     failed = PL_ESCRIPT;
     snprintf(a->err, sizeof a->err,
@@ -464,6 +532,18 @@ static void after_load(uv_work_t *work, int status) {
     warn(a, "the app's health checks are not run", a->failure);
 }
 
+/* Where nobody waits for an answer, the thread does it itself: libuv's helpers
+ * would stay for as long as the process does. */
+static void run_aside(struct pl_admin *a, uv_work_t *work, uv_work_cb run,
+                      uv_after_work_cb after) {
+  if (has_socket(a)) {
+    uv_queue_work(&a->loop.uv, work, run, after);
+    return;
+  }
+  run(work);
+  after(work, 0);
+}
+
 static void follow(struct pl_admin *a) {
   uint32_t committed =
       atomic_load_explicit(&a->state->generation, memory_order_acquire);
@@ -472,7 +552,7 @@ static void follow(struct pl_admin *a) {
     return;
   a->wanted = committed;
   a->is_loading = true;
-  uv_queue_work(&a->loop.uv, &a->loading, load, after_load);
+  run_aside(a, &a->loading, load, after_load);
 }
 
 /* --- the loop ------------------------------------------------------------------- */
@@ -490,7 +570,7 @@ static void stop_listening(struct pl_admin *a) {
  * it replaces, or which has replaced it. */
 static void listen_or_not(struct pl_admin *a) {
   pl__standing_read(a->standing, &a->facts);
-  if (a->facts.has_admin == a->listens || a->end_at > 0)
+  if (!has_socket(a) || a->facts.has_admin == a->listens || a->end_at > 0)
     return;
   if (a->listens) {
     stop_listening(a);
@@ -510,7 +590,7 @@ static void end_if_drained(struct pl_admin *a) {
 static void look_at_heat(struct pl_admin *a) {
   struct pl_metrics metrics;
 
-  if (pl__layout_metrics(a->args.fabric, &metrics) == 0)
+  if (a->heat && pl__layout_metrics(a->args.fabric, &metrics) == 0)
     pl__heat_look(a->heat, &metrics, pl__clock_monotonic_ns());
 }
 
@@ -533,7 +613,7 @@ static void after_turn(void *arg) {
     return;
   a->gone = pl__dispatch_take_old(&a->dispatch);
   if (a->gone)
-    uv_queue_work(&a->loop.uv, &a->closing, close_gone, after_close);
+    run_aside(a, &a->closing, close_gone, after_close);
 }
 
 /* What was asked is answered.  When another program has taken the socket over,
@@ -621,7 +701,7 @@ static int open_dispatch(struct pl_admin *a) {
   failed = failed ? failed : pl__config_copy(&config, a->args.config);
   if (failed)
     return failed;
-  failed = configure(&config);
+  failed = configure(a, &config);
   options.config = &config;
   failed = failed ? failed : pl__dispatch_open(&a->dispatch, &options, a->err);
   pl__config_deinit(&config);
@@ -649,7 +729,8 @@ static int open_loop(struct pl_admin *a) {
   a->loading.data = a->closing.data = a;
   a->loop.after_turn = after_turn;
   a->loop.arg = a;
-  uv_timer_start(&a->look_timer, on_look, 0, LOOK_MS);
+  uv_timer_start(&a->look_timer, on_look, 0,
+                 has_socket(a) ? LOOK_MS : LOOK_SELDOM_MS);
   return 0;
 }
 
@@ -686,8 +767,11 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
     return PL_ENOMEM;
   a->args = *args;
   pl__replay_init(&a->replay, args->fabric, args->config);
-  a->heat = pl__alloc_zero(sizeof *a->heat);
-  failed = a->heat ? pl__services_init(&a->services) : PL_ENOMEM;
+  pthread_mutex_init(&a->granted, NULL);
+  if (has_socket(a))
+    a->heat = pl__alloc_zero(sizeof *a->heat);
+  failed =
+      has_socket(a) && !a->heat ? PL_ENOMEM : pl__services_init(&a->services);
   failed = failed ? failed : open_dispatch(a);
   if (failed)
     goto fail_dispatch;

@@ -3,9 +3,14 @@
  *
  * A thread of control with a loop, connections and a VM of its own, so that it
  * answers while every worker hangs.  The VM serves lua/perilune/admin/app.lua and
- * runs the app's health checks (lua/perilune/health.lua): of each generation that
- * is committed it loads the app, from its bundle, on a helper thread.  An app that
- * loads in workers but not here costs its checks, no more.
+ * runs the app's health checks (lua/perilune/health.lua) and rules
+ * (lua/perilune/admin/actions.lua): of each generation that is committed it loads
+ * the app, from its bundle, on a helper thread.  An app that loads in workers but
+ * not here costs its checks, no more.
+ *
+ * Without a socket nobody asks anything, but there are checks and rules, ours at
+ * least: then the VM runs lua/perilune/admin/watch.lua, which has no routes, and
+ * loads the app only if it has some of its own.
  *
  * What Lua asks for by core.report:
  *
@@ -18,7 +23,8 @@
  *   token            what clients have to show; empty: nothing
  *   watching         why the app's checks are not run; empty: they are
  *   trace ...        pieces of what the flight recorder has (server/replay.h)
- *   wish LINE        has the master do something (server/wish.h)
+ *   wish LINE        has the master do something (server/wish.h); a number
+ *   granted NUMBER   its answer: "+" or "-", and the text; empty: not yet
  *   save NAME\n...   writes the bytes behind the line into a file beside the
  *                    flight recorder's, whose path is the answer
  *   heat N, tail N   what is new since that number (server/heat.h, log/tail.h)
@@ -41,14 +47,16 @@ struct pl_fabric;
 struct pl_tail;
 
 #define PL_ADMIN_ERROR_BYTES 512
+#define PL_ADMIN_ANSWERS 16u /* of the master, that wait to be taken */
+#define PL_ADMIN_ANSWER_BYTES 1024u
 
 struct pl_admin_args {
   const struct pl_config *config; /* borrowed, as all of these */
   const struct pl_fabric *fabric;
   struct pl_tail *tail; /* NULL: there is none */
-  int listen_fd;
-  int wake_fd;    /* of the reader of control's ring */
-  int channel_fd; /* to the master */
+  int listen_fd;        /* -1: nobody can ask */
+  int wake_fd;          /* of the reader of control's ring */
+  int channel_fd;       /* to the master */
 };
 
 /* Starts the thread.  Returns 0, or with a sentence in error
@@ -58,6 +66,12 @@ int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
 /* Ends it: connections are closed, checks are given up.  A check that blocks in
  * C is not waited for: the process is about to end. */
 void pl__admin_stop(struct pl_admin *a);
+
+/* The master has answered a wish.  From control's main thread; of answers that
+ * nobody takes the oldest are forgotten.  Text: PL_MESSAGE_TEXT_BYTES at most, cut
+ * to PL_ADMIN_ANSWER_BYTES. */
+void pl__admin_grant(struct pl_admin *a, uint32_t number, int code,
+                     const char *text);
 
 /* What the fabric alone answers: the topics that any process of the server can
  * be asked.  Appends to `out`.  Returns 0; PL_EINVAL: there is no such topic;

@@ -23,13 +23,14 @@ enum pl_message_kind {
   PL_NEWS_RECORDED,    /* control: text is the file of a record, or why there
                           is none; `generation`: the asker */
   PL_NEWS_WISH,        /* control: an action (server/wish.h); `generation` is
-                          which, `code` a number, text why */
+                          which and its number, `code` and text belong to it */
   /* from the master */
   PL_ORDER_PREPARE, /* load that generation from its bundle */
   PL_ORDER_COMMIT,  /* serve it */
   PL_ORDER_ABORT,   /* forget it */
   PL_ORDER_LOOK,    /* struct pl_server_state has changed */
   PL_ORDER_RECORD,  /* control: write a record; see server/dumper.h */
+  PL_ORDER_GRANTED, /* control: what became of a wish; see server/wish.h */
   PL_ORDER_COLLECT, /* begin a cycle of the collector */
   PL_ORDER_HURRY    /* end what is left of the generation before at once */
 };

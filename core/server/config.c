@@ -29,6 +29,7 @@
 #define APP_FILE "app.lua"
 #define NAME_WITHOUT_APP "perilune"
 #define ADMIN_TOKEN_BYTES_MIN 16
+#define CAPACITY_MIN 4u /* workers */
 #define SETTINGS_PREFIX "settings."
 #define LINE_FILE_BYTES_MAX PL_CONFIG_FILE_BYTES_MAX
 
@@ -544,6 +545,17 @@ static int values_finish(struct resolve *r) {
 
   if (c->workers_auto)
     c->workers = (uint32_t)pl__cpus_usable();
+  if (c->workers_max && c->workers > c->workers_max)
+    return config_fail(r->err,
+                       "workers is %u, and workers_max %u: there is "
+                       "room for so many only",
+                       c->workers, (uint32_t)c->workers_max);
+  if (c->workers_max && c->actions_workers_max > c->workers_max)
+    return config_fail(r->err,
+                       "actions.workers_max is %u, and workers_max %u: "
+                       "there is room for so many only",
+                       (uint32_t)c->actions_workers_max,
+                       (uint32_t)c->workers_max);
   if (c->vm_memory_soft_bytes > c->vm_memory_hard_bytes)
     return config_fail(r->err, "vm.memory_soft is larger than vm.memory_hard");
   if (c->admin_on && !c->admin_token[0] &&
@@ -594,8 +606,14 @@ int pl__config_resolve(const struct pl_config_input *in, struct pl_config *out,
 }
 
 uint32_t pl__config_capacity(const struct pl_config *c, uint32_t least) {
-  uint32_t capacity = c->workers < 2 ? 4 : c->workers * 2;
+  uint32_t wishes[] = {CAPACITY_MIN, c->workers * 2,
+                       (uint32_t)pl__cpus_usable(),
+                       (uint32_t)c->actions_workers_max};
+  uint32_t capacity = (uint32_t)c->workers_max;
 
+  for (size_t i = 0; !c->workers_max && i < sizeof wishes / sizeof *wishes; i++)
+    if (wishes[i] > capacity)
+      capacity = wishes[i];
   if (capacity > PL_LIMIT_WORKER_COUNT)
     capacity = PL_LIMIT_WORKER_COUNT;
   if (capacity < c->workers)

@@ -64,11 +64,12 @@ enum pl_config_compression { PL_CONFIG_COMPRESS_NONE, PL_CONFIG_COMPRESS_GZIP };
 enum pl_config_trace { PL_CONFIG_TRACE_ALL, PL_CONFIG_TRACE_TRUSTED };
 
 struct pl_config {
-  /* listen, workers, name, pid_file */
+  /* listen, workers, workers_max, name, pid_file */
   struct pl_address listen[PL_CONFIG_LISTEN_MAX];
   uint32_t listen_count;
   uint32_t workers;                    /* count, 1 or more: `auto` resolved */
   bool workers_auto;                   /* it was `auto` */
+  uint64_t workers_max;                /* 0: see pl__config_capacity */
   char name[PL_CONFIG_NAME_BYTES];     /* of the server; never empty */
   char pid_file[PL_CONFIG_PATH_BYTES]; /* ""; the place follows from `name` */
 
@@ -227,7 +228,8 @@ int pl__config_input_copy(struct pl_config_input *out,
 int pl__config_copy(struct pl_config *out, const struct pl_config *c);
 
 /* How many workers there is room for: they can be added while it serves.
- * least: at least so many. */
+ * That is workers_max; when that is 0, the most of twice `workers`, the CPUs,
+ * actions.workers_max, and four.  least: at least so many. */
 uint32_t pl__config_capacity(const struct pl_config *c, uint32_t least);
 
 /* Frees what pl__config_resolve allocated. */

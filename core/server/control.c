@@ -137,13 +137,13 @@ static int admin_open(struct control *c, const struct pl_routes *routes,
   char why[PL_ADMIN_ERROR_BYTES];
   int status;
 
-  if (args.listen_fd < 0)
-    return 0;
-  c->tail = args.tail = c->drain.tail = pl__tail_new(routes);
+  if (args.listen_fd >= 0)
+    c->tail = args.tail = c->drain.tail = pl__tail_new(routes);
   status = pl__admin_start(&c->admin, &args, why);
   if (status &&
-      atomic_load_explicit(&c->state->generation, memory_order_relaxed)) {
-    tell_no_admin(c, why); /* there was one: better logs alone than none */
+      (args.listen_fd < 0 ||
+       atomic_load_explicit(&c->state->generation, memory_order_relaxed))) {
+    tell_no_admin(c, why); /* better logs alone than none */
     return 0;
   }
   if (status)
@@ -224,6 +224,8 @@ static void orders_take(struct control *c) {
   while (!(failed = pl__channel_read(c->args->channel_fd, &order)))
     if (order.kind == PL_ORDER_RECORD)
       pl__dumper_order(&c->dumper, &order);
+    else if (order.kind == PL_ORDER_GRANTED && c->admin)
+      pl__admin_grant(c->admin, order.generation, order.code, order.text);
   c->is_deaf = failed != -EAGAIN; /* the lifeline tells when it is over */
 }
 

@@ -1,10 +1,10 @@
-/* server/control.h - the control process: it writes the logs, and has the
- * admin plane.
+/* server/control.h - the control process: it writes the logs, keeps rules and
+ * health checks, and has the admin plane.
  *
  * A fork of the master, beside the workers.  Takes the records of all
  * processes out of their rings and writes them as lines; the admin plane is a
- * thread of it (server/admin.h), and so is what goes to a collector
- * (server/exporter.h).  It ends after the others, so that the last
+ * thread of it (server/admin.h), also without a socket, and so is what goes to
+ * a collector (server/exporter.h).  It ends after the others, so that the last
  * records come out: on TERM from the master, or by itself when the master is
  * gone.
  */
@@ -32,7 +32,7 @@ struct pl_control_args {
   int transit[2];        /* a pipe of the master's; see log/outlet.h */
   int wake_fd;           /* the eventfd that writers of rings wake us by */
   int lifeline_fd;       /* end of file: the master is gone */
-  int admin_fd;          /* listening, of the admin plane; -1: there is none */
+  int admin_fd;          /* listening, of the admin plane; -1: nobody asks */
 };
 
 /* Runs until it is told to end. Returns the exit code of the process: 0, or 1

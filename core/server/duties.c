@@ -16,6 +16,7 @@
 
 #define UPGRADE_GRACE_S 20.0 /* beyond twice vm.load_timeout */
 #define DRAIN_NOTICE_S 5.0   /* more than the drain itself, for systemd */
+#define WHY_BYTES 160u       /* of a sentence that says why not */
 #define RECORD_PAUSE_NS                                                        \
   (10 * (int64_t)PL_NS_PER_S) /* of crashes and the like */
 
@@ -118,6 +119,15 @@ static bool record(void *arg, int seconds, uint32_t asker) {
   return pl__duty_record(arg, PL_RECORD_FOR_CLIENT, NULL, seconds, asker);
 }
 
+/* Tells a rule what has become of its wish. */
+static void answer(struct master *m, uint32_t number, int code,
+                   const char *text) {
+  const struct pl_child *control = pl__control_of(m);
+
+  if (control->pid > 0 && control->channel_fd >= 0)
+    pl__channel_say(control->channel_fd, PL_ORDER_GRANTED, number, code, text);
+}
+
 static void on_recorded(struct master *m, const struct pl_message *news) {
   if (news->code)
     pl__master_log(m, PL_LEVEL_WARN, "the flight recorder was not written",
@@ -125,7 +135,9 @@ static void on_recorded(struct master *m, const struct pl_message *news) {
   else
     pl__master_log(m, PL_LEVEL_INFO, "the flight recorder was written", "file",
                    news->text);
-  if (news->generation)
+  if (news->generation & PL_WISH_ASKER)
+    answer(m, news->generation & ~PL_WISH_ASKER, news->code, news->text);
+  else if (news->generation)
     pl__desk_on_recorded(&m->desk, news->generation, news->code, news->text);
 }
 
@@ -147,22 +159,55 @@ static void tell_count(struct master *m, const char *what) {
   pl__duty_notify_state(m);
 }
 
-static void worker_add(struct master *m) {
-  for (uint32_t i = 0; i < m->capacity; i++) {
-    struct pl_child *c = &m->children[i];
-    if (!c->unwanted || c->pid > 0)
-      continue;
-    c->unwanted = false;
-    if (pl__listeners_listen(&m->listeners, i) || pl__birth(m, c)) {
-      c->unwanted = true;
-      break;
-    }
-    c->listens = true;
-    tell_count(m, "a worker more");
-    return;
+/* A place where none is wanted and none is left; capacity: there is none. */
+static uint32_t place_find(const struct master *m) {
+  uint32_t i = 0;
+
+  while (i < m->capacity &&
+         (!m->children[i].unwanted || m->children[i].pid > 0))
+    i++;
+  return i;
+}
+
+static int why_full(const struct master *m, char *why) {
+  if (wanted_count(m) < m->capacity)
+    snprintf(why, WHY_BYTES, "a worker that was taken away has not ended yet");
+  else
+    snprintf(why, WHY_BYTES,
+             "there are %u workers, and there is room for %u: "
+             "see workers_max",
+             wanted_count(m), m->capacity);
+  return PL_EFULL;
+}
+
+/* Returns 0, or with WHY_BYTES in why PL_EFULL or what listening and forking
+ * return. */
+static int worker_add(struct master *m, char *why) {
+  uint32_t i = place_find(m);
+  struct pl_child *c = &m->children[i];
+  int failed;
+
+  if (i == m->capacity)
+    return why_full(m, why);
+  c->unwanted = false;
+  failed = pl__listeners_listen(&m->listeners, i);
+  failed = failed ? failed : pl__birth(m, c);
+  if (failed) {
+    c->unwanted = true;
+    snprintf(why, WHY_BYTES, "it cannot be started: %s", pl_strerror(failed));
+    return failed;
   }
-  pl__master_log(m, PL_LEVEL_WARN, "there can be no more workers", "reason",
-                 "room is kept for twice as many as it was started with");
+  c->listens = true;
+  tell_count(m, "a worker more");
+  return 0;
+}
+
+static void on_ttin(struct master *m) {
+  char why[WHY_BYTES];
+
+  if (worker_add(m, why))
+    pl__master_log(m, PL_LEVEL_WARN, "there can be no more workers", "reason",
+                   why);
 }
 
 /* The last one goes; the others accept from its sockets from then on. */
@@ -184,12 +229,16 @@ static void worker_remove(struct master *m) {
 
 /* --- what actions wish ------------------------------------------------------------- */
 
-static void tell_workers(struct master *m, enum pl_message_kind order) {
+/* Returns how many. */
+static uint32_t tell_workers(struct master *m, enum pl_message_kind order) {
+  uint32_t told = 0;
+
   for (uint32_t i = 0; i < m->capacity; i++)
     if (m->children[i].pid > 0 && m->children[i].ready &&
         m->children[i].channel_fd >= 0)
-      pl__channel_say(m->children[i].channel_fd, order, m->reload.committed, 0,
-                      NULL);
+      told += pl__channel_say(m->children[i].channel_fd, order,
+                              m->reload.committed, 0, NULL) == 0;
+  return told;
 }
 
 static void set_level(struct master *m, uint32_t level) {
@@ -198,14 +247,57 @@ static void set_level(struct master *m, uint32_t level) {
   tell_workers(m, PL_ORDER_LOOK);
 }
 
-static void wish_level(struct master *m, const struct pl_message *wish) {
+/* Each grants a wish, and says in `text` (WHY_BYTES) what was done, or why
+ * nothing was: 0 or a PL_E*. */
+
+static int wish_worker(struct master *m, const struct pl_message *wish,
+                       char *text) {
+  int failed;
+
+  if (m->state != SERVING || m->upgrade.is_replaced) {
+    snprintf(text, WHY_BYTES, "the server is about to end");
+    return PL_EGONE;
+  }
+  if ((int64_t)wanted_count(m) >= wish->code) {
+    snprintf(text, WHY_BYTES, "there are %u workers, and there may be %d",
+             wanted_count(m), wish->code);
+    return PL_EFULL;
+  }
+  failed = worker_add(m, text);
+  if (!failed)
+    snprintf(text, WHY_BYTES, "%u workers", wanted_count(m));
+  return failed;
+}
+
+static int wish_collect(struct master *m, char *text) {
+  uint32_t told = tell_workers(m, PL_ORDER_COLLECT);
+
+  snprintf(text, WHY_BYTES, told ? "%u workers" : "no worker listens", told);
+  return told ? 0 : PL_EGONE;
+}
+
+static int wish_level(struct master *m, const struct pl_message *wish,
+                      char *text) {
   int level = pl__wish_level(wish->text);
 
-  if (level < 0 || wish->code < 1 || wish->code > PL_WISH_SECONDS_MAX)
-    return;
+  if (level < 0 || wish->code < 1 || wish->code > PL_WISH_SECONDS_MAX) {
+    snprintf(text, WHY_BYTES, "%.16s for %d s is no level for a time",
+             wish->text, wish->code);
+    return PL_EINVAL;
+  }
   m->level_due_ns =
       pl__clock_monotonic_ns() + wish->code * (int64_t)PL_NS_PER_S;
   set_level(m, (uint32_t)level);
+  snprintf(text, WHY_BYTES, "%.16s for %d s", wish->text, wish->code);
+  return 0;
+}
+
+/* Answered by on_recorded, unless it does not even begin. */
+static void wish_record(struct master *m, const struct pl_message *wish,
+                        uint32_t number) {
+  if (!pl__duty_record(m, PL_RECORD_FOR_ACTION, wish->text, 0,
+                       PL_WISH_ASKER | number))
+    answer(m, number, PL_EGONE, "nothing is recorded");
 }
 
 void pl__duty_on_time(struct master *m, int64_t now_ns) {
@@ -216,24 +308,25 @@ void pl__duty_on_time(struct master *m, int64_t now_ns) {
 }
 
 static void grant(struct master *m, const struct pl_message *wish) {
-  switch (wish->generation) {
+  uint32_t number = pl__wish_number(wish->generation);
+  char text[WHY_BYTES] = "there is no such wish";
+  int code = PL_EINVAL;
+
+  switch (pl__wish_which(wish->generation)) {
   case PL_WISH_WORKER:
-    if (m->state == SERVING && !m->upgrade.is_replaced &&
-        (int64_t)wanted_count(m) < wish->code)
-      worker_add(m);
-    return;
+    code = wish_worker(m, wish, text);
+    break;
   case PL_WISH_COLLECT:
-    tell_workers(m, PL_ORDER_COLLECT);
-    return;
+    code = wish_collect(m, text);
+    break;
   case PL_WISH_LEVEL:
-    wish_level(m, wish);
-    return;
+    code = wish_level(m, wish, text);
+    break;
   case PL_WISH_RECORD:
-    pl__duty_record(m, PL_RECORD_FOR_ACTION, wish->text, 0, 0);
-    return;
-  default:
+    wish_record(m, wish, number);
     return;
   }
+  answer(m, number, code, text);
 }
 
 void pl__duty_on_control(struct master *m, const struct pl_message *news) {
@@ -323,7 +416,7 @@ void pl__duty_on_signal(struct master *m, int number, int code) {
   else if (number == SIGQUIT)
     pl__duty_record(m, PL_RECORD_FOR_SIGNAL, NULL, 0, 0);
   else if (number == SIGTTIN && serves)
-    worker_add(m);
+    on_ttin(m);
   else if (number == SIGTTOU && serves)
     worker_remove(m);
   else if (number == SIGUSR2 && serves)

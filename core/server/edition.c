@@ -1,4 +1,4 @@
-/* server/edition.c - the configuration as two blobs. */
+/* server/edition.c - the configuration as two blobs, and a mark. */
 #include "server/edition.h"
 
 #include "base/alloc.h"
@@ -9,6 +9,7 @@
 /* No path: nothing that Lua can ask for. */
 #define CONFIG_KEY PL_SLICE("\1config")
 #define SETTINGS_KEY PL_SLICE("\1settings")
+#define WATCHED_KEY PL_SLICE("\1watched")
 
 int pl__edition_write(struct pl_bundle *b, const struct pl_config *config) {
   struct pl_slice settings =
@@ -20,6 +21,16 @@ int pl__edition_write(struct pl_bundle *b, const struct pl_config *config) {
   if (!status)
     pl__bundle_hash(b, SETTINGS_KEY, settings);
   return status;
+}
+
+int pl__edition_mark_watched(struct pl_bundle *b) {
+  return pl__bundle_add(b, WATCHED_KEY, PL_SLICE("+"));
+}
+
+bool pl__edition_is_watched(const struct pl_bundle *b) {
+  struct pl_slice mark;
+
+  return pl__bundle_find(b, WATCHED_KEY, &mark);
 }
 
 static char *copy_text(struct pl_slice s) {

@@ -13,6 +13,7 @@
 static const char *const FIXED[] = {
     "listen",
     "workers",
+    "workers_max",
     "name",
     "pid_file",
     "limits.target",

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/networks.h"
 #include "base/pairs.h"
 #include "base/text.h"
@@ -75,6 +76,10 @@ const struct pl_key pl__keys[] = {
           PL_CONFIG_LISTEN_MAX, "addresses to serve on"),
     OTHER("workers", "WORKERS", PL_KEY_WORKERS, workers, "auto", 1, 256,
           "worker processes; auto is what the machine really gives"),
+    INTEGER("workers_max", "WORKERS_MAX", workers_max, "0", 0,
+            PL_LIMIT_WORKER_COUNT,
+            "workers that there is room for; 0: what workers, CPUs and "
+            "actions.workers_max ask for"),
     STRING("name", "NAME", name, "", 0,
            "name of the server; without one that of the app's folder"),
     STRING("pid_file", "PID_FILE", pid_file, "", 0,
@@ -191,14 +196,15 @@ const struct pl_key pl__keys[] = {
             "missed deadlines in 10 s that one is written for; 0: any"),
 
     OTHER("actions.on", "ACTIONS_ON", PL_KEY_BOOL, actions_on, "true", 0, 0,
-          "whether rules are kept; they need the admin plane"),
+          "whether rules are kept"),
     DURATION("actions.p99", "ACTIONS_P99", actions_p99_s, "150ms", 0,
              "latency (P99) that a worker more is started for; 0: none"),
     SIZE("actions.allocation", "ACTIONS_ALLOCATION", actions_allocation_bytes,
          "1G", 0, KEY_BYTES_MAX,
          "Lua memory allocated per second for a heap profile; 0: none"),
     INTEGER("actions.workers_max", "ACTIONS_WORKERS_MAX", actions_workers_max,
-            "0", 0, 256, "workers that rules go up to; 0: one per CPU"),
+            "0", 0, PL_LIMIT_WORKER_COUNT,
+            "workers that rules go up to; 0: one per CPU"),
     OTHER("actions.stuck", "ACTIONS_STUCK", PL_KEY_BOOL, actions_stuck, "true",
           0, 0, "whether a record is written of a worker that is stuck"),
 

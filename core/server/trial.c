@@ -91,6 +91,23 @@ static int open_dispatch(struct trial *t) {
   return failed ? failed : pl__dispatch_open(&t->dispatch, &options, t->err);
 }
 
+/* Whether the app has something that control is to run. */
+static int mark_watched(struct trial *t) {
+  struct pl_vm_arg none = {0};
+  struct pl_buf answer;
+  uint32_t lines;
+  int failed;
+
+  pl__buf_init(&answer, NULL, 1);
+  failed =
+      pl__vm_call_tool(&t->dispatch.now->vm, "is_watched", &none, 0,
+                       t->config.vm_load_timeout_s, &answer, &lines, t->err);
+  if (!failed && answer.bytes)
+    failed = pl__edition_mark_watched(t->bundle);
+  pl__buf_release(&answer);
+  return failed;
+}
+
 static int try_out(struct trial *t) {
   int failed = configure(t);
 
@@ -100,7 +117,10 @@ static int try_out(struct trial *t) {
   failed = pl__generation_load(t->dispatch.now, t->err);
   if (failed)
     return failed;
-  failed = pl__edition_write(t->bundle, &t->config);
+  failed = mark_watched(t);
+  if (failed && failed != PL_EFULL)
+    return failed;
+  failed = failed ? failed : pl__edition_write(t->bundle, &t->config);
   if (failed) {
     snprintf(t->err, sizeof t->err,
              "the files of the app are larger than %u MiB together",

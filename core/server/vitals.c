@@ -14,6 +14,8 @@ static const struct vital {
   enum pl_metric_kind kind;
 } vitals[] = {
     {"perilune_vm_memory_bytes", "", "memory_bytes", PL_METRIC_GAUGE},
+    {"perilune_vm_allocated_bytes_total", "", "allocated_bytes",
+     PL_METRIC_COUNTER},
     {"perilune_vm_collect_seconds_total", "phase=\"busy\"", "collect_busy_s",
      PL_METRIC_COUNTER},
     {"perilune_vm_collect_seconds_total", "phase=\"idle\"", "collect_idle_s",

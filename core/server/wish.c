@@ -18,18 +18,21 @@ int pl__wish_level(const char *name) {
   return -1;
 }
 
-static int say_level(int fd, const char *rest) {
+static int say_level(int fd, uint32_t number, const char *rest) {
   char name[16];
   int seconds;
 
   if (sscanf(rest, "%15s %d", name, &seconds) != 2 ||
       pl__wish_level(name) < 0 || seconds < 1 || seconds > PL_WISH_SECONDS_MAX)
     return PL_EINVAL;
-  return pl__channel_say(fd, PL_NEWS_WISH, PL_WISH_LEVEL, seconds, name);
+  return pl__channel_say(fd, PL_NEWS_WISH, pl__wish_word(PL_WISH_LEVEL, number),
+                         seconds, name);
 }
 
-int pl__wish_say(int channel_fd, struct pl_slice line) {
+int pl__wish_say(int channel_fd, uint32_t number, struct pl_slice line) {
   char text[LINE_BYTES], *rest;
+  enum pl_wish which;
+  int code = 0;
 
   if (line.bytes >= sizeof text)
     return PL_EINVAL;
@@ -38,12 +41,16 @@ int pl__wish_say(int channel_fd, struct pl_slice line) {
   rest = text + strcspn(text, " ");
   if (*rest)
     *rest++ = '\0';
+  if (strcmp(text, "level") == 0)
+    return say_level(channel_fd, number, rest);
   if (strcmp(text, "worker") == 0)
-    return pl__channel_say(channel_fd, PL_NEWS_WISH, PL_WISH_WORKER,
-                           (int)strtol(rest, NULL, 10), NULL);
-  if (strcmp(text, "collect") == 0)
-    return pl__channel_say(channel_fd, PL_NEWS_WISH, PL_WISH_COLLECT, 0, NULL);
-  if (strcmp(text, "record") == 0)
-    return pl__channel_say(channel_fd, PL_NEWS_WISH, PL_WISH_RECORD, 0, rest);
-  return strcmp(text, "level") == 0 ? say_level(channel_fd, rest) : PL_EINVAL;
+    which = PL_WISH_WORKER, code = (int)strtol(rest, NULL, 10);
+  else if (strcmp(text, "collect") == 0)
+    which = PL_WISH_COLLECT;
+  else if (strcmp(text, "record") == 0)
+    which = PL_WISH_RECORD;
+  else
+    return PL_EINVAL;
+  return pl__channel_say(channel_fd, PL_NEWS_WISH, pl__wish_word(which, number),
+                         code, rest);
 }

@@ -2,13 +2,21 @@
 ---
 ---   quiet      the figure is within bounds, or was not for less than a moment
 ---   over       it is out of bounds, but not for as long as `for_` says
----   cooling    it has been done; not again before `cooldown` is over
+---   acting     it is being done
+---   cooling    it was done, or has failed; not again before `cooldown` is over, which begins with
+---              the doing
 ---   held       it should be done, and cannot: the reason says why
 ---   unknown    there is no such figure now
+---
+--- Each action of a rule has one outcome each time: done; failed, when it was begun; or held, when
+--- it was not. Every one is told, but one that is held again for the same reason, with nothing done
+--- in between, is not told twice.
 ---
 --- What is here knows no server: figures are read, and actions are done, by those who run an
 --- engine (admin/actions.lua). Time is what they say it is, in seconds.
 
+local json = require("perilune.json")
+local series = require("perilune.series")
 local units = require("perilune.units")
 
 ---@class perilune.actions
@@ -31,14 +39,24 @@ local M = {}
 ---@field opts table what the actions were given: seconds, level, share, workers_max, route
 ---@field where string file:line, or "perilune"
 
---- What can be done by name. Costly: not two of them within COSTLY_S, whoever asks.
+local DAY_S = 86400
+
+--- What can be done by name. Costly: not two of them within COSTLY_S, whoever asks. Options that an
+--- action takes, beside those of all rules, with what they may be: `seconds` from 1 to so many.
 M.NAMES = {
-  add_worker = {}, collect = {}, cpu_profile = { costly = true }, heap_profile = { costly = true },
-  log_level = {}, record = { costly = true }, trace_boost = {},
+  add_worker = { takes = { workers_max = true } },
+  collect = { takes = {} },
+  cpu_profile = { costly = true, takes = { seconds = 900 } }, -- so far back samples reach
+  heap_profile = { costly = true, takes = {} },
+  log_level = { takes = { level = true, seconds = DAY_S } },
+  record = { costly = true, takes = {} },
+  trace_boost = { takes = { share = true, seconds = DAY_S } },
 }
 M.COSTLY_S = 60
 
 local LEVELS = { debug = true, info = true, warn = true, error = true }
+local WORKERS_MAX = 256 -- PL_LIMIT_WORKER_COUNT
+local FOR_S_MAX, COOLDOWN_S_MAX = DAY_S, 7 * DAY_S
 local FIRINGS_MAX = 50 -- that are remembered
 local RULES_MAX = 100
 local REASON_BYTES = 300
@@ -55,21 +73,12 @@ local function limit_of(text)
   return tonumber(text) or units.seconds(text) or units.bytes(text)
 end
 
-local function labels_of(text)
-  local labels = {}
-  local rest = text:gsub("%s*([%a_][%w_]*)%s*=%s*\"([^\"]*)\"%s*,?", function(name, value)
-    labels[name] = value
-    return ""
-  end)
-  return rest == "" and labels or nil
-end
-
 --- Reads `p99 > 150ms`, `rate(notes_saved_total{kind="x"}) >= 10`.
 ---@param text string
 ---@return perilune.actions.Condition? condition
 ---@return string? err
 function M.condition(text)
-  local left, op, right = text:match("^%s*(.-)%s*([<>]=?)%s*(%S+)%s*$")
+  local left, op, right = text:match("^%s*(.*[^%s<>])%s*([<>]=?)%s*([^%s<>=]+)%s*$")
   local limit = right and limit_of(right)
   if not limit then
     return nil, ("%q is no condition: write \"p99 > 150ms\""):format(text)
@@ -78,7 +87,7 @@ function M.condition(text)
   local name, braces = (inner or left):match("^([%a_:][%w_:]*)(.*)$")
   local labels
   if name and braces ~= "" then
-    labels = labels_of(braces:match("^{(.*)}$") or "?")
+    labels = series.labels(braces:match("^{(.*)}$") or "?")
     name = labels and name
   end
   if not name then
@@ -98,19 +107,30 @@ local COMPARE = {
 
 -- Rules ----------------------------------------------------------------------------------
 
-local OPTIONS = {
-  when = true, for_ = true, cooldown = true, seconds = true, level = true, share = true,
-  workers_max = true, route = true,
-}
 local FOR_S, COOLDOWN_S = 10, 300
 
-local function seconds_of(opts, key, fallback)
+--- Options of all rules; what else there is, actions take.
+local COMMON = { when = true, for_ = true, cooldown = true, route = true }
+
+--- Figures that a route has, too.
+local OF_ROUTES = { p50 = true, p99 = true, requests = true, errors = true, error_share = true }
+
+local function shown(value)
+  return type(value) == "string" and ("%q"):format(value) or tostring(value)
+end
+
+local function fault_of(key, value, expected)
+  return ("%s is %s; expected is %s"):format(key, shown(value), expected)
+end
+
+--- A time; nil and what is wrong with it.
+local function seconds_of(opts, key, least, most, expected, fallback)
   if opts[key] == nil then
     return fallback
   end
   local seconds = units.seconds(opts[key])
-  if not seconds then
-    return nil, ("%s is a number of seconds or a text such as \"10s\""):format(key)
+  if not seconds or seconds < least or seconds > most then
+    return nil, fault_of(key, opts[key], expected)
   end
   return seconds
 end
@@ -124,21 +144,21 @@ local function when_of(when)
   return nil, "when is a condition such as \"p99 > 150ms\", or a function"
 end
 
-local function names_text()
+local function sorted(set)
   local names = {}
-  for name in pairs(M.NAMES) do
+  for name in pairs(set) do
     names[#names + 1] = name
   end
   table.sort(names)
-  return table.concat(names, ", ")
+  return names
 end
 
 local function actions_of(action)
   local list = type(action) == "table" and action or { action }
   for _, one in ipairs(list) do
     if type(one) ~= "function" and not M.NAMES[one] then
-      return nil, ("there is no action %q: a function, or one of %s"):format(tostring(one),
-        names_text())
+      return nil, ("there is no action %s: a function, or one of %s"):format(shown(one),
+        table.concat(sorted(M.NAMES), ", "))
     end
   end
   if #list == 0 then
@@ -147,58 +167,98 @@ local function actions_of(action)
   return list
 end
 
-local function needs(list, name)
+--- Actions of the list that take an option.
+local function takers(list, key)
+  local names = {}
   for _, one in ipairs(list) do
-    if one == name then
-      return true
+    if type(one) == "string" and M.NAMES[one].takes[key] then
+      names[#names + 1] = one
     end
   end
-  return false
+  return names
+end
+
+--- What is wrong with an option that nothing here takes.
+local function stray_fault(key)
+  local who = {}
+  for _, name in ipairs(sorted(M.NAMES)) do
+    if M.NAMES[name].takes[key] then
+      who[#who + 1] = name
+    end
+  end
+  if #who > 0 then
+    return ("the option %s is for %s, which it does not do"):format(key, table.concat(who, " and "))
+  end
+  return ("there is no option %s: when, for_, cooldown, route, seconds, level, share and "
+    .. "workers_max there are"):format(shown(key))
+end
+
+local CHECKS = {}
+
+function CHECKS.seconds(value, names)
+  local fault
+  for _, name in ipairs(names) do
+    local most = M.NAMES[name].takes.seconds
+    local _, wrong = seconds_of({ seconds = value }, "seconds", 1, most,
+      ("1s to %s, for %s"):format(most == DAY_S and "24h" or most .. "s", name))
+    fault = fault or wrong
+  end
+  return fault
+end
+
+function CHECKS.level(value)
+  return not LEVELS[value] and fault_of("level", value, "debug, info, warn or error")
+end
+
+function CHECKS.share(value)
+  local good = type(value) == "number" and value > 0 and value <= 1
+  return not good and fault_of("share", value, "a number above 0, up to 1")
+end
+
+function CHECKS.workers_max(value)
+  local good = type(value) == "number" and value >= 1 and value <= WORKERS_MAX and value % 1 == 0
+  return not good and fault_of("workers_max", value,
+    ("a whole number from 1 to %d"):format(WORKERS_MAX))
+end
+
+local function route_fault(route, when)
+  if route == nil then
+    return nil
+  elseif type(route) ~= "string" or not route:find("^%u* ?/") then
+    return fault_of("route", route, "a route such as \"GET /notes\" or \"/notes\"")
+  elseif type(when) ~= "table" or not OF_ROUTES[when.name] then
+    return ("the option route is for conditions of %s"):format(
+      table.concat(sorted(OF_ROUTES), ", "))
+  end
 end
 
 local function options_fault(opts, list)
-  for key in pairs(opts) do
-    if not OPTIONS[key] then
-      return ("an action has no option %q: when, for_, cooldown, seconds, level, share, route and "
-        .. "workers_max there are"):format(tostring(key))
+  for _, key in ipairs(sorted(opts)) do
+    local names = not COMMON[key] and takers(list, key)
+    if names then
+      local fault = #names == 0 and stray_fault(key) or CHECKS[key](opts[key], names)
+      if fault then
+        return fault
+      end
     end
   end
-  if needs(list, "log_level") and not LEVELS[opts.level] then
+  if #takers(list, "level") > 0 and opts.level == nil then
     return "the action log_level needs a level: debug, info, warn or error"
-  end
-  local most, share = opts.workers_max, opts.share
-  if most ~= nil and (type(most) ~= "number" or most < 1 or most % 1 ~= 0) then
-    return "workers_max is a whole number, 1 or more"
-  end
-  if share ~= nil and (type(share) ~= "number" or share < 0 or share > 1) then
-    return "share is a number from 0 to 1"
   end
 end
 
---- Makes a rule of what an app registers.
----@param name string letters, digits, "-", "_" and "."
----@param opts table when, for_, cooldown, and what the actions need
----@param action string|function|table
----@param where string
----@return perilune.actions.Rule? rule
----@return string? err
-function M.rule(name, opts, action, where)
-  if type(name) ~= "string" or not name:find("^[%w_.-]+$") or #name > 64 then
-    return nil, "the name of an action has up to 64 letters, digits, \"-\", \"_\" and \".\""
-  end
-  if type(opts) ~= "table" then
-    return nil, "app:action takes a name, options and what is to be done"
-  end
+--- The rule; nil and what is wrong with it.
+local function rule_of(name, opts, action, where)
   local list, err = actions_of(action)
   local fault = list and options_fault(opts, list)
   if not list or fault then
     return nil, err or fault
   end
   local when, wrong = when_of(opts.when)
-  local for_, wrong_for = seconds_of(opts, "for_", FOR_S)
-  local cooldown, wrong_cooldown = seconds_of(opts, "cooldown", COOLDOWN_S)
-  local _, wrong_seconds = seconds_of(opts, "seconds", 0)
-  wrong = wrong or wrong_for or wrong_cooldown or wrong_seconds
+  local for_, wrong_for = seconds_of(opts, "for_", 0, FOR_S_MAX, "0s to 24h", FOR_S)
+  local cooldown, wrong_cooldown = seconds_of(opts, "cooldown", 0, COOLDOWN_S_MAX, "0s to 7d",
+    COOLDOWN_S)
+  wrong = wrong or wrong_for or wrong_cooldown or route_fault(opts.route, when)
   if wrong then
     return nil, wrong
   end
@@ -211,14 +271,44 @@ function M.rule(name, opts, action, where)
   }
 end
 
+--- Makes a rule of what an app registers.
+---@param name string letters, digits, "-", "_" and "."
+---@param opts table when, for_, cooldown, and what the actions need
+---@param action string|function|table
+---@param where string
+---@return perilune.actions.Rule? rule
+---@return string? err with the name
+function M.rule(name, opts, action, where)
+  if type(name) ~= "string" or not name:find("^[%w_.-]+$") or #name > 64 then
+    return nil, ("the name of an action is %s; expected are up to 64 letters, digits, \"-\", \"_\" "
+      .. "and \".\""):format(shown(name))
+  end
+  if type(opts) ~= "table" then
+    return nil, "app:action takes a name, options and what is to be done"
+  end
+  for key in pairs(opts) do
+    if type(key) ~= "string" then
+      return nil, ("action %q: options have names, and one is %s"):format(name, shown(key))
+    end
+  end
+  local rule, err = rule_of(name, opts, action, where)
+  if not rule then
+    return nil, ("action %q: %s"):format(name, err)
+  end
+  return rule
+end
+
 -- Engines --------------------------------------------------------------------------------
 
 ---@class perilune.actions.Means what an engine gets from those who run it
 ---@field read fun(c: perilune.actions.Condition, s: table, r: perilune.actions.Rule): number?
----@field act fun(action: string|function, event: table): boolean|string|nil, string? true or a
----   text when it is done, nil and why not
----@field told fun(event: table) it was done
----@field held fun(rule: perilune.actions.Rule, reason: string) it should be, and cannot
+---@field act fun(action: string|function, event: table, settle: perilune.actions.Settle) does it;
+---   settle is called once it is over, at once or later. What it raises is a failure
+---@field told fun(event: table) an action has come to an end: event.outcome, and event.result or
+---   event.reason
+
+---@alias perilune.actions.Settle fun(outcome: "done"|"failed"|"held", text: any)
+---   text: what came of it, or why not; only the first call counts
 
 ---@class perilune.actions.Engine
 ---@field rules table[]
@@ -228,7 +318,9 @@ Engine.__index = Engine
 ---@param means perilune.actions.Means
 ---@return perilune.actions.Engine
 function M.engine(means)
-  return setmetatable({ rules = {}, by_name = {}, firings = {}, means = means }, Engine)
+  return setmetatable({
+    rules = {}, by_name = {}, firings = {}, means = means, costly_count = 0,
+  }, Engine)
 end
 
 --- Adds a rule; an app may have one of the name of a default, in its place.
@@ -243,16 +335,26 @@ function Engine:add(rule)
     return nil, ("there are %d actions already"):format(RULES_MAX)
   end
   local entry = before or {}
-  entry.rule, entry.state, entry.fired = rule, "quiet", 0
+  entry.rule, entry.state, entry.fired, entry.told = rule, "quiet", 0, {}
   if not before then
     self.rules[#self.rules + 1], self.by_name[rule.name] = entry, entry
   end
   return true
 end
 
+--- A text that is not long, and that JSON can have.
 local function cut(reason)
   local text = tostring(reason)
-  return #text > REASON_BYTES and text:sub(1, REASON_BYTES) .. "..." or text
+  if #text > REASON_BYTES then
+    text = text:sub(1, REASON_BYTES):gsub("[\192-\255][\128-\191]*$", "") .. "..."
+  end
+  return pcall(json.encode, text) and text or (text:gsub("[\128-\255]", "?"))
+end
+
+--- A figure that JSON can have; nil: it is none.
+local function number(value)
+  local n = tonumber(value)
+  return n and n - n == 0 and n or nil
 end
 
 --- Whether the rule's condition is met, with the figure; nil and why: it cannot be told.
@@ -281,71 +383,123 @@ local function remember(self, event)
   self.firings[FIRINGS_MAX + 1] = nil
 end
 
---- How long it is that something costly was done; nil: long enough.
-local function since_costly(self, now)
+--- Why nothing costly can be done now; nil: it can.
+local function costly_reason(self, now)
   local since = self.costly_at and now - self.costly_at
-  return since and since < M.COSTLY_S and since or nil
+  if self.costly_count > 0 then
+    return "another costly action is being done"
+  end
+  return since and since < M.COSTLY_S
+    and ("another costly action was done %.0f s ago"):format(since) or nil
 end
 
---- One of a rule's actions. True when it was done.
-local function act(self, entry, action, s, now, since)
-  local costly = type(action) == "string" and M.NAMES[action].costly
-  if costly and since then
-    return false, ("another costly action was done %.0f s ago"):format(since)
+local function end_round(entry, round)
+  entry.round, entry.reason = nil, round.reason
+  if round.any then
+    entry.fired, entry.fired_at, entry.told = entry.fired + 1, round.at, {}
+  else
+    entry.cool_until = nil
   end
-  local event = {
-    rule = entry.rule.name, action = name_of(action), value = tonumber(entry.value),
-    opts = entry.rule.opts, snapshot = s,
-    condition = type(entry.rule.when) == "table" and entry.rule.when.text or nil,
-  }
-  local ok, done, result = pcall(self.means.act, action, event)
-  if not ok or not done then
-    return false, cut(not ok and done or result or "it says no reason")
+  if entry.state == "acting" then
+    entry.state = round.any and "cooling" or "held"
   end
-  if costly then
-    self.costly_at = now
+end
+
+--- Tells what has come of an action, unless it is what was told of it before.
+---@param slot integer|string whose reason it is
+local function tell(self, entry, slot, event)
+  local kind = event.outcome == "held" and event.reason:gsub("%d", "")
+  if kind and entry.told[slot] == kind then
+    return
   end
-  event.result = done ~= true and tostring(done) or nil
+  entry.told[slot] = kind or nil
   event.snapshot, event.opts = nil, nil
   remember(self, event)
   self.means.told(event)
-  return true
 end
 
+local function event_of(entry, action, s)
+  return {
+    rule = entry.rule.name, action = name_of(action), value = number(entry.value),
+    opts = entry.rule.opts, snapshot = s,
+    condition = type(entry.rule.when) == "table" and entry.rule.when.text or nil,
+  }
+end
+
+--- One of a rule's actions, number `slot`.
+local function act(self, entry, round, slot, s)
+  local action = entry.rule.actions[slot]
+  local costly = type(action) == "string" and M.NAMES[action].costly
+  local event, over = event_of(entry, action, s), false
+  local function settle(outcome, text)
+    if over then
+      return
+    end
+    over, round.left = true, round.left - 1
+    event.outcome = outcome
+    if costly and not round.busy then
+      self.costly_count = self.costly_count - 1
+      self.costly_at = outcome ~= "held" and round.at or self.costly_at
+    end
+    if outcome == "done" then
+      event.result = text ~= nil and cut(text) or nil
+    else
+      event.reason = cut(text or "it says no reason")
+      round.reason = round.reason or event.reason
+    end
+    round.any = round.any or outcome ~= "held"
+    tell(self, entry, slot, event)
+    if round.left == 0 then
+      end_round(entry, round)
+    end
+  end
+  if costly and round.busy then
+    return settle("held", round.busy)
+  end
+  self.costly_count = self.costly_count + (costly and 1 or 0)
+  local ok, err = pcall(self.means.act, action, event, settle)
+  if not ok then
+    settle("failed", err)
+  end
+end
+
+--- Does all that the rule wants; what it did last may still be going on.
 local function fire(self, entry, s, now)
-  local any, reason, since = false, nil, since_costly(self, now)
-  for _, action in ipairs(entry.rule.actions) do
-    local done, why = act(self, entry, action, s, now, since)
-    any, reason = any or done, reason or why
-  end
-  if any then
-    entry.state, entry.fired, entry.fired_at = "cooling", entry.fired + 1, now
-    entry.cool_until = now + entry.rule.cooldown
-  else
+  local before = entry.round
+  if before then
     entry.state = "held"
+    entry.reason = ("what it did %.0f s ago still goes on"):format(now - before.at)
+    local event = event_of(entry, entry.rule.actions[1], s)
+    event.outcome, event.reason = "held", entry.reason
+    return tell(self, entry, "round", event)
   end
-  if reason and reason:gsub("%d", "") ~= (entry.reason or ""):gsub("%d", "") then
-    self.means.held(entry.rule, reason)
+  local round = {
+    at = now, left = #entry.rule.actions, any = false, busy = costly_reason(self, now),
+  }
+  entry.round, entry.state, entry.reason = round, "acting", nil
+  entry.cool_until = now + entry.rule.cooldown
+  for slot = 1, #entry.rule.actions do
+    act(self, entry, round, slot, s)
   end
-  entry.reason = reason
 end
 
 local function look(self, entry, s, now)
   local is_met, value = judge(self, entry.rule, s)
   if is_met == nil then
     entry.state, entry.reason, entry.value, entry.over_since = "unknown", value, nil, nil
+    entry.told = {}
     return
   end
   entry.value = value
   if not is_met then
-    entry.state, entry.reason, entry.over_since = "quiet", nil, nil
+    entry.state, entry.reason, entry.over_since, entry.told = "quiet", nil, nil, {}
     return
   end
   entry.over_since = entry.over_since or now
   if now - entry.over_since < entry.rule.for_ then
     entry.state = "over"
   elseif entry.cool_until and now < entry.cool_until then
-    entry.state = "cooling"
+    entry.state = entry.round and "acting" or "cooling"
   else
     fire(self, entry, s, now)
   end
@@ -368,7 +522,7 @@ local function describe(entry, now)
   return {
     name = rule.name, when = type(rule.when) == "table" and rule.when.text or "function",
     for_s = rule.for_, cooldown_s = rule.cooldown, actions = names, where = rule.where,
-    state = entry.state, value = tonumber(entry.value), reason = entry.reason, fired = entry.fired,
+    state = entry.state, value = number(entry.value), reason = entry.reason, fired = entry.fired,
     fired_s_ago = entry.fired_at and now - entry.fired_at or nil,
     over_s = entry.over_since and now - entry.over_since or nil,
   }

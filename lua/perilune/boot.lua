@@ -104,6 +104,7 @@ function M.evaluate(place)
   return result
 end
 
+local is_watched = false -- the app that was loaded last has health checks or actions
 local jobs = {} -- site -> what P.every and P.detach have registered
 
 --- Loads an app and publishes its routes.
@@ -127,7 +128,14 @@ function M.load(path)
     error(table.concat(faults, "\n"), 0)
   end
   jobs[site] = registered
+  is_watched = #app_module.checks(app) + #app_module.actions(app) > 0
   return site, app
+end
+
+--- Whether somebody beside the workers has to load that app, too.
+---@return string text empty: nobody
+function M.is_watched()
+  return is_watched and "+" or ""
 end
 
 --- Publishes an app; errors of its structure become faults, too.

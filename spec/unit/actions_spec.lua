@@ -9,19 +9,23 @@ local function rule(opts, action, name)
   return assert(actions.rule(name or "r", opts, action or "collect", "app.lua:1"))
 end
 
---- An engine whose figures are the fields of the snapshot; what it does is in `did`.
+--- An engine whose figures are the fields of the snapshot; what it does is in `did`, what it
+--- cannot do in `held`, and what goes wrong in `failed`.
 local function engine_of(rules, act)
-  local did, held = {}, {}
+  local did, held, failed = {}, {}, {}
   local engine = actions.engine {
     read = function(c, s) return s[c.name] end,
-    act = act or function() return true end,
-    told = function(event) did[#did + 1] = event.rule .. " " .. event.action end,
-    held = function(r, reason) held[#held + 1] = r.name .. ": " .. reason end,
+    act = act or function(_, _, settle) settle("done") end,
+    told = function(e)
+      local list = ({ done = did, held = held, failed = failed })[e.outcome]
+      list[#list + 1] = e.outcome == "done" and e.rule .. " " .. e.action
+        or e.rule .. ": " .. e.reason
+    end,
   }
   for _, one in ipairs(rules) do
     assert(engine:add(one))
   end
-  return engine, did, held
+  return engine, did, held, failed
 end
 
 local function state(engine, at)
@@ -44,8 +48,14 @@ describe("perilune.actions", function()
       assert.equal("x_total", c.name)
     end)
 
+    it("reads labels with all that they can have", function()
+      local c = actions.condition([[x{a="> 1, }b=\"c\"",b="\\",c=""}>=2]])
+      assert.same({ a = '> 1, }b="c"', b = "\\", c = "" }, c.labels)
+      assert.same({ ">=", 2 }, { c.op, c.limit })
+    end)
+
     for _, bad in ipairs({ "", "p99", "p99 >", "p99 = 3", "p99 > x", "x{a} > 1", "rate() > 1",
-      "1 > 2", "x{a=b} > 1" }) do
+      "1 > 2", "x{a=b} > 1", 'x{a="b} > 1', 'x{a="b" c="d"} > 1' }) do
       it("refuses " .. (bad == "" and "nothing" or bad), function()
         assert.is_string((select(2, actions.condition(bad))))
       end)
@@ -65,16 +75,72 @@ describe("perilune.actions", function()
     end)
 
     it("says what is wrong with one", function()
-      assert.matches("name of an action", fault("a b", { when = "p99 > 1" }, "collect", "x"))
-      assert.matches("no option \"for\"",
-        fault("a", { when = "p99 > 1", ["for"] = 1 }, "collect", "x"))
+      assert.matches("name of an action is \"a b\"", fault("a b", { when = "p99 > 1" }, "collect", "x"))
       assert.matches("no action \"dance\"", fault("a", { when = "p99 > 1" }, "dance", "x"))
       assert.matches("when is a condition", fault("a", {}, "collect", "x"))
-      assert.matches("for_ is a number", fault("a", { when = "a > 1", for_ = "x" }, "collect", "x"))
       assert.matches("needs a level", fault("a", { when = "a > 1" }, "log_level", "x"))
-      assert.matches("workers_max",
-        fault("a", { when = "a > 1", workers_max = 0 }, "add_worker", "x"))
       assert.matches("what is to be done", fault("a", { when = "a > 1" }, {}, "x"))
+    end)
+
+    -- option, value, action, and the error behind `action "a": `
+    for _, one in ipairs({
+      { "for_", "x", "collect", 'for_ is "x"; expected is 0s to 24h' },
+      { "for_", -1, "collect", "for_ is -1; expected is 0s to 24h" },
+      { "for_", "25h", "collect", 'for_ is "25h"; expected is 0s to 24h' },
+      { "cooldown", "8d", "collect", 'cooldown is "8d"; expected is 0s to 7d' },
+      { "seconds", 0.5, "log_level", "seconds is 0.5; expected is 1s to 24h, for log_level" },
+      { "seconds", "25h", "log_level", 'seconds is "25h"; expected is 1s to 24h, for log_level' },
+      { "seconds", "20m", "cpu_profile",
+        'seconds is "20m"; expected is 1s to 900s, for cpu_profile' },
+      { "seconds", "48h", "trace_boost",
+        'seconds is "48h"; expected is 1s to 24h, for trace_boost' },
+      { "seconds", "20m", { "trace_boost", "cpu_profile" },
+        'seconds is "20m"; expected is 1s to 900s, for cpu_profile' },
+      { "level", "loud", "log_level",
+        'level is "loud"; expected is debug, info, warn or error' },
+      { "share", 0, "trace_boost", "share is 0; expected is a number above 0, up to 1" },
+      { "share", 1.5, "trace_boost", "share is 1.5; expected is a number above 0, up to 1" },
+      { "workers_max", 0, "add_worker",
+        "workers_max is 0; expected is a whole number from 1 to 256" },
+      { "workers_max", 2.5, "add_worker",
+        "workers_max is 2.5; expected is a whole number from 1 to 256" },
+      { "workers_max", 300, "add_worker",
+        "workers_max is 300; expected is a whole number from 1 to 256" },
+      { "route", "notes", "collect",
+        'route is "notes"; expected is a route such as "GET /notes" or "/notes"' },
+      { "for", 1, "collect", 'there is no option "for": when, for_, cooldown, route, seconds, '
+        .. "level, share and workers_max there are" },
+      { "seconds", 5, "collect", "the option seconds is for cpu_profile and log_level and "
+        .. "trace_boost, which it does not do" },
+      { "share", 1, "log_level", "the option share is for trace_boost, which it does not do" },
+    }) do
+      local option, value, action, expected = unpack(one)
+      it(("refuses %s = %s of %s"):format(option, value,
+        type(action) == "table" and table.concat(action, ", ") or action), function()
+        local opts = { when = "p99 > 1", level = action == "log_level" and "debug" or nil }
+        opts[option] = value
+        assert.equal('action "a": ' .. expected, fault("a", opts, action, "x"))
+      end)
+    end
+
+    it("takes options at both ends of what is allowed", function()
+      for _, one in ipairs({
+        { { seconds = 1, level = "warn" }, "log_level" },
+        { { seconds = "24h", level = "warn" }, "log_level" },
+        { { seconds = 1 }, "cpu_profile" }, { { seconds = "15m" }, "cpu_profile" },
+        { { seconds = "24h", share = 1 }, "trace_boost" }, { { share = 0.001 }, "trace_boost" },
+        { { workers_max = 1 }, "add_worker" }, { { workers_max = 256 }, "add_worker" },
+        { { for_ = 0, cooldown = 0 }, "collect" }, { { for_ = "24h", cooldown = "7d" }, "collect" },
+      }) do
+        one[1].when = "p99 > 1"
+        assert.same({}, { fault("a", one[1], one[2], "x") })
+      end
+    end)
+
+    it("refuses a route where the figure has none", function()
+      assert.matches('action "a": the option route is for conditions of error_share, errors, p50',
+        fault("a", { when = "memory > 1", route = "GET /" }, "collect", "x"))
+      assert.is_nil(fault("a", { when = "p99 > 1", route = "GET /" }, "collect", "x"))
     end)
   end)
 
@@ -118,17 +184,76 @@ describe("perilune.actions", function()
 
     it("says once why nothing can be done, and tries again", function()
       local can = false
-      local engine, did, held = engine_of({ rule({ when = "p99 > 1", for_ = 0 }) }, function()
-        return can or nil, "there are 2 workers"
-      end)
+      local engine, did, held = engine_of({ rule({ when = "p99 > 1", for_ = 0 }) },
+        function(_, _, settle)
+          settle(can and "done" or "held", "there are 2 workers")
+        end)
       for now = 1, 5 do
         engine:look({ p99 = 2 }, now)
       end
       assert.equal("held", state(engine))
       assert.same({ "r: there are 2 workers" }, held)
+      assert.equal("held", engine:report(5).firings[1].outcome)
       can = true
       engine:look({ p99 = 2 }, 6)
       assert.equal(1, #did)
+    end)
+
+    it("says it again when something was done, or all was well, in between", function()
+      local engine, did, held = engine_of({
+        rule({ when = "p99 > 1", for_ = 0, cooldown = 2 }, { "collect", "add_worker" }),
+      }, function(action, _, settle)
+        settle(action == "collect" and "done" or "held", "no room")
+      end)
+      engine:look({ p99 = 2 }, 1)
+      engine:look({ p99 = 2 }, 3)
+      assert.same({ 2, 2 }, { #did, #held })
+      local quiet, _, again = engine_of({ rule({ when = "p99 > 1", for_ = 0 }) },
+        function(_, _, settle) settle("held", "no") end)
+      for now, value in ipairs({ 2, 2, 0, 2 }) do
+        quiet:look({ p99 = value }, now)
+      end
+      assert.equal(2, #again)
+    end)
+
+    it("tells each refusal of a rule that wants several things", function()
+      local engine, _, held = engine_of({
+        rule({ when = "p99 > 1", for_ = 0 }, { "collect", "add_worker" }),
+      }, function(action, _, settle) settle("held", "no " .. action) end)
+      engine:look({ p99 = 2 }, 1)
+      assert.same({ "r: no collect", "r: no add_worker" }, held)
+    end)
+
+    it("waits for what takes longer than its cooldown, and says so", function()
+      local finish
+      local engine, did, held = engine_of({ rule({ when = "p99 > 1", for_ = 0, cooldown = 2 }) },
+        function(_, _, settle) finish = settle end)
+      engine:look({ p99 = 2 }, 1)
+      engine:look({ p99 = 2 }, 2)
+      assert.equal("acting", state(engine))
+      engine:look({ p99 = 2 }, 3)
+      engine:look({ p99 = 2 }, 4)
+      assert.equal("held", state(engine))
+      assert.same({ "r: what it did 2 s ago still goes on" }, held)
+      assert.same({}, did)
+      finish("done")
+      finish("failed", "twice")
+      assert.same({ "r collect" }, did)
+      engine:look({ p99 = 2 }, 5)
+      finish("done")
+      assert.equal(2, #did)
+      assert.equal(2, engine:report(5).rules[1].fired)
+    end)
+
+    it("cools down after what has failed, too", function()
+      local engine, did, _, failed = engine_of({ rule({ when = "p99 > 1", for_ = 0, cooldown = 3 }) },
+        function(_, _, settle) settle("failed", "disk full") end)
+      for now = 1, 4 do
+        engine:look({ p99 = 2 }, now)
+      end
+      assert.same({}, did)
+      assert.same({ "r: disk full", "r: disk full" }, failed) -- at 1 and 4
+      assert.equal("disk full", engine:report(4).rules[1].reason)
     end)
 
     it("does one costly thing a minute, unless a rule wants two at once", function()
@@ -164,13 +289,23 @@ describe("perilune.actions", function()
       assert.matches("oh", engine:report(1).rules[2].reason)
     end)
 
-    it("survives an action that raises", function()
-      local engine, did, held = engine_of({ rule({ when = "x > 1", for_ = 0 }) }, function()
+    it("tells of an action that raises", function()
+      local engine, did, _, failed = engine_of({ rule({ when = "x > 1", for_ = 0 }) }, function()
         error("no", 0)
       end)
       engine:look({ x = 2 }, 1)
       assert.same({}, did)
-      assert.same({ "r: no" }, held)
+      assert.same({ "r: no" }, failed)
+      assert.equal("cooling", state(engine))
+    end)
+
+    it("can be shown as JSON, whatever figures and reasons are", function()
+      local json = require("perilune").json
+      local engine = engine_of({ rule({ when = function() return true, 1 / 0 end, for_ = 0 }) },
+        function() error("\255" .. ("\195\164"):rep(400), 0) end)
+      engine:look({}, 1)
+      assert.is_string(json.encode(engine:report(1)))
+      assert.is_string(json.encode(engine:save()))
     end)
 
     it("hands on what cools", function()

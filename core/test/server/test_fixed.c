@@ -21,6 +21,7 @@ static const struct {
 } KEYS[] = {
     {"listen", "127.0.0.1:8080", "127.0.0.1:8081,127.0.0.1:8082", true},
     {"workers", "2", "3", true},
+    {"workers_max", "0", "8", true},
     {"name", "one", "two", true},
     {"pid_file", "/tmp/one.pid", "/tmp/two.pid", true},
     {"user", "", "nobody", true},

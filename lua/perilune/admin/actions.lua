@@ -1,6 +1,6 @@
 --- The rules of perilune/actions.lua at work: figures from the server's own status and metrics,
 --- once a second, and what there is to be done about them. In the VM of the admin plane, so that
---- it works while every worker hangs.
+--- it works while every worker hangs; that VM is there without a socket, too (watch.lua).
 
 local core = require("perilune.core")
 local engines = require("perilune.actions")
@@ -8,7 +8,9 @@ local ffi = require("perilune.ffi")
 local json = require("perilune.json")
 local log = require("perilune.log")
 local metric = require("perilune.metric")
+local problem = require("perilune.problem")
 local runner = require("perilune.runner")
+local series = require("perilune.series")
 local task = require("perilune.task")
 
 ---@class perilune.admin.actions
@@ -23,10 +25,12 @@ local FUNCTION_S = 30 -- that a function of the app's may take
 local PROFILE_S = 10
 local BOOST_S, BOOST_SHARE = 60, 1
 local LEVEL_S = 300
+local ANSWER_S, RECORD_S = 5, 30 -- of the master; when a record is written
+local POLL_LEAST, POLL_MOST = 0.005, 0.1 -- at whether it has come
 local SILENT_MS = 2000 -- as the health rule has it
 
-local COUNTER = metric.counter("perilune_actions_total", "Actions that rules have done.",
-  { "action", "rule" })
+local COUNTER = metric.counter("perilune_actions_total", "What has come of actions of rules: done, failed or held.",
+  { "action", "outcome", "rule" })
 
 -- Figures --------------------------------------------------------------------------------
 
@@ -76,34 +80,7 @@ local FIGURES = {
   end,
 }
 
---- Figures that are metrics under another name.
-local ALIASES = {
-  allocation = { name = "perilune_vm_allocated_bytes_total", is_rate = true },
-}
-
 local before = {} -- values of counters: by the figure, { at, value, rate }
-
-local function has_labels(text, labels)
-  for name, value in pairs(labels or {}) do
-    if not text:find(("%s=\"%s\""):format(name, value), 1, true) then
-      return false
-    end
-  end
-  return true
-end
-
---- The sum of all series of a metric that have these labels; nil: there is none.
-local function series_sum(text, name, labels)
-  local total
-  for line in ("\n" .. text):gmatch("\n(" .. name:gsub("%p", "%%%0") .. "[{ ][^\n]*)") do
-    local braces, value = line:match("^[^{ ]+(%b{}) (%S+)")
-    value = tonumber(value or line:match("^%S+ (%S+)"))
-    if value and has_labels(braces or "", labels) then
-      total = (total or 0) + value
-    end
-  end
-  return total
-end
 
 local function rate_of(key, value, now)
   local last = before[key]
@@ -116,15 +93,17 @@ local function rate_of(key, value, now)
   return rate
 end
 
+--- What Lua has allocated in all workers, without the text of all metrics.
+local function allocated(s)
+  local vitals = assert(json.decode(core.report("vitals")))
+  return rate_of("allocation", each(vitals, "allocated_bytes", sum) or 0, s.at)
+end
+
 local function read_metric(condition, s)
-  local alias = ALIASES[condition.name]
-  local name = alias and alias.name or condition.name
   s.metrics = s.metrics or core.report("metrics") or ""
-  local value = series_sum(s.metrics, name, condition.labels)
-  if value and (condition.is_rate or alias and alias.is_rate) then
-    return rate_of(condition.text, value, s.at)
-  end
-  return value
+  local value = series.sum(s.metrics, condition.name, condition.labels)
+  return value and condition.is_rate and rate_of(condition.text, value, s.at)
+    or not condition.is_rate and value or nil
 end
 
 local function route_of(s, route)
@@ -137,6 +116,9 @@ local function route_of(s, route)
 end
 
 local function read(condition, s, rule)
+  if condition.name == "allocation" then
+    return allocated(s)
+  end
   local figure = FIGURES[condition.name]
   if not figure then
     return read_metric(condition, s)
@@ -152,128 +134,159 @@ end
 
 -- Means ----------------------------------------------------------------------------------
 
---- Asks the master for something; it answers in the log.
-local function wish(what)
-  if core.report("wish", what) then
-    return true
+local ENDED = "it was ended before it was done: a new generation serves"
+
+--- Runs `fn` in a task, which settles whatever comes: by what `fn` calls, or by how it ends.
+local function aside(name, settle, fn)
+  local running, err = task.detach(name, function()
+    local ok, failure = xpcall(fn, runner.describe)
+    if not ok then
+      ffi.C.pl_settle() -- it is over, and only to be told
+      failure = runner.failure(failure)
+      settle("failed", failure == problem.CANCELLED and ENDED or failure.message
+        or runner.message(failure.err))
+    end
+  end)
+  if not running then
+    settle("held", err)
   end
-  return nil, "the server does not listen to its admin plane"
+  return running
 end
 
-local function save(event, kind, suffix, bytes)
-  local path = core.report("save", ("%s-%s%s\n"):format(kind, event.rule, suffix) .. bytes)
-  if not path then
-    return nil, "the file could not be written: see recorder.folder, and the log"
+--- The master's answer to a wish; nil: it has not said anything in that time.
+local function answer_to(number, seconds)
+  local until_s, pause = task.monotonic() + seconds, POLL_LEAST
+  repeat
+    task.sleep(pause)
+    local answer = core.report("granted", number)
+    if answer and answer ~= "" then
+      return answer
+    end
+    pause = math.min(pause * 2, POLL_MOST)
+  until task.monotonic() > until_s
+end
+
+--- Asks the master for something, and waits for what it says.
+local function wish(what, settle, seconds)
+  seconds = seconds or ANSWER_S
+  local number = core.report("wish", what)
+  if not number then
+    return settle("held", "the server does not listen to its rules now")
   end
-  return path
+  aside("action's answer", settle, function()
+    local answer = answer_to(number, seconds)
+    if not answer then
+      settle("failed", ("the server has not answered within %d s"):format(seconds))
+    elseif answer:sub(1, 1) == "+" then
+      settle("done", answer ~= "+" and answer:sub(2) or nil)
+    else
+      settle("held", answer:sub(2))
+    end
+  end)
+end
+
+local function save(event, kind, bytes, settle)
+  local path = core.report("save", ("%s-%s.pb.gz\n"):format(kind, event.rule) .. bytes)
+  if not path then
+    return settle("failed", "the file could not be written: see recorder.folder, and the log")
+  end
+  return settle("done", path)
 end
 
 local MEANS = {}
 
-function MEANS.add_worker(event)
+function MEANS.add_worker(event, settle)
   local most = event.opts.workers_max or core.config("actions.workers_max")
   if most == 0 then
     most = core.config("cpus")
   end
-  local count = #event.snapshot.workers
-  if count >= most then
-    return nil, ("there are %d workers, and there may be %d"):format(count, most)
-  end
-  return wish(("worker %d"):format(most))
+  return wish(("worker %d"):format(most), settle)
 end
 
-function MEANS.collect()
-  return wish("collect")
+function MEANS.collect(_, settle)
+  return wish("collect", settle)
 end
 
-function MEANS.log_level(event)
-  return wish(("level %s %d"):format(event.opts.level, event.opts.seconds or LEVEL_S))
+function MEANS.log_level(event, settle)
+  local seconds = math.ceil(event.opts.seconds or LEVEL_S)
+  return wish(("level %s %d"):format(event.opts.level, seconds), settle)
 end
 
-function MEANS.record(event)
+function MEANS.record(event, settle)
   if core.config("recorder.on") == 0 then
-    return nil, "nothing is recorded: recorder.on is false"
+    return settle("held", "nothing is recorded: recorder.on is false")
   end
-  return wish("record " .. event.rule)
+  return wish("record " .. event.rule, settle, RECORD_S)
 end
 
-function MEANS.heap_profile(event)
+function MEANS.heap_profile(event, settle)
   local bytes = core.report("heap", "heap")
   if not bytes then
-    return nil, "this server has no heap profiles"
+    return settle("held", "this server has no heap profiles")
   end
-  return save(event, "heap", ".pb.gz", bytes)
+  return save(event, "heap", bytes, settle)
 end
 
 --- Of the seconds that have been: that is what was too much.
-function MEANS.cpu_profile(event)
-  local seconds = math.max(1, math.floor(event.opts.seconds or PROFILE_S))
+function MEANS.cpu_profile(event, settle)
+  local seconds = math.ceil(event.opts.seconds or PROFILE_S)
   local bytes = core.report("profile", ("seconds=%d&ago=0&format=pprof"):format(seconds))
   if not bytes then
-    return nil, "this server has no CPU profiles"
+    return settle("held", "this server has no CPU profiles")
   end
-  return save(event, "cpu", ".pb.gz", bytes)
+  return save(event, "cpu", bytes, settle)
 end
 
-function MEANS.trace_boost(event)
+function MEANS.trace_boost(event, settle)
   local share, seconds = event.opts.share or BOOST_SHARE, event.opts.seconds or BOOST_S
   if not core.report("trace_boost", ("%g %g"):format(share, seconds)) then
-    return nil, "this server samples no traces"
+    return settle("held", "this server samples no traces")
   end
-  return true
+  return settle("done", ("%g of all traces for %g s"):format(share, seconds))
 end
 
 --- A function of the app's, in a task: it may wait.
-local function call(fn, event)
+local function call(fn, event, settle)
   local copy = {
     rule = event.rule, value = event.value, condition = event.condition, snapshot = event.snapshot,
   }
-  local running, err = task.detach("action " .. event.rule, function()
-    local ok, failure = xpcall(fn, runner.describe, copy)
-    if not ok then
-      log.error("action failed", {
-        rule = event.rule, reason = runner.message(runner.failure(failure).err),
-      })
-    end
+  local running = aside("action " .. event.rule, settle, function()
+    fn(copy)
+    settle("done")
   end)
   if not running then
-    return nil, err
+    return
   end
   task.detach("action's time", function()
     task.sleep(FUNCTION_S)
     if not running:done() then
+      settle("failed", ("it takes longer than %d s"):format(FUNCTION_S))
       running:cancel()
-      log.error("action failed", {
-        rule = event.rule, reason = ("it takes longer than %d s"):format(FUNCTION_S),
-      })
     end
   end)
-  return true
 end
 
-local function act(action, event)
+local function act(action, event, settle)
   if type(action) == "function" then
-    return call(action, event)
+    return call(action, event, settle)
   end
-  return MEANS[action](event)
+  return MEANS[action](event, settle)
 end
+
+local LEVELS = { done = log.warn, failed = log.error, held = log.info }
 
 local function told(event)
   event.at = task.now()
-  COUNTER:with(event.action, event.rule):add(1)
-  log.warn("action done", {
+  COUNTER:with(event.action, event.outcome, event.rule):add(1)
+  LEVELS[event.outcome]("action " .. event.outcome, {
     rule = event.rule, action = event.action, when = event.condition, value = event.value,
-    result = event.result,
+    result = event.result, reason = event.reason,
   })
-end
-
-local function held(rule, reason)
-  log.info("action held", { rule = rule.name, reason = reason })
 end
 
 -- A life ---------------------------------------------------------------------------------
 
-local engine = engines.engine({ read = read, act = act, told = told, held = held })
+local engine = engines.engine({ read = read, act = act, told = told })
 
 local function add_default(name, key, when, action)
   local limit = core.config(key)
@@ -300,13 +313,14 @@ function M.watch(app)
   end
 end
 
---- Looks once a second, for ever; the admin plane serves now.
+--- Looks once a second, for ever; the VM's app runs now.
 function M.start()
   while core.config("actions.on") ~= 0 do
     ffi.C.pl_context_renew() -- each look is a trace
     local ok, failure = pcall(function()
-      if core.report("state") == "serving" then
-        engine:look(snapshot(), task.monotonic())
+      local s = snapshot()
+      if s.state == "serving" then
+        engine:look(s, s.at)
       end
     end)
     if not ok then
