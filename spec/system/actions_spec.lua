@@ -3,6 +3,7 @@
 local crashing = require("spec.support.crashing")
 local json = require("perilune").json
 local process = require("spec.support.process")
+local series = require("perilune.series")
 local trace = require("spec.support.trace")
 local wire = require("spec.support.wire")
 
@@ -24,8 +25,9 @@ local server, folder
 local function serve(rules, settings, opts)
   opts = opts or {}
   folder = process.folder()
-  local args = { "--set", "recorder.folder=" .. folder, "--set", "log.format=json", "--set",
-    "admin.listen=127.0.0.1:0", "--set", "log.access=false" }
+  local args = { "--name", "acting", "--set", "recorder.folder=" .. folder, "--set",
+    "log.format=json", "--set", "log.access=false", "--set",
+    "admin.listen=" .. (opts.admin or "127.0.0.1:0") }
   for _, pair in ipairs(settings or {}) do
     args[#args + 1] = "--set"
     args[#args + 1] = pair
@@ -33,6 +35,7 @@ local function serve(rules, settings, opts)
   server = process.server({ app = { ["app.lua"] = HEAD .. rules .. "return app\n" }, args = args,
     workers = opts.workers })
   server.admin = tonumber(server.ready:match("admin plane on http://127%.0%.0%.1:(%d+)"))
+  server.socket = server.folder .. "/perilune/acting.sock"
 end
 
 local function ask(target)
@@ -71,17 +74,38 @@ local function fires(name)
   end
 end
 
-local function done(name)
-  local pattern = ('({"time":"[^\n]*"msg":"action done"[^\n]*"rule":"%s"[^\n]*)\n'):format(name)
+--- The record of an action's end, the first one of that rule.
+local function record_of(name, outcome)
+  local pattern = ('({"time":"[^\n]*"msg":"action %s"[^\n]*"rule":"%s"[^\n]*)\n'):format(outcome,
+    name)
   return json.decode(assert(server:wait_log(pattern, 20), server:log()))
 end
 
+local function done(name)
+  return record_of(name, "done")
+end
+
+--- How many such records there are.
+local function count_records(name, outcome)
+  local count = 0
+  for _, record in ipairs(crashing.find_records(server, "action " .. outcome)) do
+    count = count + (record.rule == name and 1 or 0)
+  end
+  return count
+end
+
+--- As the control socket has it, which is there without an admin plane, too.
 local function metrics()
-  return wire.ask(server.admin, "GET", "/metrics").body
+  return wire.ask(server.socket, "GET", "/metrics").body
+end
+
+local function counted(name, action, outcome)
+  return series.sum(metrics(), "perilune_actions_total",
+    { action = action, outcome = outcome, rule = name }) or 0
 end
 
 local function workers()
-  local status = json.decode(wire.ask(server.admin, "GET", "/status").body)
+  local status = json.decode(wire.ask(server.socket, "GET", "/status").body)
   return #status.workers
 end
 
@@ -101,9 +125,9 @@ describe("an action", function()
     assert.equal("warn", record.level)
     assert.equal("collect", record.action)
     assert.is_true(record.value > 0.5)
-    assert.matches('perilune_actions_total{action="collect",rule="many"} 1', metrics(), 1, true)
+    assert.equal(1, counted("many", "collect", "done"))
     local firing = report().firings[1]
-    assert.equal("many", firing.rule)
+    assert.same({ "many", "done", "1 workers" }, { firing.rule, firing.outcome, firing.result })
     assert.is_true(math.abs(firing.at - os.time()) < 60)
   end)
 
@@ -137,7 +161,113 @@ describe("an action", function()
     assert.equal("call", record.of)
     assert.equal("serving", record.state)
     assert.is_true(record.value > 0.5)
-    assert.equal("oh no", crashing.wait_record(server, "action failed").reason)
+    assert.equal("oh no", record_of("bad", "failed").reason)
+  end)
+
+  for action, opts in pairs({
+    add_worker = { ", workers_max = 2", "^2 workers$" },
+    collect = { "", "^1 workers$" },
+    cpu_profile = { "", "%-cpu%-kind%-.*%.pb%.gz$", "this server has no CPU profiles" },
+    heap_profile = { "", "%-heap%-kind%-.*%.pb%.gz$", "this server has no heap profiles" },
+    log_level = { ', level = "debug", seconds = "1h"', "^debug for 3600 s$" },
+    record = { "", "/perilune%-acting%-action%-kind%-.*%.json$" },
+    trace_boost = { ", share = 0.5, seconds = 30", "^0.5 of all traces for 30 s$" },
+  }) do
+    it(("of the kind %s leaves a record and is counted"):format(action), function()
+      serve(RULE:format("kind", "workers > 0", "0", opts[1], ("%q"):format(action)))
+      local one = process.eventually(function()
+        local now = rule("kind")
+        return (now.fired > 0 or now.state == "held") and now
+      end, 20)
+      local outcome = assert(one).state == "held" and opts[3] and "held" or "done"
+      local record = record_of("kind", outcome)
+      assert.equal(action, record.action)
+      if outcome == "held" then
+        assert.equal(opts[3], record.reason)
+      else
+        assert.matches(opts[2], record.result)
+      end
+      assert.equal(1, counted("kind", action, outcome))
+      assert.equal(1, count_records("kind", outcome))
+    end)
+  end
+
+  it("of the kind function leaves a record and is counted", function()
+    serve([[app:action("kind", { when = "workers > 0", for_ = 0 }, function() P.sleep(0.1) end)
+    ]])
+    assert.equal("function", done("kind").action)
+    assert.equal(1, counted("kind", "function", "done"))
+  end)
+
+  it("that throws leaves a record and is counted as failed, and cools down", function()
+    serve([[app:action("bad", { when = "workers > 0", for_ = 0 }, function()
+      P.sleep(0.01)
+      error("oh no", 0)
+    end)
+    ]])
+    local record = record_of("bad", "failed")
+    assert.equal("error", record.level)
+    assert.same({ "oh no", "function" }, { record.reason, record.action })
+    process.sleep(2.5)
+    assert.equal(1, count_records("bad", "failed"))
+    assert.equal(1, counted("bad", "function", "failed"))
+    assert.equal(0, counted("bad", "function", "done"))
+    assert.same({ "cooling", "oh no" }, { rule("bad").state, rule("bad").reason })
+  end)
+
+  it("that takes longer than its cooldown is not done twice at once, which is told", function()
+    serve([[local running = 0
+    app:action("long", { when = "workers > 0", for_ = 0, cooldown = 1 }, function()
+      running = running + 1
+      P.log.info("begun", "running", running)
+      P.sleep(4)
+      running = running - 1
+    end)
+    ]])
+    local held = record_of("long", "held")
+    assert.matches("^what it did %d s ago still goes on$", held.reason)
+    assert.equal("function", held.action)
+    assert.equal(0, counted("long", "function", "done"))
+    assert.is_true(counted("long", "function", "held") >= 1)
+    done("long")
+    assert.is_truthy(process.eventually(function()
+      return #crashing.find_records(server, "begun") > 1
+    end))
+    for _, record in ipairs(crashing.find_records(server, "begun")) do
+      assert.equal(1, record.running)
+    end
+    assert.is_true(counted("long", "function", "done") >= 1)
+  end)
+
+  it("adds workers up to what there is room for, and is told why no more", function()
+    serve(RULE:format("grow", "workers > 0", "0", ", workers_max = 9", '"add_worker"')
+      :gsub('"1h"', "1"), { "workers_max=6" })
+    assert.is_truthy(process.eventually(function()
+      return workers() == 6
+    end, 40))
+    local held = record_of("grow", "held")
+    assert.equal("there are 6 workers, and there is room for 6: see workers_max", held.reason)
+    assert.equal("add_worker", held.action)
+    assert.equal(5, counted("grow", "add_worker", "done"))
+    assert.equal(1, counted("grow", "add_worker", "held"))
+    assert.equal(6, workers())
+  end)
+
+  it("takes a label's value whole: a route is not another one that contains it", function()
+    serve([[local seen = P.metric.counter("seen_total", "Seen.", { "route" })
+    app:get("/notes/old", function() seen:with("/notes/old"):add(1) return "old" end)
+    app:get("/notes", function() seen:with("/notes"):add(1) return "notes" end)
+    app:action("old", { when = 'seen_total{route="/notes/old"} > 0', for_ = 0 }, "collect")
+    app:action("notes", { when = 'seen_total{route="/notes"} > 0', for_ = 0 }, "collect")
+    app:action("none", { when = 'seen_total{route="/note"} > 0', for_ = 0 }, "collect")
+    ]])
+    rule("none")
+    ask("/notes/old")
+    done("old")
+    assert.equal("unknown", rule("notes").state)
+    ask("/notes")
+    done("notes")
+    assert.equal("unknown", rule("none").state)
   end)
 
   it("writes the flight recorder", function()
@@ -209,6 +339,8 @@ describe("an action", function()
     end)
     assert.equal("there are 1 workers, and there may be 1", rule("most").reason)
     assert.equal("most", crashing.wait_record(server, "action held").rule)
+    assert.equal(1, counted("most", "add_worker", "held"))
+    assert.equal(0, counted("most", "add_worker", "done"))
     assert.equal(1, workers())
   end)
 
@@ -247,6 +379,113 @@ describe("an action", function()
       assert.matches("app.lua:%d+: ", r.out)
     end)
   end
+
+  for line, expected in pairs({
+    ['app:action("lev", { when = "p99 > 1", level = "debug", seconds = 0.5 }, "log_level")'] =
+      'action "lev": seconds is 0.5; expected is 1s to 24h, for log_level',
+    ['app:action("cpu", { when = "p99 > 1", seconds = "20m" }, "cpu_profile")'] =
+      'action "cpu": seconds is "20m"; expected is 1s to 900s, for cpu_profile',
+    ['app:action("tra", { when = "p99 > 1", seconds = "48h" }, "trace_boost")'] =
+      'action "tra": seconds is "48h"; expected is 1s to 24h, for trace_boost',
+    ['app:action("unk", { when = "p99 > 1", coldown = 3 }, "collect")'] =
+      'action "unk": there is no option "coldown"',
+  }) do
+    it("whose options cannot be is refused when the app loads: " .. expected, function()
+      local app = process.folder({ ["app.lua"] = HEAD .. line .. "\nreturn app\n" })
+      local r = process.run({ "check", app })
+      assert.are_not.equal(0, r.code)
+      assert.is_truthy(r.out:find(expected, 1, true), r.out)
+    end)
+  end
+end)
+
+describe("without an admin plane", function()
+  after_each(process.cleanup)
+
+  local function serve_alone(rules, settings)
+    serve(rules, settings, { admin = "off" })
+    assert.is_nil(server.admin)
+  end
+
+  it("an app's rules are kept, and its health checks run", function()
+    serve_alone(RULE:format("alone", "workers > 0", "0", "", '"record"') .. [[
+    app:action("call", { when = "workers > 0", for_ = 0 }, function(e) P.log.info("called", e.rule) end)
+    app:health("database", { every = "200ms" }, function() return nil, "no route to it" end)
+    ]])
+    assert.matches("%.json$", done("alone").result)
+    done("call")
+    crashing.wait_record(server, "called")
+    assert.equal("no route to it", crashing.wait_record(server, "health: database is unhealthy").reason)
+    assert.equal(1, counted("alone", "record", "done"))
+    assert.equal(1, counted("call", "function", "done"))
+    assert.equal(0, series.sum(metrics(), "perilune_health", { check = "database" }))
+    assert.equal(1, series.sum(metrics(), "perilune_health", { check = "workers" }))
+  end)
+
+  it("the default rule for latency adds a worker", function()
+    serve_alone("", { "actions.workers_max=2" })
+    assert.is_truthy(ask_until("/slow", function()
+      return workers() == 2
+    end, 40))
+    assert.equal("add_worker", done("p99").action)
+  end)
+
+  it("the default rule for allocation writes a heap profile", function()
+    serve_alone("", { "actions.allocation=1M", "actions.p99=0" })
+    local outcome
+    ask_until("/garbage", function()
+      for _, one in ipairs({ "done", "held" }) do
+        outcome = counted("allocation", "heap_profile", one) > 0 and one or outcome
+      end
+      return outcome
+    end, 30)
+    local record = record_of("allocation", outcome)
+    if outcome == "held" then
+      assert.equal("this server has no heap profiles", record.reason)
+    else
+      assert.equal(0, process.spawn({ "gzip", "-t", record.result }):wait())
+    end
+  end)
+
+  it("the record of a worker that is stuck is written", function()
+    serve_alone([[local ffi = require "ffi"
+      ffi.cdef "unsigned sleep(unsigned s);"
+      app:get("/hang", function() ffi.C.sleep(60) end)
+      ]], { "vm.stuck_timeout=1s" })
+    local hanging = assert(wire.connect(server.port))
+    hanging:request("GET", "/hang")
+    trace.wait(folder, "stuck")
+  end)
+
+  it("rules follow a reload", function()
+    serve_alone("")
+    local file = assert(io.open(server.app .. "/app.lua", "w"))
+    file:write(HEAD .. RULE:format("late", "workers > 0", "0", "", '"collect"') .. "return app\n")
+    file:close()
+    server.process:kill("HUP")
+    assert.equal("collect", done("late").action)
+  end)
+
+  it("an app is loaded once more only if it has rules or checks", function()
+    local text = [[local file = io.open(%q, "a")
+    file:write("x")
+    file:close()
+    ]]
+    for rules, loads in pairs({
+      [""] = 2, -- to be tried, and in the worker
+      [RULE:format("one", "workers > 0", "0", "", '"collect"')] = 3,
+      ['app:health("one", function() return true end)\n'] = 3,
+    }) do
+      local mark = process.folder() .. "/mark"
+      serve_alone(text:format(mark) .. rules)
+      assert.is_truthy(process.eventually(function()
+        return #(process.slurp(mark) or "") >= loads
+      end))
+      process.sleep(1)
+      assert.equal(loads, #process.slurp(mark))
+      server:stop()
+    end
+  end)
 end)
 
 describe("the default rule", function()

@@ -235,16 +235,14 @@ describe("signals", function()
     assert.equal("one", wire.ask(s.port, "GET", "/").body)
   end)
 
-  it("TTIN stops at twice as many workers as there were", function()
-    local s = start({ workers = 2 })
-    for _ = 1, 2 do
-      s.process:kill("TTIN")
-      process.sleep(0.05)
-    end
-    assert(process.eventually(function() return #workers(s) == 4 end))
+  it("TTIN stops where there is no room for more workers", function()
+    local s = start({ workers = 2, args = { "--set", "workers_max=3" } })
+    s.process:kill("TTIN")
+    assert(process.eventually(function() return #workers(s) == 3 end))
     s.process:kill("TTIN")
     assert.is_truthy(s:wait_log("there can be no more workers"))
-    assert.equal(4, #workers(s))
+    assert.is_truthy(s:wait_log("there are 3 workers, and there is room for 3: see workers_max", 5))
+    assert.equal(3, #workers(s))
   end)
 
   it("USR1 opens the log's file again", function()

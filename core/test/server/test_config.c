@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/cpus.h"
 #include "base/err.h"
 #include "server/keys.h"
 
@@ -370,6 +371,38 @@ static void wants_a_token_where_others_can_reach_the_admin_plane(void **state) {
   assert_says("admin.token is shorter");
 }
 
+static void keeps_room_for_as_many_workers_as_workers_max_says(void **state) {
+  (void)state;
+  assert_int_equal(0, resolve(LIST("workers=1", "workers_max=32"), NULL));
+  assert_int_equal(32, pl__config_capacity(&config, 0));
+  assert_int_equal(0, resolve(LIST("workers=2", "workers_max=2"), NULL));
+  assert_int_equal(2, pl__config_capacity(&config, 0));
+  assert_int_equal(7, pl__config_capacity(&config, 7));
+  assert_int_equal(PL_ECONFIG,
+                   resolve(LIST("workers=3", "workers_max=2"), NULL));
+  assert_says("workers is 3, and workers_max 2");
+  assert_int_equal(PL_ECONFIG, resolve(LIST("workers=1", "workers_max=2",
+                                            "actions.workers_max=3"),
+                                       NULL));
+  assert_says("actions.workers_max is 3, and workers_max 2");
+  assert_int_equal(PL_ECONFIG, resolve(LIST("workers_max=257"), NULL));
+}
+
+static void keeps_room_for_what_may_be_asked_for_without_it(void **state) {
+  uint32_t cpus = (uint32_t)pl__cpus_usable();
+
+  (void)state;
+  assert_int_equal(0, resolve(LIST("workers=1"), NULL));
+  assert_int_equal(cpus > 4 ? cpus : 4, pl__config_capacity(&config, 0));
+  assert_int_equal(0, resolve(LIST("workers=100"), NULL));
+  assert_int_equal(cpus > 200 ? cpus : 200, pl__config_capacity(&config, 0));
+  assert_int_equal(0, resolve(LIST("workers=200"), NULL));
+  assert_int_equal(256, pl__config_capacity(&config, 0));
+  assert_int_equal(0,
+                   resolve(LIST("workers=1", "actions.workers_max=250"), NULL));
+  assert_int_equal(cpus > 250 ? cpus : 250, pl__config_capacity(&config, 0));
+}
+
 static void shows_no_secret(void **state) {
   struct pl_buf out;
 
@@ -457,6 +490,8 @@ int main(void) {
       CASE(refuses_a_file_that_is_named_but_absent),
       CASE(refuses_an_app_that_is_not_there),
       CASE(wants_a_token_where_others_can_reach_the_admin_plane),
+      CASE(keeps_room_for_as_many_workers_as_workers_max_says),
+      CASE(keeps_room_for_what_may_be_asked_for_without_it),
       CASE(shows_no_secret),
       CASE(survives_each_allocation_that_fails),
       CASE(dumps_every_key_as_lines_and_as_json),

@@ -149,6 +149,17 @@ static uint64_t hash_of(const struct pl_config *c) {
   return bundle->hash;
 }
 
+static void knows_whether_the_app_is_to_be_watched(void **state) {
+  (void)state;
+  publish(&config);
+  assert_false(pl__edition_is_watched(bundle));
+  pl__bundle_begin(bundle, 4);
+  assert_int_equal(pl__edition_mark_watched(bundle), 0);
+  publish(&config);
+  assert_true(pl__edition_is_watched(bundle));
+  assert_int_equal(pl__edition_read(bundle, 4, &other), 0);
+}
+
 static void makes_settings_part_of_the_hash(void **state) {
   uint64_t before = hash_of(&config);
 
@@ -182,6 +193,7 @@ int main(void) {
       CASE(is_not_there_in_a_bundle_of_files_alone),
       CASE(refuses_a_configuration_of_another_size),
       CASE(says_when_the_bundle_is_full),
+      CASE(knows_whether_the_app_is_to_be_watched),
       CASE(makes_settings_part_of_the_hash),
       CASE(makes_no_other_key_part_of_the_hash),
   };

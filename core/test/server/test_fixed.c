@@ -195,22 +195,23 @@ static void sorts_out_all_keys_at_once(void **state) {
   keep();
   for (size_t i = 0; i < COUNT; i++)
     assert_value(KEYS[i].name, KEYS[i].is_fixed ? KEYS[i].before : KEYS[i].now);
-  assert_string_equal(named, "listen, workers, name, pid_file, limits.target, "
-                             "limits.headers, limits.header_count, "
-                             "limits.connections, log.format, log.output, "
-                             "log.rotate_size, log.rotate_keep, "
-                             "log.syslog_facility, "
-                             "recorder.on, recorder.folder, "
-                             "recorder.keep, recorder.storm, "
-                             "admin.listen, user, group, shared.memory, "
-                             "metrics.series_max, "
-                             "otlp.endpoint, otlp.traces_endpoint, "
-                             "otlp.metrics_endpoint, otlp.logs_endpoint, "
-                             "otlp.traces, otlp.metrics, otlp.logs, "
-                             "otlp.headers, otlp.compression, otlp.timeout, "
-                             "otlp.service, otlp.resource, otlp.queue, "
-                             "otlp.batch, otlp.delay, otlp.export_timeout, "
-                             "otlp.metrics_interval");
+  assert_string_equal(
+      named, "listen, workers, workers_max, name, pid_file, limits.target, "
+             "limits.headers, limits.header_count, "
+             "limits.connections, log.format, log.output, "
+             "log.rotate_size, log.rotate_keep, "
+             "log.syslog_facility, "
+             "recorder.on, recorder.folder, "
+             "recorder.keep, recorder.storm, "
+             "admin.listen, user, group, shared.memory, "
+             "metrics.series_max, "
+             "otlp.endpoint, otlp.traces_endpoint, "
+             "otlp.metrics_endpoint, otlp.logs_endpoint, "
+             "otlp.traces, otlp.metrics, otlp.logs, "
+             "otlp.headers, otlp.compression, otlp.timeout, "
+             "otlp.service, otlp.resource, otlp.queue, "
+             "otlp.batch, otlp.delay, otlp.export_timeout, "
+             "otlp.metrics_interval");
 }
 
 static void keeps_every_address(void **state) {
