@@ -341,7 +341,7 @@ local function check_options(opts, level)
   }
 end
 
---- Registers a health check, which the admin plane runs: `app:health("db", { every = "5s",
+--- Registers a health check, which control runs: `app:health("db", { every = "5s",
 --- timeout = "500ms", critical = true }, function() return db:ping() end)`. Options: every (10 s),
 --- timeout (1 s), critical (false), failure_threshold (2), success_threshold (1). The function
 --- returns something true or nothing at all when it is well, nil or false and a reason when it is
@@ -369,7 +369,7 @@ function App:health(name, opts, fn)
   return self
 end
 
---- Registers a rule, which the admin plane keeps: `app:action("slow", { when = "p99 > 150ms",
+--- Registers a rule, which control keeps: `app:action("slow", { when = "p99 > 150ms",
 --- for_ = "10s", cooldown = "5m" }, "add_worker")`. See perilune/actions.lua; what is done is the
 --- name of an action, a function, or a list of these.
 ---@param name string letters, digits, "-", "_" and "."

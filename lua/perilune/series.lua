@@ -7,7 +7,8 @@ local M = {}
 
 local ESCAPES = { n = "\n", ["\\"] = "\\", ['"'] = '"' }
 
---- Reads `name="value",name="value"`, as the text format writes it: `\n`, `\\` and `\"` are escapes.
+--- Reads `name="value",name="value"`, as the text format writes it: `\n`, `\\` and `\"` are
+--- escapes.
 ---@param text string
 ---@return table<string, string>? labels nil when it is something else
 function M.labels(text)

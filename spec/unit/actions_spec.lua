@@ -75,7 +75,8 @@ describe("perilune.actions", function()
     end)
 
     it("says what is wrong with one", function()
-      assert.matches("name of an action is \"a b\"", fault("a b", { when = "p99 > 1" }, "collect", "x"))
+      assert.matches("name of an action is \"a b\"",
+        fault("a b", { when = "p99 > 1" }, "collect", "x"))
       assert.matches("no action \"dance\"", fault("a", { when = "p99 > 1" }, "dance", "x"))
       assert.matches("when is a condition", fault("a", {}, "collect", "x"))
       assert.matches("needs a level", fault("a", { when = "a > 1" }, "log_level", "x"))
@@ -246,8 +247,9 @@ describe("perilune.actions", function()
     end)
 
     it("cools down after what has failed, too", function()
-      local engine, did, _, failed = engine_of({ rule({ when = "p99 > 1", for_ = 0, cooldown = 3 }) },
-        function(_, _, settle) settle("failed", "disk full") end)
+      local engine, did, _, failed = engine_of({
+        rule({ when = "p99 > 1", for_ = 0, cooldown = 3 }),
+      }, function(_, _, settle) settle("failed", "disk full") end)
       for now = 1, 4 do
         engine:look({ p99 = 2 }, now)
       end

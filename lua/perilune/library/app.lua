@@ -105,7 +105,7 @@ function App:on_error(fn) end
 ---@field failure_threshold? integer runs in a row that make it worse; 2
 ---@field success_threshold? integer runs in a row that make it better; 1
 
---- A health check, run by the admin plane beside the workers, not in them.
+--- A health check, run beside the workers, not in them; also without an admin plane.
 --- `fn` returns something true, or nothing at all, when all is well; nil or
 --- false and a reason when it is not; "degraded" and a reason. What it raises
 --- is a failure, and so is taking longer than its timeout.
@@ -119,19 +119,21 @@ function App:health(name, opts, fn) end
 ---@class perilune.ActionOptions
 ---@field when string|fun(s: table): any, number? "p99 > 150ms": a figure, how it is compared, and
 ---   a limit; a function gets the server's status and says whether it is time, and why as a number
----@field for_? number|string how long the condition holds before anything is done; 10 s
----@field cooldown? number|string least time between two times that it is done; 5 min
----@field route? string of which p50, p99, requests, errors are meant; else all
----@field seconds? number|string of a CPU profile, of a log level, of a higher share of traces
+---@field for_? number|string how long the condition holds before anything is done; 10 s, up to 24 h
+---@field cooldown? number|string from one doing to the next; 5 min, up to 7 days
+---@field route? string of which p50, p99, requests, errors, error_share are meant; else all
+---@field seconds? number|string of a CPU profile (1 s to 15 min), of a log level, of a higher share
+---   of traces (1 s to 24 h)
 ---@field level? "debug"|"info"|"warn"|"error" for log_level
----@field share? number of traces, 0 to 1, for trace_boost
----@field workers_max? integer for add_worker; else `actions.workers_max`
+---@field share? number of traces, above 0, up to 1, for trace_boost
+---@field workers_max? integer 1 to 256, for add_worker; else `actions.workers_max`
 
 ---@alias perilune.ActionName "add_worker"|"collect"|"cpu_profile"|"heap_profile"|"log_level"|
 ---| "record"|"trace_boost"
 
---- A rule, kept once a second by the admin plane: when a figure is out of bounds for a time, do
---- something. A function is called there with { rule, value, condition, snapshot }, and may wait.
+--- A rule, looked at once a second beside the workers, also without an admin plane: when a figure
+--- is out of bounds for a time, do something. A function is called there with { rule, value,
+--- condition, snapshot }, and may wait.
 ---@param name string unique; up to 64 letters, digits, "-", "_" and "."
 ---@param opts perilune.ActionOptions
 ---@param action perilune.ActionName|fun(event: table)|(perilune.ActionName|fun(event: table))[]
