@@ -529,7 +529,7 @@ static void after_load(uv_work_t *work, int status) {
   if (pl__vm_start(&g->vm, g->site, a->err))
     warn(a, "the admin plane does not start", a->err);
   if (a->failure[0])
-    warn(a, "the app's health checks are not run", a->failure);
+    warn(a, "the app's health checks and rules are not run", a->failure);
 }
 
 /* Where nobody waits for an answer, the thread does it itself: libuv's helpers
@@ -792,6 +792,7 @@ fail_dispatch:
   snprintf(error, PL_ADMIN_ERROR_BYTES,
            "the admin plane does not start: %.400s",
            a->err[0] ? a->err : pl_strerror(failed));
+  pthread_mutex_destroy(&a->granted);
   pl__services_deinit(&a->services);
   pl__replay_deinit(&a->replay);
   pl__free(a->heat);
@@ -812,6 +813,7 @@ void pl__admin_stop(struct pl_admin *a) {
   close_loop(a);
   pl__dispatch_close(&a->dispatch);
   pl__trends_deinit(&a->trends);
+  pthread_mutex_destroy(&a->granted);
   pl__services_deinit(&a->services);
   pl__replay_deinit(&a->replay);
   pl__free(a->heat);

@@ -127,28 +127,43 @@ static void tell_no_admin(struct control *c, const char *why) {
   pl__record_text(&writer, &head, pl__slice_text(why));
 }
 
-static int admin_open(struct control *c, const struct pl_routes *routes,
-                      char *error, size_t error_bytes) {
+static int plane_start(struct control *c, char *why) {
   struct pl_admin_args args = {.config = c->args->config,
                                .fabric = c->args->fabric,
+                               .tail = c->tail,
                                .listen_fd = c->args->admin_fd,
                                .wake_fd = c->args->wake_fd,
                                .channel_fd = c->args->channel_fd};
+
+  return pl__admin_start(&c->admin, &args, why);
+}
+
+static int admin_open(struct control *c, const struct pl_routes *routes,
+                      char *error, size_t error_bytes) {
   char why[PL_ADMIN_ERROR_BYTES];
   int status;
 
-  if (args.listen_fd >= 0)
-    c->tail = args.tail = c->drain.tail = pl__tail_new(routes);
-  status = pl__admin_start(&c->admin, &args, why);
+  if (c->args->admin_fd < 0)
+    return 0;
+  c->tail = c->drain.tail = pl__tail_new(routes);
+  status = plane_start(c, why);
   if (status &&
-      (args.listen_fd < 0 ||
-       atomic_load_explicit(&c->state->generation, memory_order_relaxed))) {
-    tell_no_admin(c, why); /* better logs alone than none */
+      atomic_load_explicit(&c->state->generation, memory_order_relaxed)) {
+    tell_no_admin(c, why); /* there was one: better logs alone than none */
     return 0;
   }
   if (status)
     snprintf(error, error_bytes, "%s", why);
   return status;
+}
+
+/* Rules and checks without a socket: once the master goes on, which need not
+ * wait for them. */
+static void watch_open(struct control *c) {
+  char why[PL_ADMIN_ERROR_BYTES];
+
+  if (c->args->admin_fd < 0 && plane_start(c, why))
+    tell_no_admin(c, why);
 }
 
 static int exporter_open(struct control *c) {
@@ -328,6 +343,7 @@ int pl__control_main(const struct pl_control_args *args) {
   pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 0, status, error);
   if (status)
     return 1;
+  watch_open(&c);
   control_loop(&c);
   pl__dumper_deinit(&c.dumper);
   if (c.admin)

@@ -224,7 +224,7 @@ describe("the admin plane", function()
     assert.equal(200, get(s, "/livez").status)
     assert.equal(200, wire.ask(s.port, "GET", "/").status)
     assert.equal(0, stop(s))
-    assert.matches("the app's health checks are not run", s.process:out())
+    assert.matches("the app's health checks and rules are not run", s.process:out())
   end)
 
   it("leaves control's signals alone: USR1 does not end it, and TERM only in its time", function()

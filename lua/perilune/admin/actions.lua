@@ -29,7 +29,8 @@ local ANSWER_S, RECORD_S = 5, 30 -- of the master; when a record is written
 local POLL_LEAST, POLL_MOST = 0.005, 0.1 -- at whether it has come
 local SILENT_MS = 2000 -- as the health rule has it
 
-local COUNTER = metric.counter("perilune_actions_total", "What has come of actions of rules: done, failed or held.",
+local COUNTER = metric.counter("perilune_actions_total",
+  "What has come of actions of rules: done, failed or held.",
   { "action", "outcome", "rule" })
 
 -- Figures --------------------------------------------------------------------------------
