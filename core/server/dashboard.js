@@ -669,7 +669,7 @@
   function actions_show(actions) {
     if (!actions) return none($("actions"), "Not available.");
     if (!actions.rules.length) return none($("actions"), "There are no rules.");
-    const tones = { over: "warn", cooling: "warn", held: "warn", unknown: "soft" };
+    const tones = { over: "warn", acting: "warn", cooling: "warn", held: "warn", unknown: "soft" };
     $("actions").replaceChildren(el("ul", { class: "checks" }, ...actions.rules.map((r) => el("li",
       { class: r.state === "quiet" ? "healthy" : tones[r.state] === "warn" ? "degraded" : "" }, el("i", { "aria-hidden": "true" }),
       el("span", {}, r.name), el("span", { class: tones[r.state] || "soft" }, r.state + (r.fired ? `, fired ${r.fired} ×` : "")),
