@@ -53,13 +53,18 @@ static double sum_cell(const struct look *l, uint32_t cell) {
   return sum;
 }
 
+/* Of a histogram, all processes together. */
+static void gather_cell(const struct look *l, uint32_t cell,
+                        struct pl_histogram *out) {
+  for (uint32_t w = 0; w < l->m->worker_count; w++)
+    pl__shard_gather(&l->m->shards[w], cell, out);
+}
+
 static void routes_gather(struct look *l) {
   for (uint32_t i = 0; i < l->now->route_count; i++) {
     struct pl_trends_route *r = &l->now->routes[i];
-    uint32_t cell = l->m->table->series[r->series].cell;
 
-    for (uint32_t w = 0; w < l->m->worker_count; w++)
-      pl__shard_gather(&l->m->shards[w], cell, &r->seconds);
+    gather_cell(l, l->m->table->series[r->series].cell, &r->seconds);
   }
 }
 
@@ -87,8 +92,10 @@ static void routes_choose(struct look *l, uint32_t count) {
 
   for (uint32_t i = 0; i < count; i++) {
     const struct pl_metric_series *s = &l->m->table->series[i];
-    if (s->family == l->seconds && pl__metrics_is_sound(l->m->table, s))
-      route_offer(l, i, spent, sum_cell(l, s->cell + PL_SHARD_SUM));
+    if (s->family != l->seconds || !pl__metrics_is_sound(l->m->table, s))
+      continue;
+    route_offer(l, i, spent, sum_cell(l, s->cell + PL_SHARD_SUM));
+    gather_cell(l, s->cell, &l->now->seconds);
   }
 }
 
@@ -112,7 +119,7 @@ static void requests_add(struct look *l, uint32_t series) {
   for (uint32_t w = 0; w < l->m->worker_count; w++) {
     double n = pl__shard_get(&l->m->shards[w], s->cell);
     l->now->workers[w].requests += n;
-    l->now->workers[w].errors += failed ? n : 0;
+    l->now->errors += failed ? n : 0;
   }
   for (uint32_t i = 0; failed && i < l->now->route_count; i++)
     if (is_failures_of(labels, labels_of(l, l->now->routes[i].series)))
@@ -167,13 +174,6 @@ static void histogram_since(const struct pl_histogram *now,
   }
 }
 
-static void histogram_add(struct pl_histogram *to,
-                          const struct pl_histogram *from) {
-  to->octaves |= from->octaves;
-  for (uint32_t i = 0; i < PL_HISTOGRAM_BUCKETS; i++)
-    to->counts[i] += from->counts[i];
-}
-
 static void trend_of(const struct pl_histogram *since, double errors,
                      double window_s, struct pl_trend *out) {
   *out = (struct pl_trend){.requests_per_s =
@@ -199,10 +199,8 @@ static bool is_comparable(const struct pl_trends_snapshot *before,
 
 static void routes_compare(struct look *l,
                            const struct pl_trends_snapshot *before,
-                           struct pl_histogram *since,
-                           struct pl_histogram *all) {
+                           struct pl_histogram *since) {
   struct pl_trends *t = l->t;
-  double errors = 0;
 
   for (uint32_t i = 0; i < l->now->route_count; i++) {
     const struct pl_trends_route *r = &l->now->routes[i];
@@ -217,11 +215,17 @@ static void routes_compare(struct look *l,
       continue;
     histogram_since(&r->seconds, then ? &then->seconds : NULL, since);
     trend_of(since, failed, t->window_s, &out->trend);
-    histogram_add(all, since);
-    errors += failed;
   }
-  trend_of(all, errors, t->window_s, &t->all);
   t->route_count = l->now->route_count;
+}
+
+static void all_compare(struct look *l, const struct pl_trends_snapshot *before,
+                        struct pl_histogram *since) {
+  struct pl_trends *t = l->t;
+
+  histogram_since(&l->now->seconds, before ? &before->seconds : NULL, since);
+  trend_of(since, l->now->errors - (before ? before->errors : 0), t->window_s,
+           &t->all);
 }
 
 static void workers_compare(struct look *l,
@@ -252,18 +256,19 @@ static int by_rate(const void *a, const void *b) {
 static int compare(struct look *l, int64_t started_ns) {
   struct pl_trends *t = l->t;
   const struct pl_trends_snapshot *before = t->older->at_ns ? t->older : NULL;
-  struct pl_histogram *two = pl__alloc_zero(2 * sizeof *two);
+  struct pl_histogram *since = pl__alloc_zero(sizeof *since);
   int64_t from_ns = before ? before->at_ns : started_ns;
 
-  if (!two)
+  if (!since)
     return PL_ENOMEM;
   t->window_s = (double)(l->now->at_ns - from_ns) / PL_NS_PER_S;
   if (t->window_s < 1e-3)
     t->window_s = 1e-3;
-  routes_compare(l, before, &two[0], &two[1]);
-  workers_compare(l, before, &two[0]);
+  routes_compare(l, before, since);
+  all_compare(l, before, since);
+  workers_compare(l, before, since);
   qsort(t->routes, t->route_count, sizeof *t->routes, by_rate);
-  pl__free(two);
+  pl__free(since);
   return 0;
 }
 

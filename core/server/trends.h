@@ -7,7 +7,8 @@
  * first one gets all since the start.  Nobody counts for it, and without looks
  * it costs nothing.
  *
- * Of many routes it has those in which most time was spent.
+ * Of many routes it has those in which most time was spent; what it tells of all
+ * together counts the others, too.
  */
 #ifndef PL_SERVER_TRENDS_H
 #define PL_SERVER_TRENDS_H
@@ -30,13 +31,14 @@ struct pl_trends_route {
 
 struct pl_trends_worker {
   double requests;
-  double errors;
   double busy_s;
   struct pl_histogram lag_s;
 };
 
 struct pl_trends_snapshot {
-  int64_t at_ns; /* monotonic; 0: none */
+  int64_t at_ns;               /* monotonic; 0: none */
+  double errors;               /* of all routes, answered with 5xx */
+  struct pl_histogram seconds; /* of all routes */
   uint32_t route_count;
   struct pl_trends_route routes[PL_TRENDS_ROUTES_MAX];
   struct pl_trends_worker workers[]; /* worker_count */
@@ -66,7 +68,7 @@ struct pl_trends {
   uint32_t worker_count;
   struct pl_trends_snapshot *older, *newer, *now; /* NULL: no look yet */
   double window_s;
-  struct pl_trend all; /* of all routes that are shown */
+  struct pl_trend all; /* of all routes, also of those that are not shown */
   uint32_t route_count;
   struct pl_trends_route_now routes[PL_TRENDS_ROUTES_MAX]; /* busiest first */
   struct pl_trends_worker_now *workers;                    /* worker_count */

@@ -154,6 +154,29 @@ static void keeps_those_that_take_most_time_and_sorts_by_rate(void **state) {
   }
 }
 
+/* Those that take little time are not shown; what fails there must be seen. */
+static void tells_of_all_routes_together(void **state) {
+  char route[32];
+
+  (void)state;
+  for (unsigned i = 0; i < PL_TRENDS_ROUTES_MAX; i++) {
+    snprintf(route, sizeof route, "/%u", i);
+    request(0, route, "2xx", 1);
+  }
+  look(0);
+  for (unsigned i = 0; i < 100; i++) {
+    snprintf(route, sizeof route, "/small/%u", i);
+    request(1, route, "5xx", 0.002);
+  }
+  look(2);
+  about(2, trends.window_s);
+  about(50, trends.all.requests_per_s);
+  about(50, trends.all.errors_per_s);
+  about(0.002, trends.all.p99_s);
+  about(50, trends.workers[1].requests_per_s);
+  assert_int_equal(PL_TRENDS_ROUTES_MAX, trends.route_count);
+}
+
 static void tells_of_workers_loops_and_memory(void **state) {
   uint32_t lag = cell("perilune_loop_lag_seconds", PL_METRIC_HISTOGRAM, "", "");
   uint32_t busy =
@@ -197,6 +220,7 @@ int main(void) {
       CASE(tells_all_since_the_start_at_first),
       CASE(compares_with_some_seconds_ago),
       CASE(keeps_those_that_take_most_time_and_sorts_by_rate),
+      CASE(tells_of_all_routes_together),
       CASE(tells_of_workers_loops_and_memory),
       CASE(survives_each_allocation_that_fails),
   };
