@@ -123,6 +123,7 @@ static int on_version_complete(llhttp_t *l) {
       p->version_at != t.at + t.bytes + 6 ||
       memcmp(t.at + t.bytes, " HTTP/", 6) != 0)
     return refuse(p, 400, "The request line is malformed.");
+  p->req->method = l->method; /* said of what is refused from here on, too */
   p->line_end = p->version_at + 3;
   p->headers_at = p->line_end + 2;
   return 0;
@@ -274,7 +275,6 @@ static int frame(struct pl_parser *p, struct pl_req *req, const char *end) {
   const char *brk = line_break(p);
   if (brk + 4 != end || memcmp(brk, "\r\n\r\n", 4) != 0)
     return refuse(p, 400, "A header line does not end in CRLF.");
-  req->method = p->llhttp.method;
   req->http_minor = p->llhttp.http_minor;
   for (uint32_t i = 0; i < req->header_count; i++)
     if (frame_field(p, req, &req->headers[i], &f))

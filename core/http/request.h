@@ -145,7 +145,8 @@ enum pl_method {
 #define PL_METHOD_ENUM(number, name) PL_METHOD_##name = number,
   PL_METHODS(PL_METHOD_ENUM)
 #undef PL_METHOD_ENUM
-      PL_METHOD_COUNT = 46
+      PL_METHOD_COUNT = 46,
+  PL_METHOD_UNKNOWN = PL_METHOD_COUNT /* the request line is not understood */
 };
 
 #endif /* PL_HTTP_REQUEST_H */

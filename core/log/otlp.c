@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/pairs.h"
 #include "base/utf8.h"
+#include "http/headers.h"
 
 /* Fields. */
 enum { REQUEST_RESOURCE = 1, RESOURCE_RESOURCE = 1, RESOURCE_SCOPE = 2 };
@@ -135,6 +136,13 @@ void pl__otlp_pair_bool(struct pl_pb *p, uint32_t field, struct pl_slice key,
 void pl__otlp_str(struct pl_pb *p, uint32_t field, const char *key,
                   struct pl_slice value) {
   pl__otlp_pair_str(p, field, pl__slice_text(key), value, 0);
+}
+
+void pl__otlp_method(struct pl_pb *p, uint32_t field, unsigned method) {
+  struct pl_slice name = pl__method_name((uint8_t)method);
+
+  pl__otlp_str(p, field, "http.request.method",
+               name.bytes ? name : PL_SLICE("_OTHER"));
 }
 
 void pl__otlp_int(struct pl_pb *p, uint32_t field, const char *key,

@@ -62,6 +62,9 @@ void pl__otlp_trace_id(struct pl_pb *p, uint32_t field, const uint64_t id[2]);
 /* A KeyValue as a field. */
 void pl__otlp_str(struct pl_pb *p, uint32_t field, const char *key,
                   struct pl_slice value);
+/* http.request.method, in the words of the conventions: "_OTHER" for one that
+ * nobody knows. */
+void pl__otlp_method(struct pl_pb *p, uint32_t field, unsigned method);
 void pl__otlp_int(struct pl_pb *p, uint32_t field, const char *key,
                   int64_t value);
 void pl__otlp_double(struct pl_pb *p, uint32_t field, const char *key,

@@ -2,7 +2,6 @@
 #include "log/otlp_logs.h"
 
 #include "base/err.h"
-#include "http/headers.h"
 #include "log/digits.h"
 #include "log/otlp_request.h"
 
@@ -64,7 +63,7 @@ static int put_access(struct pl_pb *p, const struct pl_routes *routes,
   put_head(p, head);
   pl__pb_text(p, EVENT_NAME, "http.server.request");
   put_body(p, PL_SLICE("request"), 0);
-  pl__otlp_str(p, ATTRIBUTE, "http.request.method", pl__method_name(a->method));
+  pl__otlp_method(p, ATTRIBUTE, a->method);
   pl__otlp_target(p, ATTRIBUTE, a->target, view.target_cut_bytes);
   pl__otlp_int(p, ATTRIBUTE, "http.response.status_code", a->status);
   pl__otlp_double(p, ATTRIBUTE, "perilune.duration_ms",

@@ -77,8 +77,7 @@ static void put_status(struct pl_pb *p, const struct pl_span_view *v) {
 static void put_http(struct pl_pb *p, const struct pl_span_view *v) {
   char digits[8];
 
-  pl__otlp_str(p, ATTRIBUTE, "http.request.method",
-               pl__method_name(v->span.method));
+  pl__otlp_method(p, ATTRIBUTE, v->span.method);
   pl__otlp_str(p, ATTRIBUTE, "url.scheme", PL_SLICE("http"));
   pl__otlp_target(p, ATTRIBUTE, v->texts.target, 0);
   if (v->span.http_status)

@@ -91,6 +91,7 @@ void pl__slot_begin(struct pl_slot *s, struct pl_net *net) {
   req->slot = slot;
   req->context.request_id = mix(net->id_seed + (uint64_t)net->serial);
   req->received = net->now;
+  req->method = PL_METHOD_UNKNOWN;
   req->content_length = -1;
   req->body_max = net->limits.body_bytes;
   req->headers = s->headers;

@@ -223,8 +223,6 @@ static const char *const methods[PL_TALLY_METHODS] = {
     "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"};
 
 static unsigned method_of(const struct pl_req *req) {
-  if (req->target.bytes == 0) /* its first line was not understood */
-    return PL_TALLY_METHODS - 1;
   return req->method <= PL_METHOD_TRACE   ? req->method
          : req->method == PL_METHOD_PATCH ? PL_TALLY_METHODS - 2
                                           : PL_TALLY_METHODS - 1;

@@ -49,6 +49,7 @@ static struct pl_parser *parser_of(struct reading *r) {
 static void reading_init(struct reading *r) {
   memset(r, 0, sizeof(*r));
   r->req.headers = r->headers;
+  r->req.method = PL_METHOD_UNKNOWN;
   r->req.body_max = body_max;
   pl__parser_init(parser_of(r), &limits);
 }
@@ -615,6 +616,30 @@ static void refuses_methods_it_does_not_know(void **state) {
   REFUSE(501, "CONNECT a:80 HTTP/1.1\r\n" HOST "\r\n");
 }
 
+/* What the access log and metrics say of a request that is refused. */
+static void tells_the_method_of_what_it_refuses(void **state) {
+  static const struct {
+    const char *bytes;
+    uint8_t method;
+  } cases[] = {
+      {"GET / HTTP/1.1\r\nHost: a\r\nA: \x1b[31m\r\n\r\n", PL_METHOD_GET},
+      {"HEAD / HTTP/1.1\r\n\r\n", PL_METHOD_HEAD},
+      {"POST / HTTP/1.1\r\n A: folded\r\n\r\n", PL_METHOD_POST},
+      {"GET /\x1b HTTP/1.1\r\n\r\n", PL_METHOD_UNKNOWN},
+      {"BREW / HTTP/1.1\r\n\r\n", PL_METHOD_UNKNOWN},
+      {"\x16\x03\x01", PL_METHOD_UNKNOWN}};
+
+  (void)state;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct reading r;
+    reading_init(&r);
+    r.bytes = (char *)cases[i].bytes;
+    assert_true(feed(&r, (uint32_t)strlen(r.bytes)));
+    assert_int_equal(PL_PARSE_BAD, r.outcome);
+    assert_int_equal(cases[i].method, r.req.method);
+  }
+}
+
 /* ---- limits ---- */
 
 static char long_message[8192];
@@ -783,6 +808,7 @@ int main(void) {
       cmocka_unit_test(refuses_malformed_request_lines),
       cmocka_unit_test(refuses_versions_but_one_point_zero_and_one),
       cmocka_unit_test(refuses_methods_it_does_not_know),
+      cmocka_unit_test(tells_the_method_of_what_it_refuses),
       cmocka_unit_test(refuses_a_target_past_its_limit),
       cmocka_unit_test(refuses_header_sections_past_their_limit),
       cmocka_unit_test(keeps_limits_whichever_is_the_larger),
