@@ -876,8 +876,20 @@ static void on_due(struct pl_deadline *d, enum pl_deadline_kind kind) {
   conn_on_read_due(PL_LIST_ENTRY(d, struct pl_conn, read_deadline), kind);
 }
 
+/* Those that nothing is done for make room. */
+static void make_room(struct pl_net *net) {
+  static const enum pl_deadline_kind waits[] = {
+      PL_DEADLINE_IDLE, PL_DEADLINE_HEADER, PL_DEADLINE_LINGER};
+
+  for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
+    pl__deadlines_hurry(&net->deadlines, waits[i], net->now, net->crowded_s,
+                        on_due);
+}
+
 void pl__net_expire(struct pl_net *net) {
   pl__deadlines_expire(&net->deadlines, net->now, on_due);
+  if (net->crowded_s > 0 && net->conn_count >= net->limits.connections_max)
+    make_room(net);
 }
 
 /* --- opening ----------------------------------------------------------- */

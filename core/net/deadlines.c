@@ -44,20 +44,28 @@ void pl__deadline_disarm(struct pl_deadline *d) {
   pl__list_remove(&d->link);
 }
 
+/* Runs for those of a kind that are due until `last`. */
+static void expire(struct pl_list *queue, double last, pl__deadline_fn on_due) {
+  while (!pl__list_is_empty(queue)) {
+    struct pl_deadline *d =
+        PL_LIST_ENTRY(queue->next, struct pl_deadline, link);
+    if (d->due > last)
+      return;
+    pl__deadline_disarm(d);
+    on_due(d, (enum pl_deadline_kind)d->kind);
+  }
+}
+
 void pl__deadlines_expire(struct pl_deadlines *all, double now,
                           pl__deadline_fn on_due) {
-  for (int kind = 0; kind < PL_DEADLINE_COUNT; kind++) {
-    struct pl_list *queue = &all->queue[kind];
+  for (int kind = 0; kind < PL_DEADLINE_COUNT; kind++)
+    expire(&all->queue[kind], now, on_due);
+}
 
-    while (!pl__list_is_empty(queue)) {
-      struct pl_deadline *d =
-          PL_LIST_ENTRY(queue->next, struct pl_deadline, link);
-      if (d->due > now)
-        break;
-      pl__deadline_disarm(d);
-      on_due(d, (enum pl_deadline_kind)kind);
-    }
-  }
+void pl__deadlines_hurry(struct pl_deadlines *all, enum pl_deadline_kind kind,
+                         double now, double after, pl__deadline_fn on_due) {
+  if (after < all->seconds[kind])
+    expire(&all->queue[kind], now + all->seconds[kind] - after, on_due);
 }
 
 bool pl__deadlines_empty(const struct pl_deadlines *all) {

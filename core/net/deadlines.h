@@ -57,6 +57,10 @@ void pl__deadline_arm(struct pl_deadlines *all, struct pl_deadline *d,
 void pl__deadline_disarm(struct pl_deadline *d);
 void pl__deadlines_expire(struct pl_deadlines *all, double now,
                           pl__deadline_fn on_due);
+/* As if the time of what has been armed as `kind` for at least `after` seconds
+ * were over; the oldest first. */
+void pl__deadlines_hurry(struct pl_deadlines *all, enum pl_deadline_kind kind,
+                         double now, double after, pl__deadline_fn on_due);
 /* True when nothing is armed: the worker's timer may rest. */
 bool pl__deadlines_empty(const struct pl_deadlines *all);
 

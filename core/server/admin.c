@@ -60,8 +60,9 @@
 #define STATES_BYTES_MAX 65536u /* that one VM hands to the next */
 #define CALL_SECONDS 1.0
 #define DRAIN_S 0.5
-#define HEADER_S 2.0 /* slow clients must not keep probes out */
-#define END_S 1.0    /* of the thread, before it is left alone */
+#define HEADER_S 2.0   /* slow clients must not keep probes out */
+#define CROWDED_S 0.25 /* nor silent ones, once they are as many as may be */
+#define END_S 1.0      /* of the thread, before it is left alone */
 
 /* What the master has said to a wish. */
 struct answer {
@@ -665,6 +666,7 @@ static void open_grpc(struct pl_admin *a) {
   pl__grpc_conns_open(&a->grpc, &a->loop.uv, &source);
   a->dispatch.net.on_h2 = pl__grpc_conns_take;
   a->dispatch.net.h2_arg = &a->grpc;
+  a->dispatch.net.crowded_s = CROWDED_S;
 }
 
 /* --- a life --------------------------------------------------------------------- */

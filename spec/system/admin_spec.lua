@@ -273,6 +273,22 @@ describe("the admin plane", function()
     assert.equal(300, #slow)
   end)
 
+  it("answers probes beside clients that say nothing, or nothing more", function()
+    local s = ready(start())
+    local silent = {}
+    for i = 1, 600 do
+      silent[i] = wire.connect(s.admin)
+      if i % 2 == 0 then
+        silent[i]:request("GET", "/livez")
+      end
+    end
+    assert(process.eventually(function()
+      local r = get(s, "/livez")
+      return r and r.status == 200
+    end, 20)) -- they may be silent for a minute
+    assert.equal(600, #silent)
+  end)
+
   it("comes back when control is killed", function()
     local s = start('app:health("a", function() end)\n')
     assert(becomes(s, "a", "healthy"))

@@ -68,6 +68,20 @@ static void counts_anew_when_armed_again(void **state) {
   assert_int_equal(due_count, 1);
 }
 
+static void hurries_what_was_armed_long_enough_ago(void **state) {
+  (void)state;
+  pl__deadline_arm(&all, &one, PL_DEADLINE_IDLE, 100);
+  pl__deadline_arm(&all, &two, PL_DEADLINE_IDLE, 103);
+  pl__deadline_arm(&all, &three, PL_DEADLINE_HEADER, 100);
+  again = true; /* it is not run for once more */
+  pl__deadlines_hurry(&all, PL_DEADLINE_IDLE, 104, 2, on_due);
+  assert_int_equal(due_count, 1);
+  assert_ptr_equal(due[0], &one);
+  pl__deadlines_hurry(&all, PL_DEADLINE_LINGER, 104, 2, on_due); /* endless */
+  pl__deadlines_hurry(&all, PL_DEADLINE_HEADER, 104, 20, on_due);
+  assert_int_equal(due_count, 1);
+}
+
 static void forgets_what_is_disarmed(void **state) {
   (void)state;
   pl__deadline_arm(&all, &one, PL_DEADLINE_HEADER, 100);
@@ -176,6 +190,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(runs_what_is_over_and_nothing_else, set_up),
       cmocka_unit_test_setup(counts_anew_when_armed_again, set_up),
+      cmocka_unit_test_setup(hurries_what_was_armed_long_enough_ago, set_up),
       cmocka_unit_test_setup(forgets_what_is_disarmed, set_up),
       cmocka_unit_test_setup(never_expires_a_kind_without_seconds, set_up),
       cmocka_unit_test_setup(may_be_armed_anew_when_it_is_over, set_up),
