@@ -467,6 +467,23 @@ int pl__drain_finish(struct pl_drain *d, int wait_ms) {
   }
 }
 
+/* The rings were not released since the batch that is held: all that is lost
+ * lies in them still. */
+uint64_t pl__drain_left(const struct pl_drain *d) {
+  uint64_t count = 0;
+  for (uint32_t i = 0; i < d->ring_count; i++) {
+    const struct pl_record *head;
+    struct pl_ring_reader r;
+    uint32_t bytes;
+    pl__ring_reader_init(&r, d->rings[i].reader.ring);
+    for (; (head = pl__ring_peek(&r, &bytes)); pl__ring_next(&r))
+      count += bytes < sizeof *head || head->level >= d->level;
+    for (unsigned lane = 0; lane < PL_RING_LANES; lane++)
+      count += pl__ring_drops(&r, lane);
+  }
+  return count;
+}
+
 int pl__drain_reopen(struct pl_drain *d) {
   return pl__outlet_reopen(&d->outlet);
 }

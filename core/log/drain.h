@@ -122,6 +122,11 @@ void pl__drain_awake(struct pl_drain *d);
  * PL_EGONE when nobody reads the output any more (EPIPE). */
 int pl__drain_finish(struct pl_drain *d, int wait_ms);
 
+/* For the very end, after a pl__drain_finish that failed: how many records never
+ * got out, those that were dropped and could not be told of included.  Lines of a
+ * batch that has left in part are counted all. */
+uint64_t pl__drain_left(const struct pl_drain *d);
+
 /* Opens the sink's file again; see pl__outlet_reopen. */
 int pl__drain_reopen(struct pl_drain *d);
 

@@ -7,6 +7,7 @@
 #include "server/control.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -282,25 +283,45 @@ static bool wait_for_output(struct control *c, int wait_ms) {
 }
 
 /* What the log cannot say itself.  Nobody has to read it. */
+static void say(struct control *c, const char *text) {
+  struct pl_sink sink;
+  size_t taken;
+
+  if (strcmp(c->args->config->log_output, "stderr") == 0 ||
+      pl__sink_open_fd(&sink, STDERR_FILENO))
+    return;
+  pl__sink_write(&sink, text, strlen(text), &taken);
+  pl__sink_close(&sink);
+}
+
 static void say_blocked(struct control *c) {
   int64_t now = pl__clock_monotonic_coarse_ns();
   const char *why = pl__drain_blocked(&c->drain);
-  struct pl_sink sink;
   char text[256];
-  size_t taken;
-  int n;
 
-  if (!why || strcmp(c->args->config->log_output, "stderr") == 0 ||
-      (c->said_ns && now - c->said_ns < SAY_EVERY_NS) ||
-      pl__sink_open_fd(&sink, STDERR_FILENO))
+  if (!why || (c->said_ns && now - c->said_ns < SAY_EVERY_NS))
     return;
   c->said_ns = now;
-  n = snprintf(text, sizeof(text),
-               "perilune: the log cannot be written (%s): records wait, then "
-               "they are dropped\n",
-               why);
-  pl__sink_write(&sink, text, (size_t)n, &taken);
-  pl__sink_close(&sink);
+  snprintf(text, sizeof(text),
+           "perilune: the log cannot be written (%s): records wait, then "
+           "they are dropped\n",
+           why);
+  say(c, text);
+}
+
+/* At the end, with records left. */
+static void say_lost(struct control *c) {
+  const char *why = pl__drain_blocked(&c->drain);
+  uint64_t count = pl__drain_left(&c->drain);
+  char text[256];
+
+  if (!count)
+    return;
+  snprintf(text, sizeof(text),
+           "perilune: the log cannot be written (%s): its last %" PRIu64
+           " record%s lost\n",
+           why ? why : "it is slow", count, count == 1 ? " is" : "s are");
+  say(c, text);
 }
 
 static void control_loop(struct control *c) {
@@ -353,6 +374,8 @@ int pl__control_main(const struct pl_control_args *args) {
   pl__exporter_stop(c.exporter, PL_CONTROL_FLUSH_MS);
   c.drain.on_record = NULL; /* what it has said at its end is for the log */
   status = pl__drain_finish(&c.drain, PL_CONTROL_REST_MS);
+  if (status)
+    say_lost(&c);
   pl__drain_deinit(&c.drain);
   pl__sink_close(&c.sink);
   return status ? 1 : 0;

@@ -218,6 +218,16 @@ describe("an output that takes nothing", function()
     assert.equal(200, assert(sockets.ask(port, "GET", "/text")).status)
   end)
 
+  it("to the very end costs what has waited for it, and stderr says how much", function()
+    local server = serve({ "log.output=/dev/full" })
+    ask_many(server.port, 1, 10)
+    assert.equal("No space left on device",
+      server.process:wait_for("err", "the log cannot be written %((.-)%): records wait"))
+    assert.equal(0, server:stop())
+    local count = server.process:err():match("No space left on device%): its last (%d+) records are lost\n")
+    assert.is_true(tonumber(count) >= 10, server.process:err())
+  end)
+
   local can_mount = process.spawn({ "unshare", "-m", "true" }):wait() == 0
   process.cleanup()
   local it_or_not = can_mount and it or pending

@@ -475,7 +475,9 @@ a_full_disk_loses_nothing_and_is_told_when_it_is_over(void **state) {
   assert_int_equal(run(PL_DRAIN_BLOCKED), 0);
   assert_int_equal(drain.failing, -ENOSPC);
   say(0, 2, 2, PL_LEVEL_INFO);
+  pl__ring_drop(&writers[1], PL_LEVEL_INFO);
   assert_int_equal(pl__drain_finish(&drain, 30), PL_ETIMEOUT);
+  assert_int_equal(pl__drain_left(&drain), 3);
   pl__sink_close(&sink);
   assert_int_equal(pl__sink_open(&sink, path), 0);
   assert_int_equal(pl__drain_finish(&drain, 1000), 0);
