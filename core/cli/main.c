@@ -83,15 +83,15 @@ const struct command pl__cli_commands[] = {
      "  perilune profile                          # 30 seconds of CPU, a "
      "table\n"
      "  perilune profile --ago 0 -o flame.svg     # the last 30, a flame "
-     "graph\n"
+     "graph, and a table on stdout\n"
      "  perilune profile heap -o heap.pb.gz && go tool pprof heap.pb.gz\n",
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_SECONDS |
          OPTION_AGO | OPTION_OUTPUT | OPTION_FORMAT,
      1, false, pl__cli_profile},
     {"trace", "[--output F] [--seconds N] [--name N | --pid-file F]",
      "Writes what a running server has done last, for a trace viewer",
-     "  perilune trace --output trace.json\n"
-     "  perilune trace --seconds 5 --output - > trace.json\n",
+     "  perilune trace --output trace.json                  # the last 10 s\n"
+     "  perilune trace --seconds 5 --output - > trace.json  # the next 5 s\n",
      OPTION_NAME | OPTION_PID_FILE | OPTION_CONFIG | OPTION_OUTPUT |
          OPTION_SECONDS,
      0, false, pl__cli_trace},

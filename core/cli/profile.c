@@ -60,6 +60,8 @@ static bool ends_with(const char *text, const char *end) {
   return bytes >= n && strcmp(text + bytes - n, end) == 0;
 }
 
+static bool is_stdout(const char *path) { return strcmp(path, "-") == 0; }
+
 /* By the file that it is for. */
 static const char *format_guess(const char *path) {
   if (!path)
@@ -85,9 +87,11 @@ static int take(const struct command *c, const struct arguments *a,
   if (!is_among(out->format, formats, COUNT(formats)))
     return pl__cli_usage_failed(c, "%s is none of pprof, folded, svg, text",
                                 out->format);
-  if (!number_take(a->seconds, 1, &out->seconds) ||
-      !number_take(a->ago, 0, &out->ago))
-    return pl__cli_usage_failed(c, "--seconds and --ago take numbers up to %d",
+  if (!number_take(a->seconds, 1, &out->seconds))
+    return pl__cli_usage_failed(c, "--seconds %s: expected is 1 to %d",
+                                a->seconds, SECONDS_MAX);
+  if (!number_take(a->ago, 0, &out->ago))
+    return pl__cli_usage_failed(c, "--ago %s: expected is 0 to %d", a->ago,
                                 SECONDS_MAX);
   return 0;
 }
@@ -159,7 +163,7 @@ static int profile(pl_server *server, const struct asked *q, const char *output,
     return failed;
   if (q->ago < 0 && strcmp(q->kind, "cpu") == 0)
     wait_for_samples(q);
-  if (!output)
+  if (!output || is_stdout(output))
     return ask(server, q, q->format, error);
   failed = file_write(server, q, output, error);
   return failed ? failed : ask(server, q, "text", error);
@@ -173,7 +177,8 @@ int pl__cli_profile(const struct command *c, struct arguments *a) {
 
   if (code)
     return code;
-  if (!a->output && strcmp(asked.format, "pprof") == 0 && isatty(STDOUT_FILENO))
+  if ((!a->output || is_stdout(a->output)) &&
+      strcmp(asked.format, "pprof") == 0 && isatty(STDOUT_FILENO))
     return pl__cli_usage_failed(c, "--format pprof is no text: --output FILE");
   a->options.on_output = on_output;
   file = stdout;

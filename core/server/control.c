@@ -187,8 +187,12 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   enum pl_log_format format;
 
   if (status) {
-    snprintf(error, error_bytes, "log.output: cannot open %.900s: %s",
-             config->log_output, pl_strerror(status));
+    snprintf(error, error_bytes, "log.output: cannot open %.900s: %s%s",
+             config->log_output, pl_strerror(status),
+             strncmp(config->log_output, "syslog", 6) == 0
+                 ? " (syslog:/path/of/socket, or syslog:udp://127.0.0.1:514 "
+                   "with an address, not a name)"
+                 : "");
     return PL_ECONFIG;
   }
   format = format_choose(config, &c->sink);

@@ -92,6 +92,17 @@ static int admin_open(struct master *m, const struct pl_address *a,
   return status;
 }
 
+/* Whether the admin plane is to have an address of the server's own. */
+static bool admin_is_public(const struct pl_config *c) {
+  const struct pl_address *a = &c->admin_listen;
+
+  for (uint32_t i = 0; i < c->listen_count; i++)
+    if (c->listen[i].bytes == a->bytes &&
+        memcmp(&c->listen[i].storage, &a->storage, a->bytes) == 0)
+      return true;
+  return false;
+}
+
 static int admin_make(struct master *m) {
   const struct pl_inheritance *given = &m->admin_inheritance;
   struct pl_address a = m->config->admin_listen;
@@ -110,6 +121,11 @@ static int admin_make(struct master *m) {
     pl__address_set_port(&a, (uint16_t)(a.port + 1));
     status = admin_open(m, &a, text);
   }
+  if (status == PL_EBIND && admin_is_public(m->config))
+    return pl__error_set(m->error, status,
+                         "admin.listen: %s is in listen, too: the admin plane "
+                         "needs an address of its own",
+                         a.text);
   return status ? pl__error_set(m->error, status, "admin.listen: %s", text) : 0;
 }
 

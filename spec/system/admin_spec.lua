@@ -318,6 +318,8 @@ describe("the admin plane", function()
     assert.equal("application/openmetrics-text; version=1.0.0; charset=utf-8",
       r.headers["content-type"])
     assert.equal("# EOF\n", r.body:sub(-6))
+    assert.equal(r.headers["content-type"],
+      get(s, "/metrics?format=openmetrics").headers["content-type"])
     local status = assert(json.decode(get(s, "/status").body))
     assert.equal("/", status.routes[1].route)
     assert.equal("GET", status.routes[1].method)
@@ -374,6 +376,14 @@ describe("the admin plane", function()
     local p = start(nil, { admin = "127.0.0.1:" .. s.admin, fails = true })
     assert.not_equal(0, p:wait(10))
     assert.matches("admin.listen: cannot listen on 127.0.0.1:%d+: the address is in use", p:err())
+  end)
+
+  it("does not start at an address that is the server's own", function()
+    local port = wire.free_port()
+    local p = start(nil, { admin = "127.0.0.1:" .. port, fails = true,
+      args = { "--listen", "127.0.0.1:" .. port } })
+    assert.equal(69, p:wait(10))
+    assert.matches("admin.listen: 127.0.0.1:" .. port .. " is in listen, too", p:err(), 1, true)
   end)
 
   it("listens on a unix socket that is its own user's alone", function()

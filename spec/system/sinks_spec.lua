@@ -187,6 +187,7 @@ describe("syslog", function()
       { env = { XDG_RUNTIME_DIR = process.folder() } })
     assert.equal(78, run.code)
     assert.matches("log.output", run.err, 1, true)
+    assert.matches("syslog:udp://127.0.0.1:514 with an address, not a name", run.err, 1, true)
   end)
 end)
 

@@ -22,7 +22,7 @@ GET /livez            200 while it answers
 GET /readyz           200 while requests should come here, else 503
 GET /startupz         200 once the server serves, else 503
 GET /healthz          200 unless something critical is unhealthy; ?verbose: all checks, as JSON
-GET /metrics          for Prometheus; OpenMetrics where it is accepted
+GET /metrics          for Prometheus; OpenMetrics where it is accepted, or ?format=openmetrics
 GET /status           the server at a glance, as JSON; ?format=text: for people
 ]]
 
@@ -83,7 +83,8 @@ local OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 inner:get("/metrics", function(c)
   local accept = c:header("accept") or ""
-  local open = accept:find("application/openmetrics-text", 1, true) ~= nil
+  local open = c:query("format") == "openmetrics"
+    or accept:find("application/openmetrics-text", 1, true) ~= nil
   return core.report("metrics", open and "open" or nil), 200, {
     ["Content-Type"] = open and OPENMETRICS or PROMETHEUS, ["Cache-Control"] = "no-store",
   }
