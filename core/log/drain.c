@@ -182,6 +182,20 @@ static void tell_rotation(struct pl_drain *d) {
     d->rotation_told = d->rotation;
 }
 
+/* Tells that the file is not the one of that name, or won't be for long. */
+static void tell_reopening(struct pl_drain *d) {
+  _Alignas(8) char memory[512];
+  struct pl_record_draft draft;
+  if (!d->reopening)
+    return;
+  const char *text = strerror(-d->reopening);
+  begin_own(&draft, memory, sizeof memory, PL_RECORD_CONTROL, PL_LEVEL_WARN,
+            PL_SLICE("log file cannot be opened again: the old one goes on"));
+  pl__record_str(&draft, PL_SLICE("error"), pl__slice_text(text));
+  if (end_own(d, &draft))
+    d->reopening = 0;
+}
+
 /* Tells how many messages went to where nobody takes them.  Only behind others:
  * else it would go there, too, and be told of the next second. */
 static void tell_refused(struct pl_drain *d) {
@@ -201,6 +215,7 @@ static void tell_losses(struct pl_drain *d, bool now) {
   int64_t clock = pl__clock_monotonic_coarse_ns();
   tell_failed(d);
   tell_rotation(d);
+  tell_reopening(d);
   if (!now && d->drops_ns && clock - d->drops_ns < DROPS_EVERY_NS)
     return;
   d->drops_ns = clock;
@@ -485,5 +500,5 @@ uint64_t pl__drain_left(const struct pl_drain *d) {
 }
 
 int pl__drain_reopen(struct pl_drain *d) {
-  return pl__outlet_reopen(&d->outlet);
+  return d->reopening = pl__outlet_reopen(&d->outlet);
 }

@@ -64,14 +64,15 @@ struct pl_drain {
   uint32_t rotate_keep;  /* old ones */
   struct pl_buf out;     /* the next batch */
   uint32_t ring_count;
-  int failing;           /* negated errno the sink fails with, or 0 */
-  int64_t failing_ns;    /* monotonic, since when */
-  int64_t blocked_ns;    /* monotonic, since when it takes nothing, or 0 */
-  int failed;            /* an error that is over and not told yet, or 0 */
-  int64_t failed_ns;     /* how long it went on */
-  int rotation;          /* the error that the last rotation ended with, or 0 */
-  int rotation_told;     /* the one that was told */
-  int64_t rotation_ns;   /* monotonic, when it was tried */
+  int failing;         /* negated errno the sink fails with, or 0 */
+  int64_t failing_ns;  /* monotonic, since when */
+  int64_t blocked_ns;  /* monotonic, since when it takes nothing, or 0 */
+  int failed;          /* an error that is over and not told yet, or 0 */
+  int64_t failed_ns;   /* how long it went on */
+  int rotation;        /* the error that the last rotation ended with, or 0 */
+  int rotation_told;   /* the one that was told */
+  int64_t rotation_ns; /* monotonic, when it was tried */
+  int reopening;       /* the error of a reopening that is not told yet, or 0 */
   uint64_t refused_told; /* of the sink's refused_count */
   int64_t drops_ns;      /* monotonic, when drops were last looked for */
   bool more;             /* the last batch did not take all there was */
@@ -127,7 +128,8 @@ int pl__drain_finish(struct pl_drain *d, int wait_ms);
  * batch that has left in part are counted all. */
 uint64_t pl__drain_left(const struct pl_drain *d);
 
-/* Opens the sink's file again; see pl__outlet_reopen. */
+/* Opens the sink's file again; see pl__outlet_reopen.  After an error the file
+ * that was open goes on, and a record says so. */
 int pl__drain_reopen(struct pl_drain *d);
 
 #endif /* PL_LOG_DRAIN_H */

@@ -224,6 +224,32 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   return status ? status : admin_open(c, routes, error, error_bytes);
 }
 
+/* What the log cannot say itself.  Nobody has to read it. */
+static void say(struct control *c, const char *text) {
+  struct pl_sink sink;
+  size_t taken;
+
+  if (strcmp(c->args->config->log_output, "stderr") == 0 ||
+      pl__sink_open_fd(&sink, STDERR_FILENO))
+    return;
+  pl__sink_write(&sink, text, strlen(text), &taken);
+  pl__sink_close(&sink);
+}
+
+/* The log's file is another one now; for logrotate. */
+static void reopen(struct control *c) {
+  int status = pl__drain_reopen(&c->drain);
+  char text[PL_CONFIG_PATH_BYTES + 128];
+
+  if (!status)
+    return;
+  snprintf(text, sizeof(text),
+           "perilune: the log cannot be opened again at %s (%s): the file that "
+           "was open goes on\n",
+           c->args->config->log_output, pl_strerror(status));
+  say(c, text);
+}
+
 /* True: it is time to end. */
 static bool signals_take(struct control *c) {
   struct signalfd_siginfo info;
@@ -232,7 +258,7 @@ static bool signals_take(struct control *c) {
   while (read(c->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
     end |= info.ssi_signo == SIGTERM;
     if (info.ssi_signo == SIGUSR1)
-      pl__drain_reopen(&c->drain); /* should it fail, the old file goes on */
+      reopen(c);
   }
   return end;
 }
@@ -284,18 +310,6 @@ static bool wait_for_output(struct control *c, int wait_ms) {
   c->blocked_ns = since;
   return control_wait(c, wait_ms < BLOCKED_MS ? wait_ms : BLOCKED_MS,
                       in_vain ? -1 : c->sink.fd, POLLOUT);
-}
-
-/* What the log cannot say itself.  Nobody has to read it. */
-static void say(struct control *c, const char *text) {
-  struct pl_sink sink;
-  size_t taken;
-
-  if (strcmp(c->args->config->log_output, "stderr") == 0 ||
-      pl__sink_open_fd(&sink, STDERR_FILENO))
-    return;
-  pl__sink_write(&sink, text, strlen(text), &taken);
-  pl__sink_close(&sink);
 }
 
 static void say_blocked(struct control *c) {

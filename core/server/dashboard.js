@@ -675,7 +675,7 @@
       el("span", {}, r.name), el("span", { class: tones[r.state] || "soft" }, r.state + (r.fired ? `, fired ${r.fired} ×` : "")),
       el("small", {}, `${r.when}${r.for_s ? " for " + span(r.for_s) : ""}: ${r.actions.join(", ")}`
         + (r.fired_s_ago !== undefined ? `; last ${span(r.fired_s_ago)} ago` : "") + (r.reason ? `; ${r.reason}` : ""))))),
-    ...actions.firings.slice(0, 5).map((f) => el("p", { class: "more" }, `${f.rule}: ${f.action} ${f.outcome}${f.result || f.reason ? ", " + short(String(f.result || f.reason)) : ""}`)),
+    ...actions.firings.slice(0, 5).map((f) => el("p", { class: "more" }, `${clock(new Date(f.at * 1000))} ${f.rule}: ${f.action} ${f.outcome}${f.result || f.reason ? ", " + short(String(f.result || f.reason)) : ""}`)),
     actions.on ? "" : el("p", { class: "more" }, "Rules are switched off."));
   }
 

@@ -126,6 +126,23 @@ describe("a log file", function()
     assert.equal(1000, numbers[#numbers])
   end)
 
+  it("that cannot be opened again is said so, in it and on stderr", function()
+    local folder = process.folder()
+    local path = folder .. "/log"
+    local server = serve({ "log.output=" .. path })
+    ask_many(server.port, 1, 1)
+    assert(os.rename(path, path .. ".old"))
+    assert.equal(0, os.execute("mkdir " .. path)) -- as if its folder could not be written to
+    server.process:kill("USR1")
+    assert.is_string(server.process:wait_for("err",
+      "(the log cannot be opened again at " .. path:gsub("%p", "%%%0") .. " %(.-%): the file that was open goes on)\n"))
+    assert.is_true(posix.eventually(function()
+      return process.slurp(path .. ".old"):find(
+        "log file cannot be opened again: the old one goes on", 1, true)
+    end) ~= nil)
+    assert.equal(0, server:stop())
+  end)
+
   it("that cannot be rotated goes on growing, and says so", function()
     local folder = process.folder({ ["log.1/x"] = "" }) -- nothing can be renamed over that
     local server = serve({ "log.output=" .. folder .. "/log", "log.rotate_size=16K",
