@@ -341,6 +341,11 @@ local function check_options(opts, level)
   }
 end
 
+-- Checks of perilune/health.lua, and what gRPC knows by name beside them.
+local OWN_CHECKS = {
+  workers = true, loop = true, memory = true, errors = true, ready = true, live = true,
+}
+
 --- Registers a health check, which control runs: `app:health("db", { every = "5s",
 --- timeout = "500ms", critical = true }, function() return db:ping() end)`. Options: every (10 s),
 --- timeout (1 s), critical (false), failure_threshold (2), success_threshold (1). The function
@@ -354,6 +359,8 @@ function App:health(name, opts, fn)
   open(self, 2)
   if type(name) ~= "string" or not name:find("^[%w_.-]+$") or #name > 64 then
     error("the name of a health check has up to 64 letters, digits, \"-\", \"_\" and \".\"", 2)
+  elseif OWN_CHECKS[name] then
+    error(("%q is a health check of the server's own: give this one another name"):format(name), 2)
   end
   if type(opts) == "function" and fn == nil then
     opts, fn = {}, opts
@@ -422,6 +429,24 @@ end
 ---@return perilune.actions.Rule[]
 function M.actions(app)
   return collect_all(app, "_actions")
+end
+
+--- What is wrong with the checks and rules of apps that are mounted into one another.
+---@param app perilune.App
+---@return string[] faults "file:line: what"
+function M.twins(app)
+  local faults = {}
+  for key, what in pairs({ _checks = "a health check", _actions = "an action" }) do
+    local places = {}
+    for _, one in ipairs(collect_all(app, key)) do
+      if places[one.name] then
+        faults[#faults + 1] = ("%s: there is %s %q already, at %s")
+          :format(one.where, what, one.name, places[one.name])
+      end
+      places[one.name] = places[one.name] or one.where
+    end
+  end
+  return faults
 end
 
 --- A new app. Options: title, version, description.

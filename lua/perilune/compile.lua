@@ -356,7 +356,7 @@ end
 function M.publish(app, folder)
   local site = core.site_new()
   local routes, mounted = M.collect(app)
-  local faults, named = {}, {}
+  local faults, named = app_module.twins(app), {}
   admit_all(routes, site, folder)
   for _, route in ipairs(routes) do
     local id = route.id

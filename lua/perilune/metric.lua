@@ -240,9 +240,9 @@ end
 local CLASSES = { [COUNTER] = Counter, [GAUGE] = Gauge, [HISTOGRAM] = Histogram }
 
 local NAMES = {
-  [COUNTER] = "a name of letters, digits and _ that ends in _total",
-  [GAUGE] = "a name of letters, digits and _ that does not end in _total, _bucket, _sum, _count"
-    .. " or _created",
+  [COUNTER] = "a name of up to 127 letters, digits and _ that ends in _total",
+  [GAUGE] = "a name of up to 127 letters, digits and _ that does not end in _total, _bucket, _sum,"
+    .. " _count or _created",
 }
 NAMES[HISTOGRAM] = NAMES[GAUGE]
 
@@ -261,7 +261,8 @@ local function check_labels(kind, name, labels)
   local seen = {}
   for i, label in ipairs(labels) do
     if type(label) ~= "string" or C.pl_metric_is_label(slices_of({ label })) == 0 then
-      fail(kind, name, "label %d is no name of letters, digits and _", i)
+      fail(kind, name, "label %d is no name of letters, digits and _, or it is le, or begins"
+        .. " with __", i)
     elseif seen[label] then
       fail(kind, name, "label %s is there twice", label)
     end
@@ -311,7 +312,7 @@ local function open(kind, name, help, merge)
     fail(kind, name, "it takes %s", NAMES[kind])
   elseif code == ECONFLICT then
     fail(kind, name, "this server has counted it as another type since it was started, or put"
-      .. " workers together in another way")
+      .. " workers together in another way; or it differs from another metric in _total only")
   elseif code == EFULL then
     fail(kind, name, "too many metrics")
   elseif code ~= 0 then

@@ -162,13 +162,14 @@ describe("P.metric", function()
   end)
 
   describe("refuses", function()
-    local NO_TOTAL = "it takes a name of letters, digits and _ that does not end in _total,"
-      .. " _bucket, _sum, _count or _created"
+    local NO_TOTAL = "it takes a name of up to 127 letters, digits and _ that does not end in"
+      .. " _total, _bucket, _sum, _count or _created"
+    local NO_LABEL = "label %d is no name of letters, digits and _, or it is le, or begins with __"
     local CASES = {
       { "counter", "spec_x", "Help.", nil,
-        "it takes a name of letters, digits and _ that ends in _total" },
+        "it takes a name of up to 127 letters, digits and _ that ends in _total" },
       { "counter", "spec-x_total", "Help.", nil,
-        "it takes a name of letters, digits and _ that ends in _total" },
+        "it takes a name of up to 127 letters, digits and _ that ends in _total" },
       { "gauge", "spec_x_total", "Help.", nil, NO_TOTAL },
       { "histogram", "spec_x_count", "Help.", nil, NO_TOTAL },
       { "gauge", "1x", "Help.", nil, NO_TOTAL },
@@ -181,9 +182,9 @@ describe("P.metric", function()
       { "gauge", "spec_x", "Help.", "a", "the labels are a list of names, got a string" },
       { "gauge", "spec_x", "Help.", { a = "b" }, "the labels are a list of names" },
       { "gauge", "spec_x", "Help.", { "a", "a" }, "label a is there twice" },
-      { "gauge", "spec_x", "Help.", { "le" }, "label 1 is no name of letters, digits and _" },
-      { "gauge", "spec_x", "Help.", { "a", "b-c" }, "label 2 is no name of letters, digits and _" },
-      { "gauge", "spec_x", "Help.", { 1 }, "label 1 is no name of letters, digits and _" },
+      { "gauge", "spec_x", "Help.", { "le" }, NO_LABEL:format(1) },
+      { "gauge", "spec_x", "Help.", { "a", "b-c" }, NO_LABEL:format(2) },
+      { "gauge", "spec_x", "Help.", { 1 }, NO_LABEL:format(1) },
       { "gauge", "spec_x", "Help.", { "a", "b", "c", "d", "e", "f", "g", "h", "i" },
         "at most 8 labels" },
     }
@@ -203,7 +204,8 @@ describe("P.metric", function()
         'P.metric.gauge("spec_y"): it has the labels (a) already')
       assert.has_error(function() metric.counter("spec_y_total", "Ys.") end,
         'P.metric.counter("spec_y_total"): this server has counted it as another type since it'
-        .. " was started, or put workers together in another way")
+        .. " was started, or put workers together in another way; or it differs from another metric"
+        .. " in _total only")
     end)
 
     it("at the place where it was asked wrongly", function()

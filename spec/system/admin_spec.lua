@@ -444,6 +444,10 @@ describe("the admin plane", function()
       ['app:health("a", { every = 0 }, print)'] = "every is a number of seconds",
       ['app:health("a", { critical = 1 }, print)'] = "critical is true or false",
       ['app:health("a", { failure_threshold = 0.5 }, print)'] = "failure_threshold is a whole",
+      ['app:health("memory", print)'] = '"memory" is a health check of the server\'s own',
+      ['app:health("live", print)'] = '"live" is a health check of the server\'s own',
+      ['local b = P.app {} b:health("a", print) app:health("a", print) app:mount("/b", b)'] =
+        'there is a health check "a" already',
       ['app:health("a", print) app:health("a", print)'] = 'there is a health check "a" already',
     }) do
       local p = start(text .. "\n", { fails = true })

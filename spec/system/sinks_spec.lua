@@ -135,7 +135,7 @@ describe("a log file", function()
     assert.equal(0, os.execute("mkdir " .. path)) -- as if its folder could not be written to
     server.process:kill("USR1")
     assert.is_string(server.process:wait_for("err",
-      "(the log cannot be opened again at " .. path:gsub("%p", "%%%0") .. " %(.-%): the file that was open goes on)\n"))
+      "(the log cannot be opened again at [^\n]+/log %(.-%): the file that was open goes on)\n"))
     assert.is_true(posix.eventually(function()
       return process.slurp(path .. ".old"):find(
         "log file cannot be opened again: the old one goes on", 1, true)
@@ -242,8 +242,9 @@ describe("an output that takes nothing", function()
     assert.equal("No space left on device",
       server.process:wait_for("err", "the log cannot be written %((.-)%): records wait"))
     assert.equal(0, server:stop())
-    local count = server.process:err():match("No space left on device%): its last (%d+) records are lost\n")
-    assert.is_true(tonumber(count) >= 10, server.process:err())
+    local said = server.process:err()
+    local count = said:match("No space left on device%): its last (%d+) records are lost\n")
+    assert.is_true(count and tonumber(count) >= 10, said)
   end)
 
   local can_mount = process.spawn({ "unshare", "-m", "true" }):wait() == 0
