@@ -2,7 +2,7 @@
  *
  * struct pl_net is what the connections of one worker share.  A connection
  * receives into a slab, parses, tells its owner about requests, and sends what
- * encoders put into req->out.  See conn.c for its states.
+ * encoders put into req->out.  See conn_state.h for its states.
  *
  * Does not know Lua, routes or logs: news goes up through struct
  * pl_conn_events.  All calls are made on the worker's loop.
