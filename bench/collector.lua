@@ -10,7 +10,11 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("collector", [[
+usage: luajit bench/collector.lua [--rounds N] [--requests N] [--per-turn N] [--perilune FILE]
+]])
 local statistics = require("statistics")
+local fail = script.fail
 
 local P999_MAX, PEAK_MAX = 0.4, 1.0 -- of LuaJIT's
 local RUN_S_MAX = 300
@@ -20,51 +24,22 @@ local SIDES = {
   { mode = "luajit", label = "LuaJIT's defaults, inside them" },
 }
 
-local function fail(format, ...)
-  io.stderr:write("collector: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local NUMBERS = { -- option -> name, default, least, most
-  ["--rounds"] = { "rounds", 5, 1, 100 },
-  ["--requests"] = { "requests", 60000, 1000, 1000000 },
-  ["--per-turn"] = { "per_turn", 16, 1, 256 },
-}
-
-local function parse(args)
-  local opts = {}
-  for _, number in pairs(NUMBERS) do
-    opts[number[1]] = number[2]
-  end
-  for at = 1, #args, 2 do
-    local number, value = NUMBERS[args[at]], args[at + 1]
-    if args[at] == "--perilune" and value then
-      opts.perilune = value
-    elseif number and tonumber(value) and tonumber(value) >= number[3]
-      and tonumber(value) <= number[4] then
-      opts[number[1]] = tonumber(value)
-    else
-      fail("unknown argument or no number for it: %s", args[at])
-    end
-  end
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
+local ARGUMENTS = { numbers = {
+  rounds = { 5, 1, 100 }, requests = { 60000, 1000, 1000000 }, per_turn = { 16, 1, 256 },
+} }
 
 --- Compiles the host beside the launcher, where the Lua modules are found.
 ---@return string path
-local function build(source, perilune)
+local function build(perilune)
   local tree = perilune:match("^(.*)/bin/[^/]*$") or fail("no build tree around %s", perilune)
   local out = tree .. "/bin/collector"
   local command = ('cc -std=gnu11 -O2 -fno-lto -I"$1/core" -I"$1/core/include" '
     .. '$(pkg-config --cflags luajit libuv) "$1/bench/collector/host.c" '
     .. '$(find "$2/CMakeFiles" -path "*/pl_*.dir/*.o" -o -path "*/llhttp.dir/*.o") '
-    .. '-o "$3" -Wl,-E $(pkg-config --libs luajit libuv jemalloc) -lm -lpthread')
-  local ok, output = process.run({ "sh", "-c", command, "sh", source .. "/..", tree, out }, 300)
+    .. '-o "$3" -Wl,-E $(pkg-config --libs luajit libuv jemalloc libnghttp2 zlib) '
+    .. '$(pkg-config --libs --silence-errors libedit) -lm -lpthread')
+  local ok, output = process.run(
+    { "sh", "-c", command, "sh", script.source .. "/..", tree, out }, 300)
   if not ok then
     fail("cannot build the host: %s", output)
   end
@@ -107,10 +82,8 @@ local function verdict(what, value, bound)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
-  local perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune")
-  local host = build(source, perilune)
+  local opts = script.parse(ARGUMENTS)
+  local host = build(opts.perilune)
   local samples, medians = { between = {}, luajit = {} }, {}
 
   print(("%d requests, %d a turn, 100,000 live objects, medians of %d rounds"):format(
@@ -118,7 +91,7 @@ local function main()
   for round = 1, opts.rounds do
     for turn = 0, 1 do
       local side = SIDES[(round + turn) % 2 + 1]
-      local sample = measure(host, source .. "/apps/collector", side.mode, opts)
+      local sample = measure(host, script.source .. "/apps/collector", side.mode, opts)
       table.insert(samples[side.mode], sample)
       io.stderr:write(("round %d, %s: P99.9 %.1f µs, peak %.1f MB\n"):format(round, side.mode,
         sample.p999_us, sample.peak_bytes / 1e6))

@@ -10,6 +10,10 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("context", [[
+usage: luajit bench/context.lua [--rounds N] [--perilune FILE]
+]])
+local fail = script.fail
 
 local BOUND_NS = 100 -- both together
 
@@ -20,24 +24,6 @@ local HEADS = {
   { name = "trusted", label = "and request id, tenant, tier of a trusted peer" },
 }
 
-local function fail(format, ...)
-  io.stderr:write("context: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 9, perilune = folder .. "/../build/release/bin/perilune" }
-  for at = 1, #args, 2 do
-    local name = args[at]:match("^%-%-(%l+)$")
-    if not opts[name] or not args[at + 1] then
-      fail("usage: luajit bench/context.lua [--rounds N] [--perilune FILE]")
-    end
-    opts[name] = args[at + 1]
-  end
-  opts.rounds = tonumber(opts.rounds) or fail("--rounds takes a number from 1 to 99")
-  return opts
-end
-
 --- Compiles the host beside the launcher, optimised as a whole as that one is.
 ---@return string path
 local function build(perilune)
@@ -47,7 +33,8 @@ local function build(perilune)
     .. '-I"$1/core" "$1/bench/context/host.c" '
     .. '$(find "$2/CMakeFiles" -path "*/pl_http.dir/*.o" -o -path "*/pl_base.dir/*.o" '
     .. '-o -path "*/llhttp.dir/*.o") -o "$3" $(pkg-config --libs jemalloc) -lm -lpthread')
-  local ok, output = process.run({ "sh", "-c", command, "sh", folder .. "/..", tree, out }, 300)
+  local ok, output = process.run(
+    { "sh", "-c", command, "sh", script.source .. "/..", tree, out }, 300)
   if not ok then
     fail("cannot build the host: %s", output)
   end
@@ -55,7 +42,7 @@ local function build(perilune)
 end
 
 local function main()
-  local opts = parse(arg)
+  local opts = script.parse({ numbers = { rounds = { 9, 1, 99 } } })
   local host = build(opts.perilune)
   local ok, output = process.run({ "taskset", "-c", "0", host, tostring(opts.rounds) }, 300)
   if not ok then

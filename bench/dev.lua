@@ -6,24 +6,19 @@
 -- clock starts before the new file takes the old one's place and stops with the first answer.
 
 local folder = arg[0]:match("^(.*)/[^/]*$") or "."
-package.path = folder .. "/?.lua;" .. folder .. "/harness/?.lua;" .. package.path
+package.path = folder .. "/harness/?.lua;" .. package.path
 
 local client = require("client")
 local process = require("process")
+local script = require("script").new("dev", [[
+usage: luajit bench/dev.lua [--saves N] [--perilune FILE]
+]])
 
 local BOUND_MS = 100
 local PATIENCE_S = 10
 local PAUSE_S = 0.15 -- between saves, as no one saves faster
 
-local opts = { saves = 50, perilune = folder .. "/../build/release/bin/perilune" }
-for i = 1, #arg, 2 do
-  local name = arg[i]:match("^%-%-(%a+)$")
-  if not name or opts[name] == nil or not arg[i + 1] then
-    io.stderr:write("usage: luajit bench/dev.lua [--saves N] [--perilune FILE]\n")
-    os.exit(2)
-  end
-  opts[name] = tonumber(arg[i + 1]) or arg[i + 1]
-end
+local opts = script.parse({ numbers = { saves = { 50, 1, 10000 } } })
 
 local function read(path)
   local file = assert(io.open(path, "rb"))
@@ -74,7 +69,7 @@ end
 
 local place = process.make_temp_folder()
 process.make_folder(place .. "/app")
-local text = read(folder .. "/../apps/hello/app.lua"):gsub("return app%s*$", "")
+local text = read(script.source .. "/../apps/hello/app.lua"):gsub("return app%s*$", "")
 save(place .. "/app/app.lua", text .. "return app\n")
 local pid, port = start(place)
 local times = {}

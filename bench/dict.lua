@@ -12,8 +12,12 @@ package.path = folder .. "/harness/?.lua;" .. package.path
 
 local peers = require("peers")
 local process = require("process")
+local script = require("script").new("dict", [[
+usage: luajit bench/dict.lua [--rounds N] [--seconds N] [--perilune FILE] [WORK ...]
+]])
 local statistics = require("statistics")
 local swarm = require("swarm")
+local fail = script.fail
 
 local WORKS = { "get", "set", "mixed", "incr", "get_1k", "set_1k", "mixed_1k" }
 local LABELS = {
@@ -28,34 +32,14 @@ local WARM_S = 0.2
 local PATIENCE_S = 20
 local CONNECTIONS_MAX = 64
 
-local function fail(format, ...)
-  io.stderr:write("dict: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts, at = { rounds = 5, seconds = 1, works = {} }, 1
-  while args[at] do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if (name == "rounds" or name == "seconds") and tonumber(value) then
-      opts[name], at = tonumber(value), at + 1
-    elseif name == "perilune" and value then
-      opts.perilune, at = value, at + 1
-    elseif LABELS[args[at]] then
-      table.insert(opts.works, args[at])
-    else
-      fail("unknown argument %s", args[at])
-    end
-    at = at + 1
-  end
-  opts.works = opts.works[1] and opts.works or WORKS
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
+local ARGUMENTS = {
+  numbers = { rounds = { 5, 1, 100 }, seconds = { 1, 0.1, 60, fraction = true } },
+  word = function(opts, word)
+    opts.works = opts.works or {}
+    table.insert(opts.works, LABELS[word] and word)
+    return LABELS[word]
+  end,
+}
 
 -- The servers ---------------------------------------------------------------------------
 
@@ -173,11 +157,11 @@ local function print_table(opts, samples)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
+  local opts = script.parse(ARGUMENTS)
+  opts.works = opts.works or WORKS
   local place = {
-    source = source, unpacked = source .. "/../build/peers",
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune"),
+    source = script.source, unpacked = script.source .. "/../build/peers",
+    perilune = opts.perilune,
   }
   local home, samples = process.make_temp_folder(), {}
   for _, side in ipairs(SIDES) do

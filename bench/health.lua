@@ -11,6 +11,10 @@ package.path = folder .. "/harness/?.lua;" .. package.path
 
 local client = require("client")
 local process = require("process")
+local script = require("script").new("health", [[
+usage: luajit bench/health.lua [--rounds N] [--calls N] [--perilune FILE]
+]])
+local fail = script.fail
 
 local PORT, ADMIN_PORT = 18896, 18897
 local READY_S_MAX = 15
@@ -24,29 +28,10 @@ end)
 return app
 ]]
 
-local function fail(format, ...)
-  io.stderr:write("health: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 3, calls = 1000 }
-  for at = 1, #args, 2 do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if (name == "rounds" or name == "calls") and tonumber(value) then
-      opts[name] = tonumber(value)
-    elseif name == "perilune" and value then
-      opts.perilune = value
-    else
-      fail("unknown argument %s", args[at])
-    end
-  end
-  return opts
-end
-
+local SPECS = script.source .. "/../spec/support/grpc"
 local CLIENTS = {
-  { name = "grpcio", argv = { "/usr/bin/python3", folder .. "/../spec/support/grpc/client.py" } },
-  { name = "grpc-js", argv = { "node", folder .. "/../spec/support/grpc/client.js" } },
+  { name = "grpcio", argv = { "/usr/bin/python3", SPECS .. "/client.py" } },
+  { name = "grpc-js", argv = { "node", SPECS .. "/client.js" } },
 }
 
 local function ask(one, command)
@@ -63,7 +48,7 @@ local function start(opts, temp)
   file:write(APP)
   file:close()
   local pid = process.start({ output = temp .. "/output", argv = {
-    opts.perilune or folder .. "/../build/release/bin/perilune", "run", temp, "--workers", "2",
+    opts.perilune, "run", temp, "--workers", "2",
     "--listen", "127.0.0.1:" .. PORT, "--set", "admin.listen=127.0.0.1:" .. ADMIN_PORT,
     "--set", ("timeouts.handler=%ds"):format(LOOP_S),
     "--set", ("vm.stuck_timeout=%ds"):format(LOOP_S),
@@ -89,7 +74,7 @@ local function measure(opts, what)
 end
 
 local function main()
-  local opts = parse(arg)
+  local opts = script.parse({ numbers = { rounds = { 3, 1, 100 }, calls = { 1000, 1, 100000 } } })
   local temp = process.make_temp_folder()
   local pid = start(opts, temp)
 

@@ -13,7 +13,11 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("heap", [[
+usage: luajit bench/heap.lua [--rounds N] [--count N] [--perilune FILE]
+]])
 local statistics = require("statistics")
+local fail = script.fail
 
 local PORT = 18796
 local PATIENCE_S = 60
@@ -25,31 +29,6 @@ local MIX = {
   { kind = "array", count = 4e7, line = 19, bytes = 88 },
   { kind = "string", count = 1.5e6, line = 26, bytes = nil }, -- by length, see below
 }
-
-local function fail(format, ...)
-  io.stderr:write("heap: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 5, count = 200000 }
-  for at = 1, #args, 2 do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if (name == "rounds" or name == "count") and tonumber(value) then
-      opts[name] = tonumber(value)
-    elseif name == "perilune" and value then
-      opts.perilune = value
-    else
-      fail("unknown argument %s", args[at])
-    end
-  end
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
 
 local function fetch(port, target, file)
   local argv = { "curl", "-sSf", "-m", tostring(PATIENCE_S) }
@@ -156,10 +135,11 @@ local function truth(place)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
-  local place = { source = source, home = process.make_temp_folder(),
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune") }
+  local opts = script.parse({ numbers = {
+    rounds = { 5, 1, 100 }, count = { 200000, 1000, 10000000 },
+  } })
+  local place = { source = script.source, home = process.make_temp_folder(),
+    perilune = opts.perilune }
   cost(place, opts)
   truth(place)
   process.run({ "rm", "-rf", place.home }, 20)

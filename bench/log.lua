@@ -13,8 +13,12 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("log", [[
+usage: luajit bench/log.lua [--rounds N] [--seconds N] [--rate N] [--perilune FILE]
+]])
 local statistics = require("statistics")
 local swarm = require("swarm")
+local fail = script.fail
 
 local PORT = 18794
 local PATIENCE_S = 60
@@ -28,31 +32,6 @@ local WAYS = {
   { "pairs", "names and values in turn" }, { "table", "a table" }, { "bare", "without fields" },
   { "below", "below `log.level`" }, { "cjson", "cjson and io.write, to /dev/null" },
 }
-
-local function fail(format, ...)
-  io.stderr:write("log: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 3, seconds = 10, rate = 100 }
-  for at = 1, #args, 2 do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if (name == "rounds" or name == "seconds" or name == "rate") and tonumber(value) then
-      opts[name] = tonumber(value)
-    elseif name == "perilune" and value then
-      opts.perilune = value
-    else
-      fail("unknown argument %s", args[at])
-    end
-  end
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
 
 local function touch(path)
   assert(io.open(path, "w")):close()
@@ -244,10 +223,11 @@ local function overload(place, opts)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
-  local place = { source = source, home = process.make_temp_folder(),
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune") }
+  local opts = script.parse({ numbers = {
+    rounds = { 3, 1, 100 }, seconds = { 10, 1, 600 }, rate = { 100, 1, 10000 },
+  } })
+  local place = { source = script.source, home = process.make_temp_folder(),
+    perilune = opts.perilune }
   calls(place, opts)
   overload(place, opts)
   process.run({ "rm", "-rf", place.home }, 20)

@@ -12,39 +12,18 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("metrics", [[
+usage: luajit bench/metrics.lua [--rounds N] [--series N] [--perilune FILE]
+]])
 local statistics = require("statistics")
 local swarm = require("swarm")
+local fail = script.fail
 
 local PORT, WORKERS = 18795, 2
 local LOOPS = 20000000
 local LINES_PER_HISTOGRAM = 23
 local PATIENCE_S = 60
 local RECORD_NS_MAX, SCRAPE_MS_MAX = 10, 10
-
-local function fail(format, ...)
-  io.stderr:write("metrics: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 7, series = 10000 }
-  for at = 1, #args, 2 do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if (name == "rounds" or name == "series") and tonumber(value) then
-      opts[name] = tonumber(value)
-    elseif name == "perilune" and value then
-      opts.perilune = value
-    else
-      fail("unknown argument %s", args[at])
-    end
-  end
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
 
 -- The server ------------------------------------------------------------------------------
 
@@ -159,10 +138,11 @@ local function measure_scrapes(place, opts)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
-  local place = { source = source,
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune") }
+  local opts = script.parse({ numbers = {
+    rounds = { 7, 1, 100 }, series = { 10000, 100, 16000 },
+  } })
+  local place = { source = script.source,
+    perilune = opts.perilune }
   local server = start(place)
   local nothing = lua_cost(server, "nothing", opts.rounds)
   local cost = {}

@@ -12,6 +12,10 @@ package.path = folder .. "/harness/?.lua;" .. package.path
 
 local client = require("client")
 local process = require("process")
+local script = require("script").new("profile", [[
+usage: luajit bench/profile.lua [--seconds N] [--share N] [--perilune FILE]
+]])
+local fail = script.fail
 
 local PORT, ADMIN_PORT = 18894, 18895
 local READY_S_MAX = 15
@@ -45,32 +49,12 @@ end)
 return app
 ]]
 
-local function fail(format, ...)
-  io.stderr:write("profile: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { seconds = 30, share = 70 }
-  for at = 1, #args, 2 do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if (name == "seconds" or name == "share") and tonumber(value) then
-      opts[name] = tonumber(value)
-    elseif name == "perilune" and value then
-      opts.perilune = value
-    else
-      fail("unknown argument %s", args[at])
-    end
-  end
-  return opts
-end
-
 local function start(opts, temp)
   local file = assert(io.open(temp .. "/app.lua", "w"))
   file:write(APP:format(opts.seconds, opts.share * 7000, (100 - opts.share) * 7000))
   file:close()
   local pid = process.start({ output = temp .. "/output", argv = {
-    opts.perilune or folder .. "/../build/release/bin/perilune", "run", temp, "--workers", "1",
+    opts.perilune, "run", temp, "--workers", "1",
     "--listen", "127.0.0.1:" .. PORT, "--set", "admin.listen=127.0.0.1:" .. ADMIN_PORT,
     "--set", ("timeouts.handler=%ds"):format(opts.seconds + 60),
   } })
@@ -92,7 +76,7 @@ local function profile(opts, format)
 end
 
 local function main()
-  local opts = parse(arg)
+  local opts = script.parse({ numbers = { seconds = { 30, 1, 600 }, share = { 70, 1, 99 } } })
   local temp = process.make_temp_folder()
   local pid = start(opts, temp)
   local reply = client.request(PORT, { path = "/mix", seconds_max = opts.seconds + 30 })

@@ -10,37 +10,16 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("recorder", [[
+usage: luajit bench/recorder.lua [--rounds N] [--perilune FILE]
+]])
 local swarm = require("swarm")
+local fail = script.fail
 
 local PORT = 18797
 local LOOPS = 5000000
 local PATIENCE_S = 60
 local C_NS_MAX, LUA_NS_MAX, DUMP_MS_MAX = 10, 25, 100
-
-local function fail(format, ...)
-  io.stderr:write("recorder: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 7 }
-  for at = 1, #args, 2 do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if name == "rounds" and tonumber(value) then
-      opts.rounds = tonumber(value)
-    elseif name == "perilune" and value then
-      opts.perilune = value
-    else
-      fail("unknown argument %s", args[at])
-    end
-  end
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
 
 -- The server ------------------------------------------------------------------------------
 
@@ -123,10 +102,9 @@ local function c_costs(place, rounds)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
-  local place = { source = source,
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune") }
+  local opts = script.parse({ numbers = { rounds = { 7, 1, 100 } } })
+  local place = { source = script.source,
+    perilune = opts.perilune }
   local server = start(place)
   local mark = lua_cost(server, "mark", opts.rounds) - lua_cost(server, "nothing", opts.rounds)
   stop(server)

@@ -14,12 +14,7 @@ local peers = require("peers")
 local process = require("process")
 local report = require("report")
 local scenarios = require("scenarios")
-local statistics = require("statistics")
-
-local ROUNDS_MAX, SECONDS_MAX = 100, 60
-local IDLE_ROUNDS_MAX = 3
-
-local USAGE = [[
+local script = require("script").new("bench", [[
 usage: luajit bench/run.lua [SCENARIO ...] [options]
 
 scenarios: plain plain16 api body big idle (default: all)
@@ -42,67 +37,26 @@ scenarios: plain plain16 api body big idle (default: all)
   --unpacked FOLDER where nginx and h2o are unpacked (default build/peers)
   --port N          the first port used (default 18100)
   --no-pin          do not pin to cores
-]]
+]])
+local statistics = require("statistics")
+local fail = script.fail
 
-local function fail(format, ...)
-  io.stderr:write("bench: ", format:format(...), "\n")
-  os.exit(1)
-end
+local ROUNDS_MAX, SECONDS_MAX = 100, 60
+local IDLE_ROUNDS_MAX = 3
 
-local function usage_error(message)
-  io.stderr:write("bench: ", message, "\n", USAGE)
-  os.exit(2)
-end
-
-local function number_option(name, text, low, high)
-  local number = tonumber(text)
-  if not number or number % 1 ~= 0 or number < low or number > high then
-    usage_error(("%s takes a number from %d to %d"):format(name, low, high))
-  end
-  return number
-end
-
-local FLAGS = {
-  ["--access"] = "access", ["--discard"] = "discard", ["--no-pin"] = "no_pin",
-  ["--traced"] = "traced",
-  ["--help"] = "help", ["-h"] = "help",
+local ARGUMENTS = {
+  numbers = {
+    rounds = { 5, 1, ROUNDS_MAX }, seconds = { 4, 1, SECONDS_MAX }, port = { 18100, 1024, 60000 },
+  },
+  files = { build = "build/bench", unpacked = "build/peers", against = false },
+  texts = { peers = true, json = true, svg = true, sample = true },
+  flags = { access = true, discard = true, no_pin = true, traced = true },
+  word = function(opts, word)
+    opts.scenarios = opts.scenarios or {}
+    table.insert(opts.scenarios, scenarios.find(word))
+    return scenarios.find(word)
+  end,
 }
-local VALUES = {
-  ["--rounds"] = "rounds", ["--seconds"] = "seconds", ["--peers"] = "peers", ["--json"] = "json",
-  ["--svg"] = "svg", ["--perilune"] = "perilune", ["--build"] = "build", ["--port"] = "port",
-  ["--unpacked"] = "unpacked", ["--sample"] = "sample", ["--against"] = "against",
-}
-
-local function parse(args)
-  local opts = { rounds = 5, seconds = 4, port = 18100, scenarios = {} }
-  local at = 1
-  while args[at] do
-    local word = args[at]
-    if FLAGS[word] then
-      opts[FLAGS[word]] = true
-    elseif VALUES[word] then
-      at = at + 1
-      opts[VALUES[word]] = args[at] or usage_error(word .. " takes a value")
-    elseif scenarios.find(word) then
-      table.insert(opts.scenarios, scenarios.find(word))
-    else
-      usage_error("unknown argument " .. word)
-    end
-    at = at + 1
-  end
-  opts.rounds = number_option("--rounds", opts.rounds, 1, ROUNDS_MAX)
-  opts.seconds = number_option("--seconds", opts.seconds, 1, SECONDS_MAX)
-  opts.port = number_option("--port", opts.port, 1024, 60000)
-  return opts
-end
-
-local function absolute(path)
-  if path:sub(1, 1) == "/" then
-    return path
-  end
-  local _, here = process.run({ "pwd" }, 5)
-  return here:gsub("\n", "") .. "/" .. path
-end
 
 local function choose_peers(names)
   local chosen = {}
@@ -113,7 +67,7 @@ local function choose_peers(names)
     return chosen
   end
   for name in names:gmatch("[^,]+") do
-    table.insert(chosen, peers.find(name) or usage_error("unknown peer " .. name))
+    table.insert(chosen, peers.find(name) or script.misuse("unknown peer %s", name))
   end
   return chosen
 end
@@ -398,7 +352,7 @@ local function compare_access(setting, opts)
 end
 
 local function default_scenarios(opts)
-  if #opts.scenarios > 0 then
+  if opts.scenarios then
     return opts.scenarios
   elseif opts.access then
     return { scenarios.find("plain"), scenarios.find("plain16"), scenarios.find("api") }
@@ -414,18 +368,13 @@ local function read(path)
 end
 
 local function main()
-  local opts = parse(arg)
-  if opts.help then
-    io.write(USAGE)
-    return
-  end
-  local source = absolute(folder)
+  local opts = script.parse(ARGUMENTS)
   local place = {
-    source = source,
-    build = absolute(opts.build or source .. "/../build/bench"),
-    unpacked = absolute(opts.unpacked or source .. "/../build/peers"),
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune"),
-    against = opts.against and absolute(opts.against),
+    source = script.source,
+    build = opts.build,
+    unpacked = opts.unpacked,
+    perilune = opts.perilune,
+    against = opts.against,
   }
   opts.scenarios = default_scenarios(opts)
   local chosen = opts.access and { peers.find("perilune") } or choose_peers(opts.peers)
@@ -440,7 +389,7 @@ local function main()
     server_core = pin and 0 or nil,
     load_core = pin and 1 or nil,
     port = opts.port,
-    order_text = read(source .. "/order.json"),
+    order_text = read(script.source .. "/order.json"),
   }
   local about = describe(place, chosen, opts)
   print_about(about, chosen)

@@ -11,8 +11,7 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/?.lua;" .. folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
-
-local USAGE = [[
+local script = require("script").new("soak", [[
 usage: luajit bench/soak.lua SCENARIO [options]
 
 scenarios:
@@ -41,20 +40,7 @@ scenarios:
   --perilune FILE     the launcher (default build/release/bin/perilune)
   --library FOLDER    that the server loads LuaJIT from, for example
                       build/peers/usr/lib/x86_64-linux-gnu (.ci/setup bench)
-]]
-
-local LIMITS = { -- name -> least, most, default
-  seconds = { 1, 86400 }, connections = { 1, 2000, 64 }, workers = { 1, 64 },
-  upgrades = { 2, 100000, 200 }, reloads = { 10, 1000000, 1000 }, kills = { 0, 1, 0 },
-  rate = { 1, 100000 },
-  rounds = { 1, 1000, 3 }, seed = { 1, 2147483646 },
-}
-local TEXTS = { slice = true, set = true, perilune = true, library = true }
-
-local function usage_error(message)
-  io.stderr:write("soak: ", message, "\n", USAGE)
-  os.exit(2)
-end
+]])
 
 ---@class perilune.soak.Options
 ---@field scenario string
@@ -74,54 +60,25 @@ end
 ---@field kills boolean
 ---@field seed integer
 
-local function take_option(opts, name, value)
-  if name == "set" then
-    table.insert(opts.settings, value)
-  elseif name == "slice" then
-    table.insert(opts.settings, "vm.slice=" .. value)
-  elseif TEXTS[name] then
-    opts[name] = value
-  else
-    local least, most = LIMITS[name][1], LIMITS[name][2]
-    local number = tonumber(value)
-    if not number or number % 1 ~= 0 or number < least or number > most then
-      usage_error(("--%s takes a number from %d to %d"):format(name, least, most))
-    end
-    opts[name] = number
-  end
-end
+local settings = {}
 
-local function parse(args)
-  local opts = { settings = {}, seed = os.time() % 1000000 + 1 }
-  for name, limit in pairs(LIMITS) do
-    opts[name] = opts[name] or limit[3]
-  end
-  local at = 1
-  while args[at] do
-    local name = args[at]:match("^%-%-(%a+)$")
-    if args[at] == "--help" or args[at] == "-h" then
-      io.write(USAGE)
-      os.exit(0)
-    elseif name and (LIMITS[name] or TEXTS[name]) then
-      at = at + 1
-      take_option(opts, name, args[at] or usage_error(args[at - 1] .. " takes a value"))
-    elseif not opts.scenario and not args[at]:find("^%-") then
-      opts.scenario = args[at]
-    else
-      usage_error("unknown argument " .. args[at])
-    end
-    at = at + 1
-  end
-  return opts
-end
-
-local function absolute(path)
-  if path:sub(1, 1) == "/" then
-    return path
-  end
-  local _, here = process.run({ "pwd" }, 5)
-  return here:gsub("\n", "") .. "/" .. path
-end
+local ARGUMENTS = {
+  numbers = { -- default, least, most
+    seconds = { nil, 1, 86400 }, connections = { 64, 1, 2000 }, workers = { nil, 1, 64 },
+    upgrades = { 200, 2, 100000 }, reloads = { 1000, 10, 1000000 }, kills = { 0, 0, 1 },
+    rate = { nil, 1, 100000 }, rounds = { 3, 1, 1000 }, seed = { nil, 1, 2147483646 },
+  },
+  files = { library = false },
+  texts = {
+    set = function(_, value) table.insert(settings, value) end,
+    slice = function(_, value) table.insert(settings, "vm.slice=" .. value) end,
+  },
+  word = function(opts, word)
+    local is_first = not opts.scenario
+    opts.scenario = opts.scenario or word
+    return is_first
+  end,
+}
 
 local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill",
   ["log-kill"] = "soak.kill", ["log-full"] = "soak.log", ["log-stall"] = "soak.log",
@@ -129,12 +86,12 @@ local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kil
   dict = "soak.dict", reload = "soak.reload", upgrade = "soak.upgrade" }
 
 local function main()
-  local opts = parse(arg)
-  local scenario = SCENARIOS[opts.scenario or ""] or usage_error("which scenario?")
-  opts.source = absolute(folder)
+  local opts = script.parse(ARGUMENTS)
+  opts.settings = settings
+  opts.seed = opts.seed or os.time() % 1000000 + 1
+  local scenario = SCENARIOS[opts.scenario or ""] or script.misuse("which scenario?")
+  opts.source = script.source
   opts.app = opts.source .. "/../spec/support/app/stress"
-  opts.perilune = absolute(opts.perilune or opts.source .. "/../build/release/bin/perilune")
-  opts.library = opts.library and absolute(opts.library)
   opts.seconds = opts.seconds or opts.scenario == "spin" and 15
     or opts.scenario == "reload" and opts.reloads
     or opts.scenario == "upgrade" and opts.upgrades * 5 or 60

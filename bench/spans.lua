@@ -9,7 +9,11 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("spans", [[
+usage: luajit bench/spans.lua [--rounds N] [--requests N] [--perilune FILE]
+]])
 local swarm = require("swarm")
+local fail = script.fail
 
 local PORT = 18797
 local PATIENCE_S = 60
@@ -24,31 +28,6 @@ local CASES = {
 local WAYS = {
   { "/none", "xpcall alone" }, { "/span", "P.span" }, { "/set", "P.span with P.span_set" },
 }
-
-local function fail(format, ...)
-  io.stderr:write("spans: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 9, requests = 3000 }
-  for at = 1, #args, 2 do
-    local name, value = args[at]:match("^%-%-(%a+)$"), args[at + 1]
-    if (name == "rounds" or name == "requests") and tonumber(value) then
-      opts[name] = tonumber(value)
-    elseif name == "perilune" and value then
-      opts.perilune = value
-    else
-      fail("unknown argument %s", args[at])
-    end
-  end
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
 
 --- Compiles the host beside the launcher, optimised as a whole as that one is.
 ---@return string path
@@ -150,10 +129,11 @@ local function from_lua(place, opts)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
-  local place = { source = source, home = process.make_temp_folder(),
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune") }
+  local opts = script.parse({ numbers = {
+    rounds = { 9, 1, 99 }, requests = { 3000, 10, 1000000 },
+  } })
+  local place = { source = script.source, home = process.make_temp_folder(),
+    perilune = opts.perilune }
   core(place, opts)
   from_lua(place, opts)
   process.run({ "rm", "-rf", place.home }, 20)

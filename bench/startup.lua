@@ -12,50 +12,26 @@ package.path = folder .. "/harness/?.lua;" .. package.path
 local client = require("client")
 local peers = require("peers")
 local process = require("process")
+local script = require("script").new("startup", [[
+usage: luajit bench/startup.lua [PEER ...] [--starts N]      (default: perilune)
+                                [--perilune FILE] [--build FOLDER] [--unpacked FOLDER]
+]])
 local statistics = require("statistics")
+local fail = script.fail
 
-local STARTS_MAX = 1000
 local READY_S_MAX = 15
 local POLL_S = 0.0005
 local PORT_FIRST = 18900
 
-local function fail(format, ...)
-  io.stderr:write("startup: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local VALUES = {
-  ["--starts"] = "starts", ["--perilune"] = "perilune", ["--build"] = "build",
-  ["--unpacked"] = "unpacked",
+local ARGUMENTS = {
+  numbers = { starts = { 20, 1, 1000 } },
+  files = { build = "build/bench", unpacked = "build/peers" },
+  word = function(opts, word)
+    opts.peers = opts.peers or {}
+    table.insert(opts.peers, peers.find(word))
+    return peers.find(word)
+  end,
 }
-
-local function parse(args)
-  local opts = { starts = 20, peers = {} }
-  local at = 1
-  while args[at] do
-    local name = VALUES[args[at]]
-    if name then
-      at = at + 1
-      opts[name] = args[at] or fail("%s takes a value", args[at - 1])
-    else
-      table.insert(opts.peers, peers.find(args[at]) or fail("unknown peer %s", args[at]))
-    end
-    at = at + 1
-  end
-  opts.starts = tonumber(opts.starts)
-  if not opts.starts or opts.starts < 1 or opts.starts > STARTS_MAX then
-    fail("--starts takes a number from 1 to %d", STARTS_MAX)
-  end
-  if #opts.peers == 0 then
-    opts.peers = { peers.find("perilune") }
-  end
-  return opts
-end
-
-local function absolute(path)
-  local _, here = process.run({ "pwd" }, 5)
-  return path:sub(1, 1) == "/" and path or here:gsub("\n", "") .. "/" .. path
-end
 
 ---@return number seconds
 local function start_once(place, peer, serve, output)
@@ -88,13 +64,13 @@ local function measure(place, peer, opts, temp)
 end
 
 local function main()
-  local opts = parse(arg)
-  local source = absolute(folder)
+  local opts = script.parse(ARGUMENTS)
+  opts.peers = opts.peers or { peers.find("perilune") }
   local place = {
-    source = source,
-    build = absolute(opts.build or source .. "/../build/bench"),
-    unpacked = absolute(opts.unpacked or source .. "/../build/peers"),
-    perilune = absolute(opts.perilune or source .. "/../build/release/bin/perilune"),
+    source = script.source,
+    build = opts.build,
+    unpacked = opts.unpacked,
+    perilune = opts.perilune,
   }
   local temp = process.make_temp_folder()
   for _, peer in ipairs(opts.peers) do

@@ -11,28 +11,14 @@ local folder = arg[0]:match("^(.*)/[^/]*$") or "."
 package.path = folder .. "/harness/?.lua;" .. package.path
 
 local process = require("process")
+local script = require("script").new("waits", [[
+usage: luajit bench/waits.lua [--rounds N] [--perilune FILE] [--against FILE]
+]])
+local fail = script.fail
 
 local BOUND_NS = 40
 local TASKS, PARKS = 100, 2000 -- limits.tasks is 100
 local PORT = 18499
-
-local function fail(format, ...)
-  io.stderr:write("waits: ", format:format(...), "\n")
-  os.exit(1)
-end
-
-local function parse(args)
-  local opts = { rounds = 9, perilune = folder .. "/../build/release/bin/perilune", against = "" }
-  for at = 1, #args, 2 do
-    local name = args[at]:match("^%-%-(%l+)$")
-    if not opts[name] or not args[at + 1] then
-      fail("usage: luajit bench/waits.lua [--rounds N] [--perilune FILE] [--against FILE]")
-    end
-    opts[name] = args[at + 1]
-  end
-  opts.rounds = tonumber(opts.rounds) or fail("--rounds takes a number")
-  return opts
-end
 
 local function run(argv)
   local ok, output = process.run(argv, 60)
@@ -49,9 +35,11 @@ local function median(list)
 end
 
 local function main()
-  local opts = parse(arg)
+  local opts = script.parse({
+    numbers = { rounds = { 9, 1, 1000 } }, files = { against = false },
+  })
   local target = ("/park/%d/%d"):format(TASKS, PARKS)
-  local app = folder .. "/waits"
+  local app = script.source .. "/waits"
 
   local home = process.make_temp_folder()
   local pid = process.start({ output = home .. "/output", env = { XDG_RUNTIME_DIR = home },
@@ -64,7 +52,7 @@ local function main()
     end
     process.sleep(0.05)
   end
-  local other = opts.against ~= "" and opts.against or opts.perilune
+  local other = opts.against or opts.perilune
   local with, without, price = {}, {}, {}
   for i = 1, opts.rounds do
     with[i] = run({ "curl", "-sS", ("http://127.0.0.1:%d%s"):format(PORT, target) })

@@ -29,7 +29,6 @@ enum {
   REQUESTS_MAX = 1000000,
   PER_TURN_MAX = 256,
   SLABS = 512,
-  LOAD_S_MAX = 60,
   TURNS_PER_ANSWER_MAX = 1000
 };
 
@@ -37,7 +36,6 @@ struct bench {
   struct pl_config config;
   struct pl_dispatch dispatch;
   struct pl_inject inject;
-  uint32_t site;
   bool is_luajit; /* its own collector */
   uint64_t peak_bytes;
   int conns[PER_TURN_MAX];
@@ -56,12 +54,12 @@ static void turn(struct bench *b) {
   pl__dispatch_tick(d);
   pl__inject_turn(&b->inject);
   pl__net_expire(&d->net);
-  pl__vm_dispatch(&d->vm);
+  pl__vm_dispatch(&d->now->vm);
   pl__net_flush(&d->net);
-  if (d->vm.heap_bytes > b->peak_bytes)
-    b->peak_bytes = d->vm.heap_bytes;
+  if (d->now->vm.heap_bytes > b->peak_bytes)
+    b->peak_bytes = d->now->vm.heap_bytes;
   if (!b->is_luajit)
-    pl__vm_collect(&d->vm, false);
+    pl__vm_collect(&d->now->vm, false);
   pl__inject_turn(&b->inject);
 }
 
@@ -127,6 +125,7 @@ static void open_app(struct bench *b, const char *app) {
   struct pl_dispatch_options options = {.config = &b->config,
                                         .slab_count = SLABS,
                                         .log_wake_fd = -1,
+                                        .worker = UINT32_MAX,
                                         .inject = &b->inject};
   static char err[PL_VM_ERROR_BYTES];
 
@@ -141,9 +140,8 @@ static void open_app(struct bench *b, const char *app) {
   if (pl__dispatch_open(&b->dispatch, &options, err))
     die(app, err);
   pl__inject_init(&b->inject, &b->dispatch);
-  if (pl__vm_load(&b->dispatch.vm, b->config.app_file, LOAD_S_MAX, &b->site,
-                  err) ||
-      pl__vm_start(&b->dispatch.vm, b->site, err))
+  if (pl__generation_load(b->dispatch.now, err) ||
+      pl__vm_start(&b->dispatch.now->vm, b->dispatch.now->site, err))
     die(app, err);
 }
 
@@ -159,15 +157,15 @@ int main(int argc, char **argv) {
   b.is_luajit = strcmp(argv[2], "luajit") == 0;
   open_app(&b, argv[1]);
   if (b.is_luajit) { /* as lua_newstate gives it: pause 200, stepmul 200 */
-    b.dispatch.vm.emergency_bytes = UINT64_MAX;
-    lua_gc(b.dispatch.vm.L, LUA_GCRESTART, 0);
+    b.dispatch.now->vm.emergency_bytes = UINT64_MAX;
+    lua_gc(b.dispatch.now->vm.L, LUA_GCRESTART, 0);
   }
   for (int i = 0; i < b.count; i++)
-    b.conns[i] = pl__inject_open(&b.inject, b.site);
+    b.conns[i] = pl__inject_open(&b.inject, b.dispatch.now->site);
   run(&b, WARM_UP_REQUESTS);
   ask(&b, b.conns[0], "/begin");
   take(&b, b.conns[0]);
-  before_bytes = b.peak_bytes = b.dispatch.vm.heap_bytes;
+  before_bytes = b.peak_bytes = b.dispatch.now->vm.heap_bytes;
   run(&b, requests);
   uint64_t peak_bytes = b.peak_bytes;
   ask(&b, b.conns[0], "/report");
