@@ -69,13 +69,6 @@ void *pl__arena_take(struct pl_arena *a, uint32_t bytes, uint32_t align) {
   return piece;
 }
 
-char *pl__arena_copy(struct pl_arena *a, const char *at, uint32_t n) {
-  char *piece = pl__arena_take(a, n, 1);
-  if (piece && n)
-    memcpy(piece, at, n);
-  return piece;
-}
-
 static void give_block(struct pl_arena *a, struct pl_arena_block *b) {
   if (a->pool)
     pl__buf_pool_give(a->pool, b);

@@ -33,9 +33,6 @@ void pl__arena_init(struct pl_arena *a, struct pl_buf_pool *pool,
  * or when there is no memory; the arena is then as it was. */
 void *pl__arena_take(struct pl_arena *a, uint32_t bytes, uint32_t align);
 
-/* Copies `n` bytes into a new piece.  Returns NULL as pl__arena_take. */
-char *pl__arena_copy(struct pl_arena *a, const char *at, uint32_t n);
-
 /* Gives back all pieces, and all blocks but, with `keep_block`, one of the
  * pool's size.  The arena can be used again. */
 void pl__arena_reset(struct pl_arena *a, bool keep_block);

@@ -104,13 +104,6 @@ static void place(struct pl_heap *h, uint32_t i, struct pl_heap_node *n) {
     sift_down(h, i, n);
 }
 
-void pl__heap_move(struct pl_heap *h, struct pl_heap_node *n, double due) {
-  PL_ASSERT(n->index < h->count && h->nodes[n->index] == n);
-  PL_ASSERT(due == due);
-  n->due = due;
-  place(h, n->index, n);
-}
-
 void pl__heap_remove(struct pl_heap *h, struct pl_heap_node *n) {
   uint32_t i = n->index;
   if (i == PL_HEAP_OUT)

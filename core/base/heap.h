@@ -50,9 +50,6 @@ int pl__heap_reserve(struct pl_heap *h, uint32_t count);
  * nothing changed. */
 int pl__heap_push(struct pl_heap *h, struct pl_heap_node *n, double due);
 
-/* Gives a node that is in another time; cannot fail. */
-void pl__heap_move(struct pl_heap *h, struct pl_heap_node *n, double due);
-
 /* Takes `n` out; nothing happens when it is in no heap. */
 void pl__heap_remove(struct pl_heap *h, struct pl_heap_node *n);
 

@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -115,16 +114,4 @@ uint32_t pl__peer_text(const struct pl_peer *p, char *out) {
   }
   *at = 0;
   return (uint32_t)(at - out);
-}
-
-uint32_t pl__peer_text_port(const struct pl_peer *p, char *out) {
-  char address[PL_PEER_TEXT_BYTES];
-  uint32_t n = pl__peer_text(p, address);
-  if (p->family != PL_PEER_IPV4 && p->family != PL_PEER_IPV6) {
-    memcpy(out, address, n + 1);
-    return n;
-  }
-  int v6 = p->family == PL_PEER_IPV6;
-  return (uint32_t)snprintf(out, PL_PEER_TEXT_BYTES, "%s%.50s%s:%u",
-                            v6 ? "[" : "", address, v6 ? "]" : "", p->port);
 }

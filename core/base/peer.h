@@ -35,7 +35,4 @@ void pl__peer_set(struct pl_peer *p, const struct sockaddr *address);
  * PL_PEER_TEXT_BYTES.  Returns how many bytes, the NUL aside. */
 uint32_t pl__peer_text(const struct pl_peer *p, char *out);
 
-/* The same with its port: "192.0.2.7:80", "[2001:db8::1]:80". */
-uint32_t pl__peer_text_port(const struct pl_peer *p, char *out);
-
 #endif /* PL_BASE_PEER_H */

@@ -56,14 +56,9 @@ void *pl__slabs_take(struct pl_slabs *s, uint32_t *index);
 /* Gives slab `index` back, which is in use. */
 void pl__slabs_give(struct pl_slabs *s, uint32_t index);
 
-/* The slab at `index`, and the index of the slab that begins at `at`. */
+/* The slab at `index`. */
 static inline void *pl__slabs_at(const struct pl_slabs *s, uint32_t index) {
   return s->base + (uint64_t)index * s->slab_bytes;
-}
-
-static inline uint32_t pl__slabs_index(const struct pl_slabs *s,
-                                       const void *at) {
-  return (uint32_t)((uint64_t)((const char *)at - s->base) / s->slab_bytes);
 }
 
 /* Ends one period of the high-water mark.  Costs nothing; once a second. */

@@ -45,17 +45,17 @@ struct pl_slice pl__slice_trim(struct pl_slice s) {
   return s;
 }
 
-/* The index of the next `mark` outside of quoted strings from `i` on, or the
- * end. */
-static uint32_t find_unquoted(struct pl_slice s, uint32_t i, char mark) {
+/* The index of the first comma outside of quoted strings, or the end. */
+static uint32_t find_comma(struct pl_slice s) {
   int quoted = 0;
-  for (; i < s.bytes; i++) {
+  uint32_t i;
+  for (i = 0; i < s.bytes; i++) {
     char c = s.at[i];
     if (quoted && c == '\\' && i + 1 < s.bytes)
       i++;
     else if (c == '"')
       quoted = !quoted;
-    else if (c == mark && !quoted)
+    else if (c == ',' && !quoted)
       break;
   }
   return i;
@@ -63,7 +63,7 @@ static uint32_t find_unquoted(struct pl_slice s, uint32_t i, char mark) {
 
 int pl__list_take(struct pl_slice *rest, struct pl_slice *element) {
   while (rest->bytes) {
-    uint32_t end = find_unquoted(*rest, 0, ',');
+    uint32_t end = find_comma(*rest);
     struct pl_slice e = pl__slice_trim(pl__slice(rest->at, end));
     uint32_t gone = end < rest->bytes ? end + 1 : end;
     rest->at += gone;
@@ -84,57 +84,6 @@ int pl__list_has(struct pl_slice value, struct pl_slice token) {
     if (pl__slice_equal_nocase(element, token))
       return 1;
   return 0;
-}
-
-int pl__headers_have_token(const struct pl_req *req, struct pl_slice name,
-                           struct pl_slice token) {
-  for (int i = pl__headers_find(req, name, 0); i >= 0;
-       i = pl__headers_find(req, name, (uint32_t)i + 1))
-    if (pl__list_has(req->headers[i].value, token))
-      return 1;
-  return 0;
-}
-
-struct pl_slice pl__media_type_essence(struct pl_slice value) {
-  const char *end = value.bytes ? memchr(value.at, ';', value.bytes) : NULL;
-  if (end)
-    value.bytes = (uint32_t)(end - value.at);
-  return pl__slice_trim(value);
-}
-
-int pl__media_type_is(struct pl_slice value, struct pl_slice type) {
-  return pl__slice_equal_nocase(pl__media_type_essence(value), type);
-}
-
-int pl__media_type_is_json(struct pl_slice value) {
-  struct pl_slice e = pl__media_type_essence(value);
-  if (pl__slice_equal_nocase(e, PL_SLICE("application/json")) ||
-      pl__slice_equal_nocase(e, PL_SLICE("text/json")))
-    return 1;
-  if (e.bytes < sizeof("a/b+json") - 1 || !memchr(e.at, '/', e.bytes))
-    return 0;
-  return pl__slice_equal_nocase(pl__slice(e.at + e.bytes - 5, 5),
-                                PL_SLICE("+json"));
-}
-
-struct pl_slice pl__media_type_parameter(struct pl_slice value,
-                                         struct pl_slice name) {
-  uint32_t i = find_unquoted(value, 0, ';');
-  while (i < value.bytes) {
-    uint32_t end = find_unquoted(value, ++i, ';');
-    struct pl_slice piece = pl__slice_trim(pl__slice(value.at + i, end - i));
-    const char *eq = piece.bytes ? memchr(piece.at, '=', piece.bytes) : NULL;
-    i = end;
-    if (!eq || !pl__slice_equal_nocase(
-                   pl__slice(piece.at, (size_t)(eq - piece.at)), name))
-      continue;
-    struct pl_slice v =
-        pl__slice(eq + 1, (size_t)(piece.at + piece.bytes - eq - 1));
-    if (v.bytes >= 2 && v.at[0] == '"' && v.at[v.bytes - 1] == '"')
-      v = pl__slice(v.at + 1, v.bytes - 2);
-    return v;
-  }
-  return (struct pl_slice){0};
 }
 
 static const struct pl_slice METHODS[PL_METHOD_COUNT] = {

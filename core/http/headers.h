@@ -1,4 +1,4 @@
-/* http/headers.h - reading field lines: lookup, validity, lists, media types.
+/* http/headers.h - reading field lines: lookup, validity, lists.
  *
  * Pure functions over slices.  Knows nothing of framing.
  */
@@ -33,10 +33,6 @@ int pl__list_take(struct pl_slice *rest, struct pl_slice *element);
 
 /* Whether the list `value` has the element `token`, in any case. */
 int pl__list_has(struct pl_slice value, struct pl_slice token);
-
-/* Whether any field named `name` has it. */
-int pl__headers_have_token(const struct pl_req *req, struct pl_slice name,
-                           struct pl_slice token);
 
 /* Writes members of lists one behind the other, with commas between.  Those that
  * lie like that already are copied in one go. */
@@ -74,21 +70,6 @@ static inline uint32_t pl__join_end(struct pl_join *j) {
     pl__join_flush(j);
   return j->bytes;
 }
-
-/* "type/subtype" of a Content-Type value: without parameters and spaces. */
-struct pl_slice pl__media_type_essence(struct pl_slice value);
-
-/* Whether the essence is `type`, in any case. */
-int pl__media_type_is(struct pl_slice value, struct pl_slice type);
-
-/* application/json, text/json or any "+json" (RFC 6839 3.1). */
-int pl__media_type_is_json(struct pl_slice value);
-
-/* The value of a parameter ("charset", "boundary") of a media type or a
- * disposition, in any case of the name; of a quoted string the inside, with
- * escapes left as they are.  An empty slice with at NULL when there is none. */
-struct pl_slice pl__media_type_parameter(struct pl_slice value,
-                                         struct pl_slice name);
 
 /* The name of a method as it stands in a request line, or an empty slice. */
 struct pl_slice pl__method_name(uint8_t method);

@@ -562,10 +562,6 @@ void pl__parser_error(const struct pl_parser *p, uint16_t *status,
 
 int pl__parser_begun(const struct pl_parser *p) { return p->state >= HEAD; }
 
-uint64_t pl__parser_left(const struct pl_parser *p) {
-  return p->state == CHUNKED ? p->chunked.left : p->left;
-}
-
 #define TEXT_OF(n) #n
 #define VERSION_OF(major, minor, patch)                                        \
   TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)

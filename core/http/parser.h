@@ -94,9 +94,6 @@ void pl__parser_error(const struct pl_parser *p, uint16_t *status,
  * connection from one with half a request (an empty line does not count). */
 int pl__parser_begun(const struct pl_parser *p);
 
-/* Bytes of the chunk or declared body that are known to be still to come. */
-uint64_t pl__parser_left(const struct pl_parser *p);
-
 /* The version of llhttp: "8.1.0". Static. */
 const char *pl__parser_version(void);
 

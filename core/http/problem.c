@@ -94,7 +94,8 @@ int pl__problem_encode(struct pl_buf *b, uint16_t status,
   return failed;
 }
 
-int pl__encode_allow(struct pl_req *req) {
+/* Sets Allow from the bits 1 << method in req->allow. */
+static int encode_allow(struct pl_req *req) {
   char value[128];
   uint32_t n = 0;
   uint64_t allow = (uint64_t)req->allow;
@@ -144,7 +145,7 @@ int pl__encode_problem(struct pl_req *req, uint16_t status,
   if (req->flags & PL_REQ_HEAD_SENT)
     return PL_ECONFLICT;
   if (status == 405 && req->extra) {
-    failed = pl__encode_allow(req);
+    failed = encode_allow(req);
     if (failed)
       return failed;
   }

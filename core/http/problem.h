@@ -31,7 +31,4 @@ int pl__problem_string(struct pl_buf *b, struct pl_slice s);
 int pl__encode_problem(struct pl_req *req, uint16_t status,
                        struct pl_slice detail);
 
-/* Sets Allow from the bits 1 << method in req->allow. */
-int pl__encode_allow(struct pl_req *req);
-
 #endif /* PL_HTTP_PROBLEM_H */

@@ -575,8 +575,6 @@ const char *pl__router_error(const struct pl_router *r) {
   return r->error ? r->error : "";
 }
 
-uint32_t pl__router_count(const struct pl_router *r) { return r->route_count; }
-
 struct pl_router *pl__router_new(void) {
   struct pl_router *r = pl__alloc_zero(sizeof(*r));
   uint32_t root;

@@ -67,7 +67,4 @@ const char *pl__router_error(const struct pl_router *r);
 enum pl_route_outcome pl__router_match(const struct pl_router *r,
                                        struct pl_req *req);
 
-/* How many routes were added. */
-uint32_t pl__router_count(const struct pl_router *r);
-
 #endif /* PL_HTTP_ROUTER_H */

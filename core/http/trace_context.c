@@ -204,6 +204,18 @@ static void take_request_id(struct pl_context *c, struct pl_slice text) {
   }
 }
 
+static const struct pl_slice tiers[] = {[PL_TIER_NORMAL] = {"normal", 6},
+                                        [PL_TIER_HIGH] = {"high", 4},
+                                        [PL_TIER_LOW] = {"low", 3}};
+
+/* PL_TIER_* by its name in any case, or -1. */
+static int tier_parse(struct pl_slice name) {
+  for (int i = 0; i < 3; i++)
+    if (pl__slice_equal_nocase(name, tiers[i]))
+      return i;
+  return -1;
+}
+
 static void extract_trusted(struct pl_req *req,
                             const struct pl_context_rules *rules) {
   struct pl_context *c = &req->context;
@@ -226,7 +238,7 @@ static void extract_trusted(struct pl_req *req,
     memcpy(c->tenant, tenant.value.at, tenant.value.bytes);
     c->tenant_bytes = (uint8_t)tenant.value.bytes;
   }
-  number = pl__tier_parse(value_of(&tier));
+  number = tier_parse(value_of(&tier));
   if (number >= 0)
     c->tier = (uint8_t)number;
 }
@@ -254,17 +266,6 @@ int pl__tenant_is_valid(struct pl_slice text) {
       return 0;
   return text.bytes && text.bytes <= PL_LIMIT_TENANT_BYTES &&
          !memchr(text.at, '\t', text.bytes) && pl__field_value_is_valid(text);
-}
-
-static const struct pl_slice tiers[] = {[PL_TIER_NORMAL] = {"normal", 6},
-                                        [PL_TIER_HIGH] = {"high", 4},
-                                        [PL_TIER_LOW] = {"low", 3}};
-
-int pl__tier_parse(struct pl_slice name) {
-  for (int i = 0; i < 3; i++)
-    if (pl__slice_equal_nocase(name, tiers[i]))
-      return i;
-  return -1;
 }
 
 /* --- tracestate --------------------------------------------------------- */

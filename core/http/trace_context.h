@@ -76,7 +76,4 @@ uint32_t pl__tracestate_put(const struct pl_header *headers, uint32_t count,
  * characters. */
 int pl__tenant_is_valid(struct pl_slice text);
 
-/* PL_TIER_* by its name in any case, or -1. */
-int pl__tier_parse(struct pl_slice name);
-
 #endif /* PL_HTTP_TRACE_CONTEXT_H */

@@ -1,7 +1,6 @@
 /* server/json.c - see json.h. */
 #include "server/json.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -34,11 +33,4 @@ void pl__json_string(struct pl_json *j, struct pl_slice text) {
   at = pl__put_json(j->out->at + j->out->bytes, text);
   j->out->bytes = (uint32_t)(at - j->out->at);
   pl__json_put(j, "\"");
-}
-
-void pl__json_number(struct pl_json *j, double number) {
-  if (isfinite(number))
-    pl__json_put(j, "%.6g", number);
-  else
-    pl__json_put(j, "null");
 }

@@ -19,7 +19,5 @@ __attribute__((format(printf, 2, 3))) void
 pl__json_put(struct pl_json *j, const char *format, ...);
 /* A string, with its quotes. */
 void pl__json_string(struct pl_json *j, struct pl_slice text);
-/* A number of at most six digits that count; what is not finite is null. */
-void pl__json_number(struct pl_json *j, double number);
 
 #endif /* PL_SERVER_JSON_H */

@@ -26,13 +26,6 @@ uint32_t pl_context_span_id(const struct pl_context *context, char *out) {
   return 16;
 }
 
-uint32_t pl_context_parent_id(const struct pl_context *context, char *out) {
-  if (!context->parent_id)
-    return 0;
-  pl__hex_put(out, context->parent_id);
-  return 16;
-}
-
 int pl_context_set_tenant(struct pl_context *context, const char *at,
                           uint32_t bytes) {
   if (bytes && !pl__tenant_is_valid(pl__slice(at, bytes)))

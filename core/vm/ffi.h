@@ -75,11 +75,10 @@ int pl_req_cookie(struct pl_req *req, const char *name, uint32_t bytes,
 uint32_t pl_req_remote(struct pl_req *req, char *out);
 
 /* Texts of a context (bind_context.c), likewise: the request id, the trace id
- * (32 hex digits), its span's and the parent's (16; 0: there is no parent). */
+ * (32 hex digits), its span's (16). */
 uint32_t pl_context_request_id(const struct pl_context *context, char *out);
 uint32_t pl_context_trace_id(const struct pl_context *context, char *out);
 uint32_t pl_context_span_id(const struct pl_context *context, char *out);
-uint32_t pl_context_parent_id(const struct pl_context *context, char *out);
 /* Sets the tenant; no bytes: none.  0, PL_EINVAL (-20002): more than
  * PL_TENANT_BYTES_MAX, or a control character. */
 int pl_context_set_tenant(struct pl_context *context, const char *at,

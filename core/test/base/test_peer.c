@@ -31,8 +31,7 @@ static void shows_ipv4(void **state) {
   pl__peer_set(&p, (struct sockaddr *)&in);
   assert_int_equal(pl__peer_text(&p, text), 11);
   assert_string_equal(text, "203.0.113.9");
-  assert_int_equal(pl__peer_text_port(&p, text), 17);
-  assert_string_equal(text, "203.0.113.9:65535");
+  assert_int_equal(p.port, 65535);
 }
 
 static void shows_ipv6_as_the_system_does(void **state) {
@@ -59,14 +58,6 @@ static void shows_ipv6_as_the_system_does(void **state) {
   }
 }
 
-static void puts_ipv6_in_brackets_before_a_port(void **state) {
-  (void)state;
-  char text[PL_PEER_TEXT_BYTES];
-  struct pl_peer p = peer_v6("2001:db8::1");
-  pl__peer_text_port(&p, text);
-  assert_string_equal(text, "[2001:db8::1]:8080");
-}
-
 static void sees_through_mapped_ipv4(void **state) {
   (void)state;
   char text[PL_PEER_TEXT_BYTES];
@@ -82,7 +73,7 @@ static void names_a_unix_socket_and_knows_nothing_of_others(void **state) {
   struct sockaddr_un un = {.sun_family = AF_UNIX};
   struct pl_peer p;
   pl__peer_set(&p, (struct sockaddr *)&un);
-  pl__peer_text_port(&p, text);
+  pl__peer_text(&p, text);
   assert_string_equal(text, "unix");
   pl__peer_set(&p, NULL);
   assert_int_equal(p.family, PL_PEER_NONE);
@@ -94,7 +85,6 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(shows_ipv4),
       cmocka_unit_test(shows_ipv6_as_the_system_does),
-      cmocka_unit_test(puts_ipv6_in_brackets_before_a_port),
       cmocka_unit_test(sees_through_mapped_ipv4),
       cmocka_unit_test(names_a_unix_socket_and_knows_nothing_of_others),
   };

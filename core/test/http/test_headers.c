@@ -68,9 +68,6 @@ static void takes_lists_apart(void **state) {
 }
 
 static void finds_tokens_in_lists(void **state) {
-  struct pl_header h[] = {{PL_SLICE("Vary"), PL_SLICE("a, B")},
-                          {PL_SLICE("vary"), PL_SLICE("close")}};
-  struct pl_req req = {.headers = h, .header_count = 2};
   (void)state;
   assert_true(pl__list_has(text("Close"), text("close")));
   assert_true(pl__list_has(text("x ,CLOSE"), text("close")));
@@ -78,37 +75,6 @@ static void finds_tokens_in_lists(void **state) {
   assert_false(pl__list_has(text("\"close\""), text("close")));
   assert_false(pl__list_has(text("\"a, close\""), text("close")));
   assert_false(pl__list_has(text(""), text("close")));
-  assert_true(pl__headers_have_token(&req, text("vary"), text("close")));
-  assert_true(pl__headers_have_token(&req, text("vary"), text("b")));
-  assert_false(pl__headers_have_token(&req, text("vary"), text("c")));
-}
-
-static void compares_media_types_without_parameters(void **state) {
-  (void)state;
-  assert_slice(pl__media_type_essence(text(" text/html ; q=1")), "text/html");
-  assert_true(
-      pl__media_type_is(text("Text/HTML;charset=x"), text("text/html")));
-  assert_false(pl__media_type_is(text("text/htmlx"), text("text/html")));
-  assert_true(pl__media_type_is_json(text("application/json")));
-  assert_true(pl__media_type_is_json(text("APPLICATION/JSON ; charset=utf-8")));
-  assert_true(pl__media_type_is_json(text("application/problem+json")));
-  assert_true(pl__media_type_is_json(text("text/json")));
-  assert_false(pl__media_type_is_json(text("application/jsonx")));
-  assert_false(pl__media_type_is_json(text("application/x;a=b+json")));
-  assert_false(pl__media_type_is_json(text("+json")));
-  assert_false(pl__media_type_is_json(text("")));
-}
-
-static void finds_parameters_of_media_types(void **state) {
-  struct pl_slice v =
-      text("multipart/form-data; x=\"a;b\"; Boundary=\"b 1\";q=");
-  (void)state;
-  assert_slice(pl__media_type_parameter(v, text("boundary")), "b 1");
-  assert_slice(pl__media_type_parameter(v, text("X")), "a;b");
-  assert_slice(pl__media_type_parameter(v, text("q")), "");
-  assert_non_null(pl__media_type_parameter(v, text("q")).at);
-  assert_null(pl__media_type_parameter(v, text("b")).at);
-  assert_null(pl__media_type_parameter(text("a/b"), text("q")).at);
 }
 
 static void names_methods_both_ways(void **state) {
@@ -128,8 +94,6 @@ int main(void) {
       cmocka_unit_test(tells_tokens_and_values),
       cmocka_unit_test(takes_lists_apart),
       cmocka_unit_test(finds_tokens_in_lists),
-      cmocka_unit_test(compares_media_types_without_parameters),
-      cmocka_unit_test(finds_parameters_of_media_types),
       cmocka_unit_test(names_methods_both_ways),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -273,7 +273,6 @@ static void refuses_equal_patterns_and_names_the_earlier(void **state) {
   assert_int_equal(add(PL_METHOD_GET, "/f/*x", 12), 11);
   assert_int_equal(add(PL_METHOD_ANY, "/f/*x", 13), 0);
   assert_int_equal(add(PL_METHOD_ANY, "/f/*y", 14), 13);
-  assert_int_equal(pl__router_count(router), 4);
   assert_route("/x/b", 7);
 }
 
@@ -294,7 +293,6 @@ static void refuses_malformed_patterns(void **state) {
                    PL_EINVAL);
   assert_int_equal(add(PL_METHOD_CONNECT, "/", 1), PL_EINVAL);
   assert_int_equal(add(200, "/", 1), PL_EINVAL);
-  assert_int_equal(pl__router_count(router), 0);
 }
 
 static void bounds_patterns(void **state) {
