@@ -532,6 +532,29 @@ static bool are_pairs(const char *text, bool are_fields) {
   return more == 0;
 }
 
+/* A text whose form is looked at. */
+static bool form_is_valid(const struct pl_key *key, const char *text) {
+  switch (key->type) {
+  case PL_KEY_NETWORKS:
+    return pl__networks_parse(&(struct pl_networks){0}, text) == 0;
+  case PL_KEY_FIELD:
+    return !*text || pl__field_name_is_valid(pl__slice_text(text));
+  case PL_KEY_ENDPOINT:
+    return !*text || pl__endpoint_parse(text, "", NULL) == 0;
+  default:
+    return are_pairs(text, key->type == PL_KEY_FIELDS);
+  }
+}
+
+static int form_set(const struct pl_key *key, const char *text, void *field) {
+  size_t bytes = strlen(text);
+
+  if (!in_range(key, (double)bytes) || !form_is_valid(key, text))
+    return PL_EINVAL;
+  memcpy(field, text, bytes + 1);
+  return 0;
+}
+
 int pl__key_set(const struct pl_key *key, const char *text,
                 struct pl_config *c) {
   void *field = (char *)c + key->offset;
@@ -577,31 +600,11 @@ int pl__key_set(const struct pl_key *key, const char *text,
     memcpy(field, text, bytes + 1);
     return 0;
   case PL_KEY_NETWORKS:
-    if (!in_range(key, (double)strlen(text)) ||
-        pl__networks_parse(&(struct pl_networks){0}, text))
-      return PL_EINVAL;
-    memcpy(field, text, strlen(text) + 1);
-    return 0;
   case PL_KEY_FIELD:
-    bytes = strlen(text);
-    if (!in_range(key, (double)bytes) ||
-        (bytes && !pl__field_name_is_valid(pl__slice(text, bytes))))
-      return PL_EINVAL;
-    memcpy(field, text, bytes + 1);
-    return 0;
   case PL_KEY_ENDPOINT:
-    if (!in_range(key, (double)strlen(text)) ||
-        (*text && pl__endpoint_parse(text, "", NULL)))
-      return PL_EINVAL;
-    memcpy(field, text, strlen(text) + 1);
-    return 0;
   case PL_KEY_PAIRS:
   case PL_KEY_FIELDS:
-    if (!in_range(key, (double)strlen(text)) ||
-        !are_pairs(text, key->type == PL_KEY_FIELDS))
-      return PL_EINVAL;
-    memcpy(field, text, strlen(text) + 1);
-    return 0;
+    return form_set(key, text, field);
   case PL_KEY_BOOL:
     return bool_parse(text, field);
   case PL_KEY_ENUM:

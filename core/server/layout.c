@@ -81,9 +81,10 @@ static uint32_t coroutine_count(const struct pl_config *config) {
 }
 
 /* Fills in all sections; returns how many. */
-static uint32_t sections_describe(const struct pl_config *config,
-                                  uint32_t workers,
-                                  struct pl_fabric_section *s) {
+/* Those that each worker has. */
+static uint32_t sections_of_workers(const struct pl_config *config,
+                                    uint32_t workers,
+                                    struct pl_fabric_section *s) {
   uint32_t n = 0;
 
   for (uint32_t i = 0; i < workers; i++) {
@@ -136,6 +137,13 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].element_bytes = sizeof(struct pl_event_rings);
     s[n++].element_count = 1;
   }
+  return n;
+}
+
+/* Rings of records of those that are no workers, and what is told elsewhere. */
+static uint32_t sections_of_logs(struct pl_fabric_section *s) {
+  uint32_t n = 0;
+
   section_name(&s[n], LOG_MASTER);
   ring_describe(&s[n++], OWN_RING_BYTES);
   section_name(&s[n], LOG_CONTROL);
@@ -154,6 +162,14 @@ static uint32_t sections_describe(const struct pl_config *config,
   s[n].version = PL_LEDGER_VERSION;
   s[n].element_bytes = sizeof(struct pl_ledger);
   s[n++].element_count = 1;
+  return n;
+}
+
+/* Those that all share. */
+static uint32_t sections_of_all(const struct pl_config *config,
+                                uint32_t workers, struct pl_fabric_section *s) {
+  uint32_t n = 0;
+
   section_name(&s[n], "beats");
   s[n].version = BEAT_VERSION;
   s[n].element_bytes = sizeof(struct pl_beat);
@@ -204,6 +220,16 @@ static uint32_t sections_describe(const struct pl_config *config,
     s[n].element_bytes = 1;
     s[n++].element_count = PL_LIMIT_BUNDLE_BYTES;
   }
+  return n;
+}
+
+static uint32_t sections_describe(const struct pl_config *config,
+                                  uint32_t workers,
+                                  struct pl_fabric_section *s) {
+  uint32_t n = sections_of_workers(config, workers, s);
+
+  n += sections_of_logs(s + n);
+  n += sections_of_all(config, workers, s + n);
   PL_ASSERT(n == SECTIONS_PER_WORKER * workers + SECTIONS_OF_ALL);
   return n;
 }
