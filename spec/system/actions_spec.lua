@@ -369,7 +369,6 @@ describe("an action", function()
   for what, text in pairs({
     ["no such action"] = 'app:action("a", { when = "p99 > 1" }, "dance")',
     ["no condition"] = 'app:action("a", { when = "p99" }, "collect")',
-    ["a route without a method"] = 'app:action("a", { when = "p99 > 1", route = "/" }, "collect")',
     ["one of that name"] = 'app:action("a", { when = "p99 > 1" }, "collect")\n'
       .. 'app:action("a", { when = "p99 > 1" }, "collect")',
   }) do
