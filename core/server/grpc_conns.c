@@ -282,9 +282,34 @@ fail_h2:
   return NULL;
 }
 
+/* The one without a call that has been quiet for longest; NULL: there is none. */
+static struct grpc_conn *find_quietest(struct pl_grpc_conns *p) {
+  struct grpc_conn *best = NULL;
+  struct pl_list *link, *after;
+
+  PL_LIST_EACH(link, after, &p->conns) {
+    struct grpc_conn *c = conn_of(link);
+    if (!c->is_closing && !pl__h2_stream_count(c->h2) &&
+        (!best || c->heard_ms < best->heard_ms))
+      best = c;
+  }
+  return best;
+}
+
+/* Clients that say nothing must not keep probes out. */
+static bool make_room(struct pl_grpc_conns *p) {
+  struct grpc_conn *c = find_quietest(p);
+
+  if (!c || now_ms() - c->heard_ms < PL_GRPC_CONN_SPARED_MS)
+    return false;
+  conn_close(c);
+  return true;
+}
+
 void pl__grpc_conns_take(void *pool, int fd, struct pl_slice first) {
   struct pl_grpc_conns *p = pool;
-  struct grpc_conn *c = p->count < PL_GRPC_CONN_COUNT ? conn_new(p, fd) : NULL;
+  bool has_room = p->count < PL_GRPC_CONN_COUNT || make_room(p);
+  struct grpc_conn *c = has_room ? conn_new(p, fd) : NULL;
 
   if (!c) {
     close(fd);

@@ -14,7 +14,8 @@
 #include <stdint.h>
 #include <uv.h>
 
-#define PL_GRPC_CONN_COUNT 64u       /* more are closed at once */
+#define PL_GRPC_CONN_COUNT 64u       /* more are closed at once, unless ... */
+#define PL_GRPC_CONN_SPARED_MS 250   /* ... one is quiet that long: it goes */
 #define PL_GRPC_CONN_IDLE_MS 300000  /* without a call: told to go */
 #define PL_GRPC_CONN_QUIET_MS 60000  /* with one, nothing heard: asked */
 #define PL_GRPC_CONN_ANSWER_MS 20000 /* asked, nothing heard: closed */

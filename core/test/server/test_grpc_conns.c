@@ -219,12 +219,34 @@ static void closes_connections_past_the_limit(void **state) {
 
   for (uint32_t i = 0; i < PL_GRPC_CONN_COUNT; i++) {
     c[i] = client_new(f);
-    struct h2_answer *a = submit(c[i], HEALTH "Check", NULL);
-    UNTIL(f, c[i], a->closed);
+    struct h2_answer *a = submit(c[i], HEALTH "Watch", NULL);
+    UNTIL(f, c[i], a->body_bytes == 7);
   }
   more = client_new(f);
   submit(more, HEALTH "Check", NULL);
   UNTIL(f, more, more->is_closed);
+  assert_int_equal(PL_GRPC_CONN_COUNT, f->conns->count);
+  client_free(more);
+  for (uint32_t i = 0; i < PL_GRPC_CONN_COUNT; i++)
+    client_free(c[i]);
+}
+
+static void closes_the_quietest_for_one_more(void **state) {
+  struct fixture *f = *state;
+  struct h2_client *c[PL_GRPC_CONN_COUNT], *more;
+  struct h2_answer *a;
+
+  for (uint32_t i = 0; i < PL_GRPC_CONN_COUNT; i++) {
+    c[i] = client_new(f);
+    a = submit(c[i], i ? HEALTH "Check" : HEALTH "Watch", NULL);
+    UNTIL(f, c[i], a->body_bytes == 7);
+  }
+  usleep((PL_GRPC_CONN_SPARED_MS + 50) * 1000);
+  more = client_new(f);
+  a = submit(more, HEALTH "Check", NULL);
+  UNTIL(f, more, a->closed);
+  assert_int_equal(PL_GRPC_SERVING, last_status(a));
+  UNTIL(f, c[1], c[1]->is_closed); /* 0 has a call */
   assert_int_equal(PL_GRPC_CONN_COUNT, f->conns->count);
   client_free(more);
   for (uint32_t i = 0; i < PL_GRPC_CONN_COUNT; i++)
@@ -306,6 +328,7 @@ int main(void) {
       TEST(pushes_changes_to_watchers_of_all_connections),
       TEST(ends_a_watch_at_its_deadline_by_itself),
       TEST(closes_connections_past_the_limit),
+      TEST(closes_the_quietest_for_one_more),
       TEST(closes_what_is_not_http_2_behind_its_preface),
       TEST(closes_who_floods_and_takes_nothing),
       TEST(drains_watchers_and_closes),
