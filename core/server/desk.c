@@ -247,8 +247,8 @@ static void on_request(void *arg, const struct pl_ops_request *r) {
   }
   say_failed(d, r->client, found ? 405 : 404,
              "there are GET /status, /metrics, /jit and "
-             "/debug/pprof/profile, "
-             "POST /reload, /drain, /stop and /record");
+             "/debug/pprof/profile, heap, allocs, coroutine, coroutineleak and "
+             "block, POST /reload, /drain, /stop and /record");
 }
 
 /* --- news -------------------------------------------------------------------- */

@@ -169,6 +169,8 @@ describe("profiles of memory", function()
     assert.is_truthy(p:out():find("app.lua:" .. LINE_FILL, 1, true), p:out())
     assert.is_nil(p:out():find("app.lua:" .. LINE_TABLE .. "\n", 1, true), p:out())
     assert.equal(400, wire.ask(s.admin, "GET", "/debug/pprof/heap?seconds=x").status)
+    assert.equal(400, wire.ask(s.admin, "GET", "/debug/pprof/heap?format=svg").status)
+    assert.equal(200, wire.ask(s.admin, "GET", "/debug/pprof/heap?format=pprof").status)
   end)
 
   it("are there while the worker hangs, and when it was killed with -9", function()

@@ -40,6 +40,10 @@ local function answer(what)
     if not seconds then
       return c:problem(400, ("seconds is a number from 0 to %d"):format(SECONDS_MAX))
     end
+    if (c:query("format") or "pprof") ~= "pprof" then
+      return c:problem(400, ("format is pprof here; `perilune profile %s -o %s.svg` draws it, and"
+        .. " the control socket takes svg, folded and text"):format(what, what))
+    end
     if c:query("gc") and c:query("gc") ~= "0" then
       collect()
     end
