@@ -252,7 +252,7 @@
     g.setTransform(scale, 0, 0, scale, 0, 0);
     g.clearRect(0, 0, width, height);
     LETTER = parseFloat(getComputedStyle(document.documentElement).fontSize) * 0.85;
-    LEFT = Math.round(LETTER * 4.2);
+    LEFT = Math.round(LETTER * 4.8);
     BOTTOM = Math.round(LETTER * 1.5);
     g.font = `${LETTER}px ${getComputedStyle(document.body).fontFamily}`;
     g.textBaseline = "middle";
