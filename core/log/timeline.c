@@ -215,7 +215,14 @@ static void stretch_name(struct pen *p, const struct stretch *s) {
   put(p, "\"");
 }
 
-/* The inside of `args` follows, if it is shown. */
+/* The inside of `args` follows. */
+static void stretch_show(struct pen *p, const struct lane *l, uint64_t ns) {
+  begin(p, l, "B", ns);
+  stretch_name(p, &l->stretch);
+  put(p, ",\"args\":{");
+}
+
+/* Likewise, if it is shown. */
 static void stretch_begin(struct pen *p, struct lane *l,
                           const struct pl_event_said *e, bool is_task,
                           uint64_t ns) {
@@ -225,11 +232,19 @@ static void stretch_begin(struct pen *p, struct lane *l,
                                 .generation = e->generation,
                                 .route = e->route,
                                 .request = e->id};
-  if (!l->is_inside)
+  if (l->is_inside)
+    stretch_show(p, l, ns);
+}
+
+/* One that has begun before the window is shown from there. */
+static void stretch_enter(struct pen *p, struct lane *l) {
+  if (!l->stretch.is_open)
     return;
-  begin(p, l, "B", ns);
-  stretch_name(p, &l->stretch);
-  put(p, ",\"args\":{");
+  l->stretch.is_shown = true;
+  stretch_show(p, l, l->last_ns);
+  if (l->stretch.request)
+    put_hex(p, "\"request\":\"", l->stretch.request);
+  put(p, "}}");
 }
 
 static void stretch_end(struct pen *p, struct lane *l, const char *why,
@@ -614,6 +629,44 @@ static void sweep_one(struct pen *p, struct lane *l, struct open_request *r) {
     r->id = 0;
 }
 
+static void sweep_begin(struct lane *l, enum sweep what) {
+  l->sweep = (uint8_t)what;
+  l->swept = 0;
+}
+
+/* The worker whose events come before the one that is held is no more. */
+static void bury(struct lane *l) {
+  clamp(l, ns_of(l->held.at));
+  sweep_begin(l, SWEEP_BURY);
+}
+
+/* The window begins: also what stands still since before it is shown. */
+static void enter(const struct pl_timeline *t, struct lane *l) {
+  l->is_inside = true;
+  clamp(l, ns_of(t->from_s));
+  sweep_begin(l, SWEEP_ENTER);
+}
+
+/* What ran at the window's beginning follows the requests; what begins it may be
+ * the end of all of them. */
+static int sweep_end(struct pl_timeline *t, struct lane *l,
+                     struct pl_buf *out) {
+  bool has_entered = l->sweep == SWEEP_ENTER;
+  struct pen p;
+  int failed = has_entered ? reserve(t, out, &p) : 0;
+
+  if (failed)
+    return failed;
+  l->sweep = SWEEP_NONE;
+  if (!has_entered)
+    return 0;
+  stretch_enter(&p, l);
+  keep(out, &p);
+  if (l->held.kind == PL_EVENT_START)
+    bury(l);
+  return 0;
+}
+
 /* Returns 1 when it is not over yet. */
 static int sweep(struct pl_timeline *t, struct lane *l, uint32_t most,
                  struct pl_buf *out) {
@@ -631,13 +684,7 @@ static int sweep(struct pl_timeline *t, struct lane *l, uint32_t most,
     sweep_one(&p, l, &l->open[l->swept]);
     keep(out, &p);
   }
-  l->sweep = SWEEP_NONE;
-  return 0;
-}
-
-static void sweep_begin(struct lane *l, enum sweep what) {
-  l->sweep = (uint8_t)what;
-  l->swept = 0;
+  return sweep_end(t, l, out);
 }
 
 static int tell_lost(struct pl_timeline *t, struct lane *l,
@@ -670,14 +717,10 @@ static int write_event(struct pl_timeline *t, struct lane *l,
 
 /* What has to be told of open requests before the event that is held. */
 static void sweep_before(struct pl_timeline *t, struct lane *l) {
-  if (!l->is_inside && l->held.at >= t->from_s) {
-    l->is_inside = true;
-    clamp(l, ns_of(t->from_s));
-    sweep_begin(l, SWEEP_ENTER);
-  } else if (l->held.kind == PL_EVENT_START) {
-    clamp(l, ns_of(l->held.at));
-    sweep_begin(l, SWEEP_BURY);
-  }
+  if (!l->is_inside && l->held.at >= t->from_s)
+    enter(t, l);
+  else if (l->held.kind == PL_EVENT_START)
+    bury(l);
 }
 
 /* Returns as pl__timeline_write. */
@@ -713,17 +756,22 @@ int pl__timeline_write(struct pl_timeline *t, uint32_t most,
 static int end_lane(struct pl_timeline *t, struct lane *l, uint32_t most,
                     struct pl_buf *out) {
   struct pen p;
-  int failed = reserve(t, out, &p);
+  int status;
 
-  if (failed)
-    return failed;
+  if (!l->is_inside) /* nothing has happened in the window */
+    enter(t, l);
+  status = l->sweep ? sweep(t, l, most, out) : 0;
+  if (status || l->has_ended)
+    return status;
+  status = out->bytes < most ? reserve(t, out, &p) : 1;
+  if (status)
+    return status;
   clamp(l, t->looked_ns);
   stretch_end(&p, l, "the end of the record", 0, l->last_ns);
   keep(out, &p);
-  if (!l->has_ended)
-    sweep_begin(l, SWEEP_END);
   l->has_ended = true;
-  return l->sweep ? sweep(t, l, most, out) : 0;
+  sweep_begin(l, SWEEP_END);
+  return sweep(t, l, most, out);
 }
 
 int pl__timeline_end(struct pl_timeline *t, uint32_t most, struct pl_buf *out) {

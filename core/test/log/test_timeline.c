@@ -249,6 +249,43 @@ static void shows_what_had_begun_before_the_window(void **state) {
   assert_has("\"ph\":\"b\",\"ts\":10000000.000");
 }
 
+/* As a worker that is stuck in C does: for as long as the window, or longer. */
+static void shows_what_has_stood_still_for_all_of_the_window(void **state) {
+  (void)state;
+  begin(1, 2, 1);
+  park(2, 2, PL_EVENT_PARK_TIMER);
+  begin(3, 1, 0);
+  dump(10);
+  assert_is_balanced();
+  assert_int_equal(count_of("\"ph\":\"b\",\"ts\":10000000.000"), 2);
+  assert_int_equal(count_of("\"end\":\"not yet\""), 2);
+  assert_int_equal(count_of("\"ph\":\"B\",\"ts\":10000000.000"), 1);
+  assert_has("\"end\":\"the end of the record\"");
+}
+
+static void shows_what_ran_before_the_window_and_in_it(void **state) {
+  (void)state;
+  begin(3, 1, 0);
+  end(20, 1, 0);
+  dump(10);
+  assert_is_balanced();
+  assert_has("\"ph\":\"B\",\"ts\":10000000.000");
+  assert_has("\"end\":\"answered\"");
+}
+
+static void ends_what_has_died_before_anything_else_in_the_window(void **state) {
+  (void)state;
+  begin(3, 1, 0);
+  pl__recorder_often(&recorder, 20, 0, 4711,
+                     pl__event_word(PL_EVENT_START, 0, 0, 0, 0));
+  begin(21, 2, 1);
+  end(22, 2, 1);
+  dump(10);
+  assert_is_balanced();
+  assert_int_equal(count_of("\"end\":\"the worker is gone\""), 2);
+  assert_int_equal(count_of("\"end\":\"not yet\""), 0);
+}
+
 static void is_balanced_where_the_ring_has_cut_off_the_beginning(void **s) {
   (void)s;
   for (uint64_t n = 0; n < PL_EVENTS_OFTEN; n++) {
@@ -362,6 +399,9 @@ int main(void) {
       EACH(ends_what_a_dead_process_has_not),
       EACH(ends_what_is_still_under_way),
       EACH(shows_what_had_begun_before_the_window),
+      EACH(shows_what_has_stood_still_for_all_of_the_window),
+      EACH(shows_what_ran_before_the_window_and_in_it),
+      EACH(ends_what_has_died_before_anything_else_in_the_window),
       EACH(is_balanced_where_the_ring_has_cut_off_the_beginning),
       EACH(puts_what_is_seldom_between_by_time),
       EACH(puts_a_mark_together),
