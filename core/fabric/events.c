@@ -60,7 +60,8 @@ uint64_t pl__event_first(enum pl_event_lane lane, uint64_t head) {
 
 static bool is_sane(const struct pl_event_said *s) {
   return s->kind > PL_EVENT_NONE && s->kind < PL_EVENT_KINDS &&
-         isfinite(s->at) && s->at >= 0 && s->at < 1e12;
+         isfinite(s->at) && s->at >= 0 &&
+         s->at < 1e9; /* its ns fit into a word */
 }
 
 bool pl__event_read(const struct pl_event_rings *e, enum pl_event_lane lane,

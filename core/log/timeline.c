@@ -14,6 +14,7 @@
 #define ROUTE_BYTES_MAX 200u  /* of a pattern; cut past it */
 #define NAME_BYTES_MAX 64u
 #define NS_PER_S_D 1e9
+#define AHEAD_S 1.0 /* of our clock, that the clock of an event may be */
 
 /* Of a request that has begun and not ended. */
 struct open_request {
@@ -46,6 +47,7 @@ struct lane {
   uint64_t next[PL_EVENTS_LANES], end[PL_EVENTS_LANES];
   uint64_t lost; /* overwritten before they were read */
   uint64_t last_ns;
+  double until_s;    /* what is later was written by a process gone wild */
   uint64_t trace[2]; /* of the request that begins or ends next; 0: unknown */
   struct stretch stretch;
   struct open_request *open; /* by slot; NULL: there was none yet */
@@ -542,7 +544,8 @@ static bool peek(struct lane *l, enum pl_event_lane which,
       l->next[which] = first;
       continue;
     }
-    if (pl__event_read(events, which, l->next[which], out))
+    if (pl__event_read(events, which, l->next[which], out) &&
+        out->at <= l->until_s)
       return true;
     l->next[which]++;
   }
@@ -786,10 +789,12 @@ int pl__timeline_end(struct pl_timeline *t, uint32_t most, struct pl_buf *out) {
 /* --- a life ---------------------------------------------------------------- */
 
 void pl__timeline_look(struct pl_timeline *t) {
-  t->looked_ns = (uint64_t)pl__clock_monotonic_ns();
   for (uint32_t i = 0; i < t->lane_count; i++)
     for (unsigned which = 0; which < PL_EVENTS_LANES; which++)
       t->lanes[i].end[which] = pl__event_head(t->lanes[i].source.events, which);
+  t->looked_ns = (uint64_t)pl__clock_monotonic_ns();
+  for (uint32_t i = 0; i < t->lane_count; i++)
+    t->lanes[i].until_s = (double)t->looked_ns / NS_PER_S_D + AHEAD_S;
 }
 
 int pl__timeline_open(struct pl_timeline **out,

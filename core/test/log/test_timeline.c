@@ -273,7 +273,8 @@ static void shows_what_ran_before_the_window_and_in_it(void **state) {
   assert_has("\"end\":\"answered\"");
 }
 
-static void ends_what_has_died_before_anything_else_in_the_window(void **state) {
+static void
+ends_what_has_died_before_anything_else_in_the_window(void **state) {
   (void)state;
   begin(3, 1, 0);
   pl__recorder_often(&recorder, 20, 0, 4711,
@@ -289,11 +290,11 @@ static void ends_what_has_died_before_anything_else_in_the_window(void **state) 
 static void is_balanced_where_the_ring_has_cut_off_the_beginning(void **s) {
   (void)s;
   for (uint64_t n = 0; n < PL_EVENTS_OFTEN; n++) {
-    begin((double)n, n + 1, (uint32_t)(n % 16));
+    begin((double)n / 1e4, n + 1, (uint32_t)(n % 16));
     if (n % 3 == 0)
-      park((double)n + 0.1, n + 1, PL_EVENT_PARK_WRITE);
+      park(((double)n + 0.1) / 1e4, n + 1, PL_EVENT_PARK_WRITE);
     else
-      end((double)n + 0.2, n + 1, (uint32_t)(n % 16));
+      end(((double)n + 0.2) / 1e4, n + 1, (uint32_t)(n % 16));
   }
   dump(0);
   assert_is_balanced();
@@ -359,6 +360,26 @@ static void says_what_it_has_missed(void **state) {
   assert_has("events lost");
 }
 
+/* Or one event of a wild worker would take all behind it along. */
+static void leaves_out_what_has_not_happened_yet(void **state) {
+  (void)state;
+  begin(1, 1, 0);
+  end(2, 1, 0);
+  recorder.last = 0;
+  pl__recorder_seldom(&recorder, 9e8, 0, 1,
+                      pl__event_word(PL_EVENT_LAG, 0, 0, 0, 0));
+  recorder.last = 0;
+  pl__recorder_seldom(&recorder, 9e11, 0, 1,
+                      pl__event_word(PL_EVENT_LAG, 0, 0, 0, 0));
+  recorder.last = 2;
+  begin(3, 2, 0);
+  end(4, 2, 0);
+  dump(0);
+  assert_is_balanced();
+  assert_int_equal(count_of("a long turn"), 0);
+  assert_has("\"ph\":\"e\",\"ts\":4000000.000");
+}
+
 /* A worker that has gone wild may have left anything. */
 static void survives_any_bytes_at_all(void **state) {
   (void)state;
@@ -407,6 +428,7 @@ int main(void) {
       EACH(puts_a_mark_together),
       EACH(follows_what_comes),
       EACH(says_what_it_has_missed),
+      EACH(leaves_out_what_has_not_happened_yet),
       EACH(survives_any_bytes_at_all),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
