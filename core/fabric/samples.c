@@ -31,24 +31,31 @@ static uint64_t take(uint64_t *word, unsigned bits) {
   return value;
 }
 
-void pl__samples_add(struct pl_samples *table, const struct pl_sample *s) {
+static void add(struct pl_samples *table, const struct pl_sample *s,
+                uint64_t weight_us) {
   uint64_t n = atomic_load_explicit(&table->count, memory_order_relaxed);
-  uint64_t when = s->time_ms, what;
+  uint64_t when = s->time_ms, what = weight_us;
 
   when = put(when, PL_SAMPLES_ROUTE_BITS,
              s->route < NO_ROUTE ? s->route : NO_ROUTE);
   when = put(when, PL_SAMPLES_PHASE_BITS, (uint64_t)s->phase);
   when = put(when, PL_SAMPLES_STATE_BITS, (uint64_t)s->state);
-  what = s->weight_us < MASK(PL_SAMPLES_WEIGHT_BITS)
-             ? s->weight_us
-             : MASK(PL_SAMPLES_WEIGHT_BITS);
   what = put(what, PL_SAMPLES_GENERATION_BITS, s->generation);
   what = put(what, PL_SAMPLES_STACK_BITS, s->stack);
+  atomic_thread_fence(memory_order_release); /* behind the count before it */
   atomic_store_explicit(&table->at[n % PL_SAMPLES_MAX].when, when,
                         memory_order_relaxed);
   atomic_store_explicit(&table->at[n % PL_SAMPLES_MAX].what, what,
                         memory_order_relaxed);
   atomic_store_explicit(&table->count, n + 1, memory_order_release);
+}
+
+void pl__samples_add(struct pl_samples *table, const struct pl_sample *s) {
+  uint64_t left = s->weight_us, most = MASK(PL_SAMPLES_WEIGHT_BITS);
+
+  for (; left > most; left -= most)
+    add(table, s, most);
+  add(table, s, left);
 }
 
 void pl__samples_reader_init(struct pl_samples_reader *r,

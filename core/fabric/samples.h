@@ -55,7 +55,8 @@ struct pl_samples {
   } at[PL_SAMPLES_MAX];
 };
 
-/* How much of each there is room for; what is more is cut or becomes none. */
+/* How much of each there is room for; what is more is cut or becomes none; of a
+ * weight it becomes more samples. */
 #define PL_SAMPLES_TIME_BITS 38 /* eight years */
 #define PL_SAMPLES_ROUTE_BITS 19
 #define PL_SAMPLES_PHASE_BITS 4

@@ -63,6 +63,14 @@ static struct pl_sample sample_of(const struct pl_vm *vm, enum pl_phase phase,
   return s;
 }
 
+/* Outside of the handler: what follows stays behind it, and what it follows
+ * before it, for a handler on this thread. */
+static void set_taking(sig_atomic_t to) {
+  atomic_signal_fence(memory_order_seq_cst);
+  is_taking = to;
+  atomic_signal_fence(memory_order_seq_cst);
+}
+
 static void flush(struct pl_samples *samples) {
   if (waiting.sample.weight_us)
     pl__samples_add(samples, &waiting.sample);
@@ -120,12 +128,12 @@ void pl__sample_take(struct pl_vm *vm, lua_State *L, char letter) {
   if (!waiting.sample.weight_us || !vm->options.samples ||
       !vm->options.frames || is_taking)
     return;
-  is_taking = 1;
+  set_taking(1);
   if (c &&
       (!waiting.vm || (waiting.vm == vm && waiting.stretch == vm->stretch))) {
     waiting.sample.stack = pl__frames_stack(vm->options.frames, L, c->co);
     waiting.sample.state = state_of(letter);
   }
   flush(vm->options.samples);
-  is_taking = 0;
+  set_taking(0);
 }
