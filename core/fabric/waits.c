@@ -24,7 +24,8 @@ void pl__waits_init(struct pl_waits *w, uint32_t entries) {
   w->entries_max = entries;
 }
 
-void pl__waits_renew(struct pl_waits *w) {
+void pl__waits_renew(struct pl_waits *w, uint32_t entries) {
+  w->entries_max = entries;
   for (uint32_t i = 0; i < PL_WAITS_BANKS; i++) {
     atomic_store_explicit(&w->banks[i].count, 0, memory_order_relaxed);
     atomic_store_explicit(&w->banks[i].generation, 0, memory_order_release);

@@ -153,8 +153,9 @@ static inline uint64_t pl__waits_bytes(uint32_t entries) {
 
 /* By the master, over a section that is all zero. */
 void pl__waits_init(struct pl_waits *w, uint32_t entries);
-/* By the master, before each start of the worker: it has no coroutines. */
-void pl__waits_renew(struct pl_waits *w);
+/* By the master, before each start of the worker: it has no coroutines, and
+ * whatever the one before it has written, so many entries. */
+void pl__waits_renew(struct pl_waits *w, uint32_t entries);
 
 /* --- the writer -------------------------------------------------------- */
 

@@ -701,7 +701,7 @@ int pl__layout_renew(const struct pl_fabric *f, uint32_t worker) {
   status = status ? status : pl__layout_waits(f, worker, &waits, &entries);
   if (status)
     return status;
-  pl__waits_renew(waits);
+  pl__waits_renew(waits, entries);
   flights = at;
   pl__flights_init(flights, (uint32_t)((bytes - sizeof *flights) /
                                        sizeof(struct pl_flight)));

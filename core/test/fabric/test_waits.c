@@ -38,7 +38,7 @@ static int make_waits(void **state) {
   waits = at;
   entries = pl__waits_entries(bytes);
   pl__waits_init(waits, entries);
-  pl__waits_renew(waits);
+  pl__waits_renew(waits, entries);
   return 0;
 }
 
@@ -50,6 +50,19 @@ static int free_waits(void **state) {
 
 static void open_writer(struct pl_waits_writer *w, uint32_t generation) {
   assert_int_equal(pl__waits_writer_open(w, waits, generation), 0);
+}
+
+/* A worker that has gone wild may have left any number there. */
+static void gives_the_next_worker_no_more_entries_than_there_are(void **state) {
+  struct pl_waits_writer w;
+
+  (void)state;
+  waits->entries_max = UINT32_MAX;
+  pl__waits_renew(waits, entries);
+  open_writer(&w, 1);
+  assert_non_null(pl__waits_take(&w, ENTRIES - 1));
+  assert_null(pl__waits_take(&w, ENTRIES));
+  pl__waits_writer_close(&w);
 }
 
 static void shows_who_waits_for_what(void **state) {
@@ -115,7 +128,7 @@ static void adds_waits_up_and_goes_on_after_a_restart(void **state) {
   pl__waits_block(&w, 5, PL_WAITS_SLEEP, 1, 100);
   pl__waits_block(&w, 5, PL_WAITS_BODY, 1, 10);
   pl__waits_writer_close(&w);
-  pl__waits_renew(waits);
+  pl__waits_renew(waits, entries);
   open_writer(&w, 1);
   pl__waits_block(&w, 5, PL_WAITS_SLEEP, 2, 200);
   assert_int_equal(pl__waits_block_count(waits), 2);
@@ -251,6 +264,9 @@ static void can_be_read_when_its_writer_was_killed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(
+          gives_the_next_worker_no_more_entries_than_there_are, make_waits,
+          free_waits),
       cmocka_unit_test_setup_teardown(shows_who_waits_for_what, make_waits,
                                       free_waits),
       cmocka_unit_test_setup_teardown(refuses_coroutines_past_its_end,
