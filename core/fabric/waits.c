@@ -80,6 +80,7 @@ int pl__waits_writer_open(struct pl_waits_writer *w, struct pl_waits *waits,
     return PL_ENOMEM;
   w->name_index = w->block_index + INDEX_SLOTS;
   w->waits = waits;
+  w->generation = generation;
   w->bank = &waits->banks[bank];
   w->entries = waits->entries + (size_t)bank * waits->entries_max;
   for (uint32_t i = 0; i < pl__waits_block_count(waits); i++)
@@ -95,10 +96,13 @@ int pl__waits_writer_open(struct pl_waits_writer *w, struct pl_waits *waits,
 }
 
 void pl__waits_writer_close(struct pl_waits_writer *w) {
+  uint32_t own = w->generation;
+
   if (!w->waits)
     return;
-  atomic_store_explicit(&w->bank->generation, 0, memory_order_relaxed);
-  atomic_store_explicit(&w->bank->count, 0, memory_order_release);
+  /* Closing takes a while, on a helper thread: the next one but one may have
+   * begun in the same bank. */
+  atomic_compare_exchange_strong(&w->bank->generation, &own, 0);
   pl__free(w->block_index);
   memset(w, 0, sizeof *w);
 }

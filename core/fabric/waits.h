@@ -161,18 +161,19 @@ void pl__waits_renew(struct pl_waits *w, uint32_t entries);
 
 /* Process memory of one VM that writes. */
 struct pl_waits_writer {
-  struct pl_waits *waits;         /* NULL: nothing is written */
+  struct pl_waits *waits; /* NULL: nothing is written */
+  uint32_t generation;
   struct pl_waits_bank *bank;     /* the generation's */
   struct pl_waits_entry *entries; /* of it */
   uint16_t *block_index;          /* open addressing: 1 + number of a block */
   uint16_t *name_index;           /* likewise, of a name */
 };
 
-/* A generation begins; on the loop's thread, its bank's last owner is no more.
- * 0 or PL_ENOMEM. */
+/* A generation begins; on the loop's thread, its bank's last owner writes no
+ * more. 0 or PL_ENOMEM. */
 int pl__waits_writer_open(struct pl_waits_writer *w, struct pl_waits *waits,
                           uint32_t generation);
-/* It is over: so are its coroutines. */
+/* It is over: so are its coroutines. On any thread. */
 void pl__waits_writer_close(struct pl_waits_writer *w);
 
 /* The entry of the coroutine with that index; NULL: there is none for it. */

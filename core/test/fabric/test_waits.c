@@ -65,6 +65,19 @@ static void gives_the_next_worker_no_more_entries_than_there_are(void **state) {
   pl__waits_writer_close(&w);
 }
 
+static void a_generation_that_is_closed_late_leaves_the_bank_alone(void **s) {
+  struct pl_waits_writer first, third;
+
+  (void)s;
+  open_writer(&first, 1);
+  open_writer(&third, 3);
+  assert_non_null(pl__waits_take(&third, 4));
+  pl__waits_writer_close(&first);
+  assert_int_equal(pl__waits_count(waits, entries, 1), 5);
+  pl__waits_writer_close(&third);
+  assert_int_equal(pl__waits_count(waits, entries, 1), 0);
+}
+
 static void shows_who_waits_for_what(void **state) {
   struct pl_waits_writer w;
   struct pl_waits_entry *e;
@@ -266,6 +279,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(
           gives_the_next_worker_no_more_entries_than_there_are, make_waits,
+          free_waits),
+      cmocka_unit_test_setup_teardown(
+          a_generation_that_is_closed_late_leaves_the_bank_alone, make_waits,
           free_waits),
       cmocka_unit_test_setup_teardown(shows_who_waits_for_what, make_waits,
                                       free_waits),
