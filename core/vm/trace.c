@@ -459,8 +459,8 @@ bool pl__trace_end_request(struct pl_tracer *t, struct pl_vm *vm,
   kept = decide(t, &req->context, because, e->end, &weight);
   if (PL_UNLIKELY(kept))
     request_put(t, vm, trace, e, kept, weight);
-  if (trace &&
-      (trace->notes || trace->texts || trace->has_failed || trace->was_shed))
+  if (trace && (trace->notes || trace->texts || trace->has_failed ||
+                trace->was_shed || trace->left_out))
     pl__trace_forget(vm, trace);
   return kept != 0;
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fabric/record.h"
+#include "vm/coro.h"
 
 #include <math.h>
 #include <sys/mman.h>
@@ -203,6 +204,27 @@ static void counts_why_and_what(void **state) {
   assert_int_equal(tracer.counts.spans, 1);
 }
 
+/* Of the request that had no room in the pool, not of the next in its slot. */
+static void tells_once_what_found_no_room(void **state) {
+  struct pl_vm_slot slot = {0};
+  struct pl_vm vm = {.slots = &slot,
+                     .trace_part_count = PL_TRACE_PARTS_MAX,
+                     .options.tracer = &tracer};
+  struct pl_req req = request();
+  struct pl_trace_end e = {.req = &req, .end = 101, .is_slow = true};
+  struct pl_span_view view;
+
+  (void)state;
+  pl__trace_waited_before(&vm, &req, PL_SPAN_QUEUE, 99, 100);
+  pl__trace_end_request(&tracer, &vm, &e);
+  assert_true(take(&view));
+  assert_int_equal(view.span.left_out, 1);
+  pl__trace_end_request(&tracer, &vm, &e);
+  assert_true(take(&view));
+  assert_int_equal(view.span.left_out, 0);
+  assert_int_equal(tracer.counts.left_out, 1);
+}
+
 static void the_bucket_survives_a_process_that_went_wild(void **state) {
   (void)state;
   atomic_store(&tracing.per_second, 200);
@@ -225,6 +247,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_half_of_an_anomaly_stands_for_all, make,
                                       unmake),
       cmocka_unit_test_setup_teardown(counts_why_and_what, make, unmake),
+      cmocka_unit_test_setup_teardown(tells_once_what_found_no_room, make,
+                                      unmake),
       cmocka_unit_test_setup_teardown(
           the_bucket_survives_a_process_that_went_wild, make, unmake),
   };
