@@ -165,7 +165,7 @@ describe("the flight recorder", function()
   end)
 
   it("is written for a worker that is stuck, before that is ended", function()
-    serve({ "vm.stuck_timeout=1s", app = crashing.APP })
+    serve({ "vm.stuck_timeout=11s", app = crashing.APP }) -- a record goes back for 10
     local wires = assert(wire.connect(server.port))
     wires:request("GET", "/hang/60")
     local path = trace.wait(folder, "stuck-0")
