@@ -131,16 +131,24 @@ static int report_status(struct pl_admin *a, struct pl_slice argument,
                         : pl__overview_json(&o, out);
 }
 
-/* Whoever still asks one that has been replaced means the one that serves. */
+/* Whoever still asks one that has been replaced means the one that serves. Also
+ * asked on the helper thread, while an app is loaded: not by what is read for all
+ * others. */
 static int report_state(struct pl_admin *a, struct pl_slice argument,
                         struct pl_buf *out) {
   struct pl_slice state = PL_SLICE("serving");
+  struct pl_standing_facts *facts = pl__alloc(sizeof *facts);
+  int failed;
 
   (void)argument;
-  pl__standing_read(a->standing, &a->facts);
-  if (a->facts.has_admin)
-    state = pl__slice_text(a->facts.state);
-  return pl__buf_append(out, state.at, state.bytes);
+  if (!facts)
+    return PL_ENOMEM;
+  pl__standing_read(a->standing, facts);
+  if (facts->has_admin)
+    state = pl__slice_text(facts->state);
+  failed = pl__buf_append_slice(out, state);
+  pl__free(facts);
+  return failed;
 }
 
 static struct pl_slice token_of(const struct pl_admin *a) {
