@@ -25,11 +25,13 @@ scenarios:
   dict     two writers and two readers of a dictionary, writers killed every few milliseconds
   upgrade  the program is replaced by USR2 again and again
   reload   the app is reloaded again and again, good and broken versions in turn
+  leaks    leaks are planted among honest waits, with reloads: all are found, and nothing else is
 
   --seconds N         of each measurement (default 60; spin 15)
   --connections N     stress, kill, log-*, otlp-down (default 64)
   --workers N         (default 2; spin 1, so that the clients have a core of their own)
-  --rate N            requests/s: spin (default 1000), kill, log-*, otlp-down (default 2000)
+  --rate N            requests/s: spin (default 1000), kill, log-*, otlp-down (default 2000),
+                      leaks (default 100)
   --rounds N          spin: pairs of measurements (default 3)
   --reloads N         reload: how many (default 1000)
   --kills N           reload: 1 kills a worker every second meanwhile (default 0)
@@ -83,7 +85,7 @@ local ARGUMENTS = {
 local SCENARIOS = { stress = "soak.stress", spin = "soak.spin", kill = "soak.kill",
   ["log-kill"] = "soak.kill", ["log-full"] = "soak.log", ["log-stall"] = "soak.log",
   ["otlp-down"] = "soak.otlp",
-  dict = "soak.dict", reload = "soak.reload", upgrade = "soak.upgrade" }
+  dict = "soak.dict", reload = "soak.reload", leaks = "soak.leaks", upgrade = "soak.upgrade" }
 
 local function main()
   local opts = script.parse(ARGUMENTS)
