@@ -42,6 +42,7 @@
 #include "server/heat.h"
 #include "server/layout.h"
 #include "server/loop.h"
+#include "server/makings.h"
 #include "server/modules.h"
 #include "server/overview.h"
 #include "server/profile.h"
@@ -79,6 +80,7 @@ struct pl_admin {
   bool listens;
   struct pl_services services;
   struct pl_replay replay;
+  struct pl_makings makings;
   struct pl_grpc_conns grpc;
   uv_async_t end;
   double end_at; /* monotonic seconds, the latest; 0: it is not to end */
@@ -189,6 +191,11 @@ static uint64_t number_of(struct pl_slice argument) {
 
   pl__text_number(argument, UINT64_MAX, &n);
   return n;
+}
+
+static int report_make(struct pl_admin *a, struct pl_slice argument,
+                       struct pl_buf *out) {
+  return pl__makings_answer(&a->makings, argument, out);
 }
 
 static int report_wish(struct pl_admin *a, struct pl_slice argument,
@@ -356,7 +363,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
       {"trace", report_trace},       {"topics", report_topics},
       {"trace_boost", report_boost}, {"heat", report_heat},
       {"tail", report_tail},         {"vitals", report_vitals},
-      {"page", report_page},
+      {"page", report_page},         {"make", report_make},
   };
   struct pl_admin *a = arg;
 
@@ -739,6 +746,7 @@ static int open_loop(struct pl_admin *a) {
   a->loading.data = a->closing.data = a;
   a->loop.after_turn = after_turn;
   a->loop.arg = a;
+  pl__makings_init(&a->makings, &a->loop.uv, a->args.fabric, pl__admin_answer);
   uv_timer_start(&a->look_timer, on_look, 0,
                  has_socket(a) ? LOOK_MS : LOOK_SELDOM_MS);
   return 0;
@@ -818,8 +826,9 @@ void pl__admin_stop(struct pl_admin *a) {
   due.tv_sec += (time_t)END_S;
   if (pthread_timedjoin_np(a->thread, NULL, &due))
     return;
-  if (a->is_loading || a->gone) /* a helper thread uses it */
-    return;
+  if (a->is_loading || a->gone || pl__makings_is_busy(&a->makings))
+    return; /* a helper thread uses it */
+  pl__makings_deinit(&a->makings);
   close_loop(a);
   pl__dispatch_close(&a->dispatch);
   pl__trends_deinit(&a->trends);

@@ -20,6 +20,8 @@
  *   profile QUERY    where the processor's time went (server/profile.h)
  *   shares [QUERY]   and of each route, in which kind of code
  *   topics           of those that the fabric alone answers, a line each
+ *   make ...         has one of these made beside the loop (server/makings.h):
+ *                    all that may take longer than a few milliseconds
  *   token            what clients have to show; empty: nothing
  *   watching         why the app's checks are not run; empty: they are
  *   trace ...        pieces of what the flight recorder has (server/replay.h)

@@ -20,7 +20,7 @@
 struct pl_fabric;
 
 #define PL_PROFILE_SECONDS 30u
-#define PL_PROFILE_ROWS_MAX 262144u /* samples that differ */
+#define PL_PROFILE_ROWS_MAX 131072u /* samples that differ; pprof has room */
 #define PL_PROFILE_BYTES_MAX (32u << 20)
 
 enum pl_profile_form {

@@ -1,6 +1,7 @@
 --- Profiles of the processor's time: what the ticks of all workers have found, as pprof reads it,
 --- as folded stacks, as a flame graph and as a table.
 
+local crowded = require("spec.support.crowded")
 local json = require("perilune.json")
 local process = require("spec.support.process")
 local wire = require("spec.support.wire")
@@ -245,6 +246,91 @@ describe("profiles", function()
     for _, bad in ipairs(refused) do
       assert.equal(400, ask(s, "/debug/pprof/profile?" .. bad).status, bad)
     end
+  end)
+
+  it("leave the admin plane's loop free while the largest ones are made", function()
+    local s = start({ app = crowded })
+    assert.equal("crowded", wire.ask(s.port, "GET", "/crowd").body)
+    for _, format in ipairs({ "pprof", "folded", "svg" }) do
+      local begun = process.now()
+      local curl = process.spawn({ "curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{time_total}",
+        ("http://127.0.0.1:%d/debug/pprof/profile?seconds=900&ago=0&format=%s"):format(s.admin,
+          format) })
+      local longest, probes = 0, 0
+      local w = assert(wire.connect(s.admin))
+      while curl:is_running() and process.now() - begun < 60 do
+        local asked = process.now()
+        w:request("GET", "/livez")
+        assert.equal(200, assert(w:response({})).status)
+        longest = math.max(longest, process.now() - asked)
+        probes = probes + 1
+        process.sleep(0.002)
+      end
+      w:close()
+      curl:wait(60)
+      local status, took = curl:out():match("^(%d+) (%S+)")
+      assert.equal("200", status, format)
+      -- Made on the loop, it is as long as the making; of a machine that others use.
+      assert.is_true(longest < tonumber(took) / 3, ("%s took %s s, a probe of %d %.3f s"):format(
+        format, took, probes, longest))
+    end
+  end)
+
+  it("are made once for those who wait for the same", function()
+    local s = start({ app = crowded })
+    assert.equal("crowded", wire.ask(s.port, "GET", "/crowd").body)
+    local path = "/debug/pprof/profile?seconds=900&ago=0&format=folded"
+    local asking = {}
+    for i = 1, 32 do -- as many as there may be
+      asking[i] = assert(wire.connect(s.admin))
+      asking[i]:request("GET", path)
+    end
+    local begun = process.now()
+    local first
+    for i = 1, 32 do
+      local r = assert(asking[i]:response({ seconds = 60 }))
+      assert.equal(200, r.status)
+      first = first or process.now() - begun
+      asking[i]:close()
+    end
+    -- One is begun at once, and one for all others.
+    assert.is_true(process.now() - begun < 6 * first, "each was made by itself")
+  end)
+
+  it("are refused when too many others are being made", function()
+    local s = start({ app = crowded })
+    assert.equal("crowded", wire.ask(s.port, "GET", "/crowd").body)
+    local asking, statuses = {}, {}
+    for i = 1, 40 do
+      asking[i] = assert(wire.connect(s.admin))
+      asking[i]:request("GET", "/debug/pprof/profile?seconds=900&ago=0&format=folded")
+    end
+    for i = 1, 40 do
+      local status = assert(asking[i]:response({ seconds = 60 })).status
+      statuses[status] = (statuses[status] or 0) + 1
+      asking[i]:close()
+    end
+    assert.same({ [200] = 32, [503] = 8 }, statuses)
+    assert.equal(200, ask(s, "/debug/pprof/profile?seconds=1&ago=0").status)
+  end)
+
+  it("are made for the compilation report no oftener than a fiftieth of the time allows", function()
+    local s = start({ app = crowded })
+    assert.equal("crowded", wire.ask(s.port, "GET", "/crowd").body)
+    local function samples()
+      local sum = 0
+      for _, route in ipairs(assert(json.decode(ask(s, "/debug/jit").body)).shares.routes) do
+        sum = sum + route.samples
+      end
+      return sum
+    end
+    assert.is_true(samples() > 200000) -- which takes long enough to be kept for a while
+    local begun = process.now()
+    for _ = 1, 50 do
+      samples()
+    end
+    local shares = 0.05 -- of a making at least; fifty of them, one after the other
+    assert.is_true(process.now() - begun < 50 * shares / 2, "each was made")
   end)
 
   it("are listed, with what pprof asks for besides", function()

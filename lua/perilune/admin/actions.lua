@@ -7,6 +7,7 @@ local engines = require("perilune.actions")
 local ffi = require("perilune.ffi")
 local json = require("perilune.json")
 local log = require("perilune.log")
+local make = require("perilune.admin.make")
 local metric = require("perilune.metric")
 local problem = require("perilune.problem")
 local runner = require("perilune.runner")
@@ -221,7 +222,7 @@ function MEANS.record(event, settle)
 end
 
 function MEANS.heap_profile(event, settle)
-  local bytes = core.report("heap", "heap")
+  local bytes = make.text("heap", "heap")
   if not bytes then
     return settle("held", "this server has no heap profiles")
   end
@@ -231,7 +232,7 @@ end
 --- Of the seconds that have been: that is what was too much.
 function MEANS.cpu_profile(event, settle)
   local seconds = math.ceil(event.opts.seconds or PROFILE_S)
-  local bytes = core.report("profile", ("seconds=%d&ago=0&format=pprof"):format(seconds))
+  local bytes = make.text("profile", ("seconds=%d&ago=0&format=pprof"):format(seconds))
   if not bytes then
     return settle("held", "this server has no CPU profiles")
   end

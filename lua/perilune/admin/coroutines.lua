@@ -2,7 +2,7 @@
 ---
 --- All of it lies in the fabric: no worker is asked, so one that stands still is shown too.
 
-local core = require("perilune.core")
+local make = require("perilune.admin.make")
 
 ---@class perilune.admin.coroutines
 local M = {}
@@ -30,15 +30,11 @@ local function answer(topic, debug_max)
     if not debug:find("^%d$") or tonumber(debug) > debug_max then
       return c:problem(400, ("debug is a number from 0 to %d"):format(debug_max))
     end
-    local body = core.report(topic, debug)
-    if not body then
-      return c:problem(503, "this cannot be told now")
-    end
     if debug ~= "0" then
-      return body, 200, TEXT
+      return make.answer(c, topic, debug, TEXT)
     end
     c:set("Content-Disposition", ('attachment; filename="%s"'):format(topic))
-    return body, 200, PROFILE
+    return make.answer(c, topic, debug, PROFILE)
   end
 end
 
@@ -52,11 +48,7 @@ function M.routes(inner)
   inner:get("/debug/pprof/coroutineleak", leaks)
   inner:get("/debug/pprof/goroutineleak", leaks)
   inner:get("/debug/waits", function(c)
-    local body = core.report("waits")
-    if not body then
-      return c:problem(503, "this cannot be told now")
-    end
-    return body, 200, JSON
+    return make.answer(c, "waits", nil, JSON)
   end)
 end
 

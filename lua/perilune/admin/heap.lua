@@ -2,6 +2,7 @@
 
 local P = require("perilune")
 local core = require("perilune.core")
+local make = require("perilune.admin.make")
 
 ---@class perilune.admin.heap
 local M = {}
@@ -49,19 +50,15 @@ local function answer(what)
     end
     local said = what
     if seconds > 0 then
-      local base = core.report("heap", "base") or ""
+      local base = make.text("heap", "base") or ""
       P.sleep(seconds)
       said = ("%s\n%g\n%s"):format(what, seconds, base)
     end
-    local profile = core.report("heap", said)
-    if not profile then
-      return c:problem(503, "there is no memory for the profile")
-    end
-    return profile, 200, {
+    return make.answer(c, "heap", said, {
       ["Content-Type"] = "application/octet-stream",
       ["Content-Disposition"] = ('attachment; filename="%s.pb.gz"'):format(what),
       ["X-Content-Type-Options"] = "nosniff", ["Cache-Control"] = "no-store",
-    }
+    })
   end
 end
 

@@ -5,6 +5,7 @@
 
 local P = require("perilune")
 local core = require("perilune.core")
+local make = require("perilune.admin.make")
 
 local M = {}
 
@@ -78,16 +79,12 @@ local function profile(c)
   if ago == nil then
     P.sleep(seconds)
   end
-  local body = core.report("profile",
-    ("seconds=%d&ago=%d&format=%s"):format(seconds, past, format))
-  if not body then
-    return c:problem(503, "the profile cannot be made")
-  end
   local fields = { ["Content-Type"] = TYPES[format], ["Cache-Control"] = "no-store" }
   if format == "pprof" then
     fields["Content-Disposition"] = 'attachment; filename="profile.pb.gz"'
   end
-  return body, 200, fields
+  local query = ("seconds=%d&ago=%d&format=%s"):format(seconds, past, format)
+  return make.answer(c, "profile", query, fields)
 end
 
 --- The arguments of the master, each behind the other as pprof wants them: separated by NUL.
@@ -124,9 +121,9 @@ function M.routes(inner)
   inner:get("/debug/pprof/cmdline", cmdline)
   inner:get("/debug/pprof/symbol", symbol)
   inner:post("/debug/pprof/symbol", symbol)
-  inner:get("/debug/jit/shares", function()
-    return core.report("shares"), 200,
-      { ["Content-Type"] = "application/json", ["Cache-Control"] = "no-store" }
+  inner:get("/debug/jit/shares", function(c)
+    return make.answer(c, "shares", nil,
+      { ["Content-Type"] = "application/json", ["Cache-Control"] = "no-store" })
   end)
 end
 
