@@ -179,29 +179,70 @@ static void add(_Atomic uint64_t *to, double amount) {
 void pl__heap_count(struct pl_heap_samples *s, uint32_t stack, double objects,
                     double bytes) {
   uint32_t count = atomic_load_explicit(&s->totals_count, memory_order_relaxed);
-  uint32_t index = stack * 0x9e3779b1u >> 16 & TOTALS_MASK;
-  struct pl_heap_total_slot *slot = NULL;
+  uint32_t index = stack * 0x9e3779b1u >> 16 & TOTALS_MASK, there;
+  struct pl_heap_total_slot *slot = NULL, *forgotten = NULL;
 
   for (uint32_t i = 0; i < PL_HEAP_TOTALS_SLOTS; i++) {
     slot = &s->totals[index];
     if (!atomic_load_explicit(&slot->is_used, memory_order_relaxed))
       break;
-    if (atomic_load_explicit(&slot->stack, memory_order_relaxed) == stack) {
+    there = atomic_load_explicit(&slot->stack, memory_order_relaxed);
+    if (there == stack) {
       add(&slot->objects, objects);
       add(&slot->bytes, bytes);
       return;
     }
+    if (there == PL_HEAP_STACK_FREE && !forgotten)
+      forgotten = slot;
     index = (index + 1) & TOTALS_MASK;
   }
   if (count >= PL_HEAP_TOTALS_MAX && stack != PL_HEAP_STACK_NONE) {
     pl__heap_count(s, PL_HEAP_STACK_NONE, objects, bytes);
     return;
   }
+  slot = forgotten ? forgotten : slot;
   atomic_store_explicit(&slot->stack, stack, memory_order_relaxed);
   atomic_store_explicit(&slot->objects, bits_of(objects), memory_order_relaxed);
   atomic_store_explicit(&slot->bytes, bits_of(bytes), memory_order_relaxed);
   atomic_store_explicit(&slot->is_used, 1, memory_order_release);
   atomic_store_explicit(&s->totals_count, count + 1, memory_order_relaxed);
+}
+
+static bool is_within(const _Atomic uint32_t *stack, uint32_t first,
+                      uint32_t end) {
+  uint32_t there = atomic_load_explicit(stack, memory_order_relaxed);
+
+  return there >= first && there < end && there != PL_HEAP_STACK_NONE;
+}
+
+static void forget_totals(struct pl_heap_samples *s, uint32_t first,
+                          uint32_t end) {
+  double objects = 0, bytes = 0;
+
+  for (uint32_t i = 0; i < PL_HEAP_TOTALS_SLOTS; i++) {
+    struct pl_heap_total_slot *slot = &s->totals[i];
+    struct pl_heap_total there;
+    if (!pl__heap_total_read(s, i, &there) ||
+        !is_within(&slot->stack, first, end))
+      continue;
+    objects += there.objects;
+    bytes += there.bytes;
+    atomic_store_explicit(&slot->objects, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->bytes, 0, memory_order_relaxed);
+    atomic_store_explicit(&slot->stack, PL_HEAP_STACK_FREE,
+                          memory_order_release);
+    atomic_fetch_sub_explicit(&s->totals_count, 1, memory_order_relaxed);
+  }
+  if (objects > 0)
+    pl__heap_count(s, PL_HEAP_STACK_NONE, objects, bytes);
+}
+
+void pl__heap_forget(struct pl_heap_samples *s, uint32_t first, uint32_t end) {
+  forget_totals(s, first, end);
+  for (uint32_t i = 0; i < PL_HEAP_LIVE_SLOTS; i++)
+    if (is_within(&s->live[i].stack, first, end))
+      atomic_store_explicit(&s->live[i].stack, PL_HEAP_STACK_NONE,
+                            memory_order_relaxed);
 }
 
 bool pl__heap_total_read(const struct pl_heap_samples *s, uint32_t index,
@@ -215,5 +256,6 @@ bool pl__heap_total_read(const struct pl_heap_samples *s, uint32_t index,
       number_of(atomic_load_explicit(&slot->objects, memory_order_relaxed));
   out->bytes =
       number_of(atomic_load_explicit(&slot->bytes, memory_order_relaxed));
-  return is_amount(out->objects) && is_amount(out->bytes);
+  return out->stack != PL_HEAP_STACK_FREE && is_amount(out->objects) &&
+         is_amount(out->bytes);
 }

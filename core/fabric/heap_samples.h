@@ -24,6 +24,8 @@
 #define PL_HEAP_TOTALS_SLOTS 8192u /* a power of two */
 #define PL_HEAP_TOTALS_MAX 7168u   /* stacks; others count as that of none */
 #define PL_HEAP_STACK_NONE 0u      /* where nothing is known */
+#define PL_HEAP_STACK_FREE                                                     \
+  UINT32_MAX /* a place in `totals` that was forgotten */
 
 /* A sampled block. */
 struct pl_heap_live {
@@ -100,6 +102,10 @@ bool pl__heap_live_take(struct pl_heap_samples *s, uint64_t address,
 /* Adds to what `stack` has allocated. */
 void pl__heap_count(struct pl_heap_samples *s, uint32_t stack, double objects,
                     double bytes);
+
+/* Stacks from `first` up to below `end` mean nothing any more: what was counted for
+ * them counts for none, and their places are free. */
+void pl__heap_forget(struct pl_heap_samples *s, uint32_t first, uint32_t end);
 
 /* For readers: what lies in the slot `index`, below PL_HEAP_LIVE_SLOTS or
  * PL_HEAP_TOTALS_SLOTS.  False when that is nothing.  Numbers that no worker

@@ -71,6 +71,16 @@ void pl__stacks_writer_close(struct pl_stacks_writer *w) {
   w->index = NULL;
 }
 
+void pl__stacks_clear(struct pl_stacks *table) {
+  atomic_store_explicit(&table->count, 0, memory_order_release);
+}
+
+bool pl__stacks_is_half_full(const struct pl_stacks_writer *w) {
+  return atomic_load_explicit(&w->table->count, memory_order_relaxed) >
+             PL_STACKS_WORDS / 2 ||
+         w->index_count > PL_STACKS_MAX / 2;
+}
+
 static uint32_t find(const struct pl_stacks_writer *w, uint32_t hash,
                      const uint32_t *symbols, uint32_t depth) {
   const struct pl_stacks *t = w->table;

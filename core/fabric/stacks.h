@@ -16,9 +16,10 @@
 #define PL_FABRIC_STACKS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
-#define PL_STACKS_VERSION 1u
+#define PL_STACKS_VERSION 2u
 #define PL_STACKS_WORDS 262000u       /* about 1 MiB */
 #define PL_STACKS_WORDS_WHOLE 196000u /* up to there stacks are kept whole */
 #define PL_STACKS_MAX 49152u          /* stacks */
@@ -31,6 +32,7 @@
 struct pl_stacks {
   _Alignas(64) _Atomic uint32_t count; /* words in use */
   _Atomic uint64_t refused;            /* stacks that became PL_STACK_OTHER */
+  _Atomic uint64_t begun_ms; /* monotonic: when it was begun (fabric/names.h) */
   _Alignas(64) uint32_t words[PL_STACKS_WORDS];
 };
 
@@ -46,6 +48,10 @@ struct pl_stacks_writer {
  * 0 or PL_ENOMEM. */
 int pl__stacks_writer_open(struct pl_stacks_writer *w, struct pl_stacks *table);
 void pl__stacks_writer_close(struct pl_stacks_writer *w);
+/* Nothing is in it; what was refused stays counted.  Before a writer opens. */
+void pl__stacks_clear(struct pl_stacks *table);
+/* Whether more than half is in use of anything that there is a limit of. */
+bool pl__stacks_is_half_full(const struct pl_stacks_writer *w);
 
 /* The number of a stack of `depth` symbols (1 to PL_STACKS_DEPTH_MAX), the
  * innermost first; added if it is new. PL_STACK_OTHER: there is no room. */

@@ -131,6 +131,20 @@ static void index_all(struct pl_symbols_writer *w) {
     index_put(w, hash_of(t, OF_LINE | i), OF_LINE | i);
 }
 
+void pl__symbols_clear(struct pl_symbols *table) {
+  publish(&table->count, 0);
+  publish(&table->function_count, 0);
+  publish(&table->text_count, 0);
+  table->text_bytes = 0;
+}
+
+bool pl__symbols_is_half_full(const struct pl_symbols *t) {
+  return load(&t->count) > PL_SYMBOLS_MAX / 2 ||
+         load(&t->function_count) > PL_SYMBOLS_FUNCTIONS_MAX / 2 ||
+         load(&t->text_count) > PL_SYMBOLS_TEXTS_MAX / 2 ||
+         t->text_bytes > PL_SYMBOLS_TEXT_BYTES / 2;
+}
+
 int pl__symbols_writer_open(struct pl_symbols_writer *w,
                             struct pl_symbols *table) {
   w->table = table;
@@ -141,10 +155,7 @@ int pl__symbols_writer_open(struct pl_symbols_writer *w,
     index_all(w);
     return 0;
   }
-  publish(&table->count, 0);
-  publish(&table->function_count, 0);
-  publish(&table->text_count, 0);
-  table->text_bytes = 0;
+  pl__symbols_clear(table);
   pl__symbols_add(w, &other);
   return 0;
 }

@@ -97,6 +97,10 @@ struct pl_symbols_writer {
 int pl__symbols_writer_open(struct pl_symbols_writer *w,
                             struct pl_symbols *table);
 void pl__symbols_writer_close(struct pl_symbols_writer *w);
+/* Nothing is in it; what was refused stays counted.  Before a writer opens. */
+void pl__symbols_clear(struct pl_symbols *table);
+/* Whether more than half is in use of anything that there is a limit of. */
+bool pl__symbols_is_half_full(const struct pl_symbols *table);
 
 /* The number of that symbol, added if it is new; some 100 ns.  Texts are
  * copied, and cut at PL_SYMBOLS_TEXT_BYTES_MAX.  PL_SYMBOL_OTHER: full. */

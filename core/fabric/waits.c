@@ -48,6 +48,15 @@ static void index_put(struct pl_waits_writer *w, uint32_t number) {
   w->block_index[at] = (uint16_t)(number + 1);
 }
 
+/* Of those that were not forgotten: so it is never more than half full. */
+static void index_blocks(struct pl_waits_writer *w) {
+  memset(w->block_index, 0, INDEX_SLOTS * sizeof *w->block_index);
+  for (uint32_t i = 0; i < pl__waits_block_count(w->waits); i++)
+    if (w->waits->blocks[i].stack != PL_WAITS_STACK_FREE)
+      index_put(w, i);
+  w->forgotten = w->waits->forgotten;
+}
+
 static uint32_t name_hash(const char *at, uint32_t bytes) {
   uint32_t h = bytes;
 
@@ -83,8 +92,7 @@ int pl__waits_writer_open(struct pl_waits_writer *w, struct pl_waits *waits,
   w->generation = generation;
   w->bank = &waits->banks[bank];
   w->entries = waits->entries + (size_t)bank * waits->entries_max;
-  for (uint32_t i = 0; i < pl__waits_block_count(waits); i++)
-    index_put(w, i);
+  index_blocks(w);
   for (uint32_t i = 0; i < name_count(waits); i++) {
     const struct pl_waits_name *n = &waits->names[i];
     *name_slot(w, n->text, at_most(n->bytes, PL_WAITS_NAME_BYTES)) =
@@ -157,6 +165,27 @@ static struct pl_waits_block *block_find(struct pl_waits_writer *w,
   return NULL;
 }
 
+/* In the place of one that was forgotten, whose sums are zero. */
+static struct pl_waits_block *block_reuse(struct pl_waits_writer *w,
+                                          uint32_t stack, uint32_t reason) {
+  struct pl_waits *waits = w->waits;
+
+  if (!waits->blocks_free)
+    return NULL;
+  for (uint32_t i = 0; i < pl__waits_block_count(waits); i++) {
+    struct pl_waits_block *b = &waits->blocks[i];
+    if (b->stack != PL_WAITS_STACK_FREE)
+      continue;
+    waits->blocks_free--;
+    b->reason = reason;
+    b->stack = stack;
+    index_put(w, i);
+    return b;
+  }
+  waits->blocks_free = 0;
+  return NULL;
+}
+
 static struct pl_waits_block *block_add(struct pl_waits_writer *w,
                                         uint32_t stack, uint32_t reason) {
   uint32_t count = pl__waits_block_count(w->waits);
@@ -177,6 +206,9 @@ void pl__waits_block(struct pl_waits_writer *w, uint32_t stack,
   if (!w->waits)
     return;
   b = block_find(w, stack, reason);
+  if (!b && w->forgotten != w->waits->forgotten)
+    index_blocks(w);
+  b = b ? b : block_reuse(w, stack, reason);
   if (!b && pl__waits_block_count(w->waits) >= BLOCKS_OWN_MAX) {
     stack = 0;
     b = block_find(w, stack, reason);
@@ -200,6 +232,30 @@ static bool is_same_line(const struct pl_waits_leak *a,
          a->generation == b->generation && a->name == b->name;
 }
 
+/* A row for another line, without a count: one that was forgotten, the next
+ * one, or that of the generation before which leaked longest ago.  NULL: all are
+ * of this one. */
+static struct pl_waits_leak *leak_free(struct pl_waits *waits, uint32_t count,
+                                       uint32_t generation) {
+  struct pl_waits_leak *oldest = NULL;
+
+  for (uint32_t i = 0; i < count; i++) {
+    struct pl_waits_leak *row = &waits->leaks[i];
+    if (!atomic_load_explicit(&row->count, memory_order_relaxed))
+      return row;
+    if (row->generation != generation &&
+        (!oldest ||
+         atomic_load_explicit(&row->last_ns, memory_order_relaxed) <
+             atomic_load_explicit(&oldest->last_ns, memory_order_relaxed)))
+      oldest = row;
+  }
+  if (count < PL_WAITS_LEAKS_MAX)
+    return &waits->leaks[count];
+  if (oldest)
+    atomic_store_explicit(&oldest->count, 0, memory_order_release);
+  return oldest;
+}
+
 /* The row of that line, made if need be; NULL: there is no room. */
 static struct pl_waits_leak *leak_row(struct pl_waits *waits,
                                       const struct pl_waits_leak *leak) {
@@ -207,9 +263,11 @@ static struct pl_waits_leak *leak_row(struct pl_waits *waits,
   struct pl_waits_leak *row = waits->leaks;
 
   for (uint32_t i = 0; i < count; i++, row++)
-    if (is_same_line(row, leak))
+    if (is_same_line(row, leak) &&
+        atomic_load_explicit(&row->count, memory_order_relaxed))
       return row;
-  if (count == PL_WAITS_LEAKS_MAX)
+  row = leak_free(waits, count, leak->generation);
+  if (!row)
     return NULL;
   row->started = leak->started;
   row->at = leak->at;
@@ -218,7 +276,8 @@ static struct pl_waits_leak *leak_row(struct pl_waits *waits,
   row->route = leak->route;
   row->generation = leak->generation;
   row->name = leak->name;
-  atomic_store_explicit(&waits->leak_count, count + 1, memory_order_release);
+  if (row == &waits->leaks[count])
+    atomic_store_explicit(&waits->leak_count, count + 1, memory_order_release);
   return row;
 }
 
@@ -254,6 +313,72 @@ void pl__waits_suspect(struct pl_waits_writer *w,
   atomic_store_explicit(&waits->suspect_count, count, memory_order_relaxed);
   atomic_store_explicit(&waits->suspects_version, version + 1,
                         memory_order_release);
+}
+
+/* --- forgetting -------------------------------------------------------- */
+
+static bool is_within(uint32_t stack, uint32_t first, uint32_t end) {
+  return stack >= first && stack < end && stack != 0;
+}
+
+/* Adds to the row of that reason which no stack is known of. */
+static void block_keep(struct pl_waits *w, uint32_t reason, uint64_t count,
+                       uint64_t ns) {
+  uint32_t used = pl__waits_block_count(w), i = 0;
+  struct pl_waits_block *b;
+
+  while (i < used && (w->blocks[i].stack || w->blocks[i].reason != reason))
+    i++;
+  if (i == PL_WAITS_BLOCKS_MAX)
+    return;
+  b = &w->blocks[i];
+  if (i == used) {
+    b->stack = 0;
+    b->reason = reason;
+    atomic_store_explicit(&w->block_count, used + 1, memory_order_release);
+  }
+  atomic_fetch_add_explicit(&b->count, count, memory_order_relaxed);
+  atomic_fetch_add_explicit(&b->ns, ns, memory_order_relaxed);
+}
+
+static void forget_blocks(struct pl_waits *w, uint32_t first, uint32_t end) {
+  w->forgotten++;
+  for (uint32_t i = 0; i < pl__waits_block_count(w); i++) {
+    struct pl_waits_block *b = &w->blocks[i];
+    uint64_t count, ns;
+    if (!is_within(b->stack, first, end))
+      continue;
+    count = atomic_exchange_explicit(&b->count, 0, memory_order_relaxed);
+    ns = atomic_exchange_explicit(&b->ns, 0, memory_order_relaxed);
+    b->stack = PL_WAITS_STACK_FREE;
+    w->blocks_free++;
+    block_keep(w, b->reason, count, ns);
+  }
+}
+
+static void forget_leaks(struct pl_waits *w, uint32_t first, uint32_t end) {
+  for (uint32_t i = 0; i < pl__waits_leak_count(w); i++) {
+    struct pl_waits_leak *l = &w->leaks[i];
+    if (is_within(l->started, first, end) || is_within(l->at, first, end))
+      atomic_store_explicit(&l->count, 0, memory_order_release);
+  }
+}
+
+static void forget_entry(struct pl_waits_entry *e, uint32_t first,
+                         uint32_t end) {
+  if (is_within(atomic_load_explicit(&e->at, memory_order_relaxed), first, end))
+    atomic_store_explicit(&e->at, 0, memory_order_relaxed);
+  if (is_within(atomic_load_explicit(&e->started, memory_order_relaxed), first,
+                end))
+    atomic_store_explicit(&e->started, 0, memory_order_relaxed);
+}
+
+void pl__waits_forget(struct pl_waits *w, uint32_t first, uint32_t end) {
+  forget_blocks(w, first, end);
+  forget_leaks(w, first, end);
+  for (uint32_t bank = 0; bank < PL_WAITS_BANKS; bank++)
+    for (uint32_t i = 0; i < pl__waits_count(w, w->entries_max, bank); i++)
+      forget_entry(&w->entries[(size_t)bank * w->entries_max + i], first, end);
 }
 
 /* --- readers ----------------------------------------------------------- */

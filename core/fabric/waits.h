@@ -9,8 +9,9 @@
  *   blocks    for the block profile: stack, reason -> how often, how long
  *   leaks     proven ones, by the line that started them
  *
- * Blocks and leaks are never taken back: also the worker that takes the place
- * of one that died goes on counting in them.  Stacks are numbers of the section
+ * Blocks and leaks outlive the worker: the one that takes its place goes on
+ * counting in them.  They are forgotten with the names of their stacks only
+ * (fabric/names.h), or when another generation has no room for a leak of its own.  Stacks are numbers of the section
  * "stacks.N" (fabric/stacks.h).
  *
  * One writer, the worker's loop thread; any reader, also when the writer is
@@ -29,7 +30,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PL_WAITS_VERSION 1u
+#define PL_WAITS_VERSION 2u
 #define PL_WAITS_BANKS 2u
 #define PL_WAITS_ENTRIES_MAX 65536u /* of a bank */
 #define PL_WAITS_NAMES_MAX 1024u
@@ -38,6 +39,7 @@
 #define PL_WAITS_LEAKS_MAX 512u
 #define PL_WAITS_SUSPECTS_MAX 64u
 #define PL_WAITS_NO_ROUTE UINT32_MAX
+#define PL_WAITS_STACK_FREE UINT32_MAX /* of a block that was forgotten */
 
 /* Of leaks. */
 enum { PL_WAITS_KIND_REQUEST, PL_WAITS_KIND_TASK, PL_WAITS_KINDS };
@@ -133,6 +135,8 @@ struct pl_waits {
   _Atomic uint32_t name_count;
   _Atomic uint32_t block_count;
   _Atomic uint32_t leak_count;
+  uint32_t blocks_free; /* the writers': of those counted, forgotten ones */
+  uint32_t forgotten;   /* the writers': how often blocks were */
   _Atomic uint64_t leaked[PL_WAITS_KINDS]; /* those without a row too */
   _Atomic uint32_t suspects_version;       /* odd: being written */
   _Atomic uint32_t suspect_count;
@@ -157,6 +161,11 @@ void pl__waits_init(struct pl_waits *w, uint32_t entries);
  * whatever the one before it has written, so many entries. */
 void pl__waits_renew(struct pl_waits *w, uint32_t entries);
 
+/* Stacks from `first` up to below `end` mean nothing any more: waits there count
+ * as waits that no line is known of, leaks are left out, and coroutines have no
+ * place.  By the one that writes. */
+void pl__waits_forget(struct pl_waits *w, uint32_t first, uint32_t end);
+
 /* --- the writer -------------------------------------------------------- */
 
 /* Process memory of one VM that writes. */
@@ -167,6 +176,7 @@ struct pl_waits_writer {
   struct pl_waits_entry *entries; /* of it */
   uint16_t *block_index;          /* open addressing: 1 + number of a block */
   uint16_t *name_index;           /* likewise, of a name */
+  uint32_t forgotten;             /* as of `waits`, when the index was made */
 };
 
 /* A generation begins; on the loop's thread, its bank's last owner writes no

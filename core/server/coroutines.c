@@ -11,9 +11,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "fabric/metrics.h"
+#include "fabric/names.h"
 #include "fabric/routes.h"
-#include "fabric/stacks.h"
-#include "fabric/symbols.h"
 #include "fabric/waits.h"
 #include "log/digits.h"
 #include "log/pprof.h"
@@ -26,8 +25,8 @@
 /* Where a worker tells of its coroutines. */
 struct source {
   const struct pl_waits *waits; /* NULL: nowhere */
-  const struct pl_symbols *symbols;
-  const struct pl_stacks *stacks;
+  struct pl_names names;
+  uint64_t asked_ms; /* monotonic, before anything was read */
   uint32_t entries;
 };
 
@@ -92,13 +91,10 @@ static struct pl_slice file_of(const struct pl_symbol *s) {
  * but the innermost function that the app has called stays. */
 static uint32_t stack_of(const struct source *s, uint32_t stack,
                          struct pl_symbol *out) {
-  uint32_t symbols[PL_STACKS_DEPTH_MAX];
   uint32_t depth =
-      stack && s->stacks ? pl__stacks_find(s->stacks, stack, symbols) : 0;
+      stack ? pl__names_find(&s->names, stack, s->asked_ms, out) : 0;
   uint32_t first = 0;
 
-  for (uint32_t i = 0; i < depth; i++)
-    pl__symbols_find(s->symbols, symbols[i], &out[i]);
   while (first + 1 < depth && out[first].kind != PL_SYMBOL_LUA &&
          out[first + 1].kind != PL_SYMBOL_LUA)
     first++;
@@ -203,8 +199,8 @@ static int sources_find(struct reading *r) {
     if (failed)
       return failed;
     s->waits = waits;
-    s->symbols = symbols;
-    s->stacks = stacks;
+    s->names = (struct pl_names){symbols, stacks};
+    s->asked_ms = (uint64_t)(r->now_ns / PL_NS_PER_MS);
   }
   return 0;
 }
@@ -506,6 +502,8 @@ static void put_blocks(struct reading *r, uint32_t worker) {
 
   for (uint32_t i = 0; i < pl__waits_block_count(waits); i++) {
     const struct pl_waits_block *b = &waits->blocks[i];
+    if (!load(&b->count))
+      continue;
     put(r, "%" PRIu64 " waits, %.6f s [%s] worker %u\n", load(&b->count),
         (double)load(&b->ns) / PL_NS_PER_S, pl__waits_reason_name(b->reason),
         worker);
@@ -558,7 +556,8 @@ static void each_leak(struct reading *r, line_fn fn, void *arg) {
           .count = load(&l->count),
           .age_ns = r->now_ns -
                     atomic_load_explicit(&l->last_ns, memory_order_relaxed)};
-      fn(r, &line, arg);
+      if (line.count) /* else it was forgotten, or is being written */
+        fn(r, &line, arg);
     }
   }
 }

@@ -8,11 +8,10 @@
 #include "fabric/exports.h"
 #include "fabric/heap_samples.h"
 #include "fabric/map.h"
+#include "fabric/names.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
 #include "fabric/span.h"
-#include "fabric/stacks.h"
-#include "fabric/symbols.h"
 #include "fabric/tracing.h"
 #include "perilune.h"
 #include "server/coroutines.h"
@@ -136,8 +135,11 @@ static void put_unnamed(struct figures *f) {
   for (uint32_t i = 0; i < f->worker_count; i++) {
     if (pl__layout_symbols(f->fabric, i, &symbols, &stacks))
       continue;
-    places += atomic_load_explicit(&symbols->refused, memory_order_relaxed);
-    rows += atomic_load_explicit(&stacks->refused, memory_order_relaxed);
+    for (uint32_t bank = 0; bank < PL_NAMES_BANKS; bank++) {
+      places +=
+          atomic_load_explicit(&symbols[bank].refused, memory_order_relaxed);
+      rows += atomic_load_explicit(&stacks[bank].refused, memory_order_relaxed);
+    }
   }
   pl__exposition_head(&f->exposition, "perilune_profile_unnamed_total",
                       "What a full table had no room for: it is (other) in "

@@ -7,8 +7,7 @@
 #include "fabric/heap_samples.h"
 #include "fabric/map.h"
 #include "fabric/metrics.h"
-#include "fabric/stacks.h"
-#include "fabric/symbols.h"
+#include "fabric/names.h"
 #include "log/pprof.h"
 #include "server/layout.h"
 
@@ -152,8 +151,9 @@ static int rows_subtract(struct rows *r, struct pl_slice base) {
 struct profile {
   const struct pl_fabric *fabric;
   uint32_t workers;
-  bool is_allocs; /* values in that order */
-  double seconds; /* of a difference; 0: it is none */
+  uint64_t asked_ms; /* monotonic, before anything was read */
+  bool is_allocs;    /* values in that order */
+  double seconds;    /* of a difference; 0: it is none */
   struct pl_slice base;
   struct pl_pprof pprof;
 };
@@ -190,17 +190,13 @@ static void put_sample(struct profile *p, const uint64_t *locations,
 }
 
 static void put_row(struct profile *p, const struct row *row,
-                    const struct pl_symbols *symbols,
-                    const struct pl_stacks *stacks) {
-  uint32_t ids[PL_STACKS_DEPTH_MAX];
+                    const struct pl_names *names) {
+  struct pl_symbol frames[PL_STACKS_DEPTH_MAX];
   uint64_t locations[PL_STACKS_DEPTH_MAX];
-  uint32_t depth = pl__stacks_find(stacks, row->stack, ids);
+  uint32_t depth = pl__names_find(names, row->stack, p->asked_ms, frames);
 
-  for (uint32_t i = 0; i < depth; i++) {
-    struct pl_symbol s;
-    pl__symbols_find(symbols, ids[i], &s);
-    locations[i] = pl__pprof_location(&p->pprof, &s);
-  }
+  for (uint32_t i = 0; i < depth; i++)
+    locations[i] = pl__pprof_location(&p->pprof, &frames[i]);
   put_sample(p, locations, depth, row->values, row->worker, "lua");
 }
 
@@ -216,7 +212,7 @@ static int put_rows(struct profile *p) {
     failed =
         pl__layout_symbols(p->fabric, rows.at[i].worker, &symbols, &stacks);
     if (!failed)
-      put_row(p, &rows.at[i], symbols, stacks);
+      put_row(p, &rows.at[i], &(struct pl_names){symbols, stacks});
   }
   pl__free(rows.at);
   return failed;
@@ -362,6 +358,7 @@ int pl__heap_profile_answer(const struct pl_fabric *f, struct pl_slice said,
   if (failed)
     return failed;
   p.workers = metrics.worker_count;
+  p.asked_ms = (uint64_t)(pl__clock_monotonic_ns() / PL_NS_PER_MS);
   p.base = said;
   snprintf(number, sizeof number, "%.*s", (int)seconds.bytes, seconds.at);
   p.seconds = strtod(number, NULL);

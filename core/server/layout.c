@@ -19,6 +19,7 @@
 #include "fabric/map.h"
 #include "fabric/marks.h"
 #include "fabric/metrics.h"
+#include "fabric/names.h"
 #include "fabric/quarantine.h"
 #include "fabric/record.h"
 #include "fabric/ring.h"
@@ -117,7 +118,7 @@ static uint32_t sections_of_workers(const struct pl_config *config,
     pl__fabric_name(&s[n], "symbols", (int)i);
     s[n].version = PL_SYMBOLS_VERSION;
     s[n].element_bytes = sizeof(struct pl_symbols);
-    s[n++].element_count = 1;
+    s[n++].element_count = PL_NAMES_BANKS;
     pl__fabric_name(&s[n], "heap", (int)i);
     s[n].version = PL_HEAP_SAMPLES_VERSION;
     s[n].element_bytes = sizeof(struct pl_heap_samples);
@@ -125,7 +126,7 @@ static uint32_t sections_of_workers(const struct pl_config *config,
     pl__fabric_name(&s[n], "stacks", (int)i);
     s[n].version = PL_STACKS_VERSION;
     s[n].element_bytes = sizeof(struct pl_stacks);
-    s[n++].element_count = 1;
+    s[n++].element_count = PL_NAMES_BANKS;
     pl__fabric_name(&s[n], "waits", (int)i);
     s[n].version = PL_WAITS_VERSION;
     s[n].element_bytes = 1;

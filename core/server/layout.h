@@ -143,6 +143,7 @@ int pl__layout_crash(const struct pl_fabric *f, uint32_t worker,
                      struct pl_crash **out);
 int pl__layout_samples(const struct pl_fabric *f, uint32_t worker,
                        struct pl_samples **out);
+/* PL_NAMES_BANKS of each (fabric/names.h). */
 int pl__layout_symbols(const struct pl_fabric *f, uint32_t worker,
                        struct pl_symbols **symbols, struct pl_stacks **stacks);
 int pl__layout_heap(const struct pl_fabric *f, uint32_t worker,

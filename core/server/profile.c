@@ -14,11 +14,10 @@
 #include "base/text.h"
 #include "fabric/flights.h"
 #include "fabric/metrics.h"
+#include "fabric/names.h"
 #include "fabric/record.h"
 #include "fabric/routes.h"
 #include "fabric/samples.h"
-#include "fabric/stacks.h"
-#include "fabric/symbols.h"
 #include "log/digits.h"
 #include "log/flame.h"
 #include "log/pprof.h"
@@ -50,6 +49,7 @@ struct profile {
   struct row *rows; /* open addressing; count 0: free */
   uint32_t cap, row_count;
   uint64_t from_ms, to_ms; /* monotonic */
+  uint64_t asked_ms;       /* before anything was read */
 };
 
 /* --- what is asked ------------------------------------------------------- */
@@ -207,6 +207,7 @@ static int profile_open(struct profile *p, const struct pl_fabric *f,
     return failed;
   p->fabric = f;
   p->routes = routes;
+  p->asked_ms = now_ms;
   p->to_ms = now_ms - p->query.ago * 1000;
   if (p->query.ago * 1000 > now_ms)
     p->to_ms = 0;
@@ -242,7 +243,8 @@ static struct pl_symbol phase_mark(uint32_t phase) {
 /* The frames of a row, the innermost first; returns how many. */
 static uint32_t frames_of(const struct profile *p, const struct row *r,
                           struct pl_symbol out[FRAMES_MAX]) {
-  uint32_t ids[PL_STACKS_DEPTH_MAX], depth, count = 0;
+  struct pl_names names;
+  uint32_t count = 0;
   struct pl_symbols *symbols;
   struct pl_stacks *stacks;
 
@@ -255,10 +257,8 @@ static uint32_t frames_of(const struct profile *p, const struct row *r,
     out[count++] = mark("(collector)");
   if (state_of(r) == PL_SAMPLE_COMPILER)
     out[count++] = mark("(compiler)");
-  depth = pl__stacks_find(stacks, stack_of(r), ids);
-  for (uint32_t i = 0; i < depth; i++)
-    pl__symbols_find(symbols, ids[i], &out[count++]);
-  return count;
+  names = (struct pl_names){symbols, stacks};
+  return count + pl__names_find(&names, stack_of(r), p->asked_ms, &out[count]);
 }
 
 static struct pl_slice pattern_of(const struct profile *p,

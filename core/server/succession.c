@@ -5,13 +5,17 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "fabric/bundle.h"
+#include "fabric/heap_samples.h"
 #include "fabric/metrics.h"
+#include "fabric/names.h"
 #include "fabric/quarantine.h"
 #include "fabric/record.h"
 #include "fabric/routes.h"
+#include "fabric/waits.h"
 #include "server/channel.h"
 #include "server/edition.h"
 #include "server/layout.h"
+#include "vm/frames.h"
 
 #include <stdio.h>
 
@@ -55,6 +59,23 @@ void pl__succession_publish(const struct pl_fabric *fabric,
          "quarantine may name wrong ones",
          NULL);
   pl__free(patterns);
+}
+
+void pl__succession_renew_names(const struct pl_fabric *fabric, uint32_t worker,
+                                struct pl_frames *frames) {
+  uint64_t now_ms = (uint64_t)(pl__clock_monotonic_ns() / PL_NS_PER_MS);
+  uint32_t bank = pl__frames_bank_due(frames, now_ms), entries;
+  struct pl_heap_samples *heap;
+  struct pl_waits *waits;
+
+  if (bank == PL_FRAMES_NO_BANK || pl__layout_heap(fabric, worker, &heap) ||
+      pl__layout_waits(fabric, worker, &waits, &entries))
+    return;
+  pl__heap_lock(heap);
+  pl__heap_forget(heap, pl__names_first(bank), pl__names_first(bank + 1));
+  pl__heap_unlock(heap);
+  pl__waits_forget(waits, pl__names_first(bank), pl__names_first(bank + 1));
+  pl__frames_renew(frames, bank, now_ms); /* else the one in use stays */
 }
 
 /* --- loading ------------------------------------------------------------ */
@@ -268,6 +289,7 @@ static void on_commit(struct pl_succession *s, uint32_t generation) {
   g->vm.options.is_muted = false;
   hand_kept_over(s, g);
   pl__succession_publish(s->fabric, s->dispatch, g);
+  pl__succession_renew_names(s->fabric, s->worker, s->frames);
   pl__dispatch_succeed(s->dispatch, g);
   failed = pl__vm_start(&g->vm, g->site, s->err);
   record(s, generation, PL_EVENT_RELOAD_SERVES);

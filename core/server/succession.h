@@ -55,6 +55,11 @@ void pl__succession_publish(const struct pl_fabric *fabric,
                             struct pl_dispatch *d,
                             const struct pl_generation *g);
 
+/* Begins the bank of names afresh that is due, if one is (fabric/names.h), and has
+ * all forget it that counts by stacks.  Between two VMs that serve. */
+void pl__succession_renew_names(const struct pl_fabric *fabric, uint32_t worker,
+                                struct pl_frames *frames);
+
 /* Takes orders from `channel_fd`, borrowed, from now on. 0 or a UV_E*. */
 int pl__succession_open(struct pl_succession *s, uv_loop_t *uv);
 /* After each turn: closes the generation that has ended. */

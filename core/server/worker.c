@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "fabric/bundle.h"
 #include "fabric/map.h"
+#include "fabric/names.h"
 #include "fabric/record.h"
 #include "net/listener.h"
 #include "server/adoption.h"
@@ -247,9 +248,13 @@ static int open_frames(struct worker *w) {
       pl__layout_symbols(w->args->fabric, w->args->index, &symbols, &stacks);
 
   failed = failed ? failed : pl__modules_folder(folder, sizeof folder);
-  return failed
-             ? failed
-             : pl__frames_open(&w->succession.frames, symbols, stacks, folder);
+  failed = failed ? failed
+                  : pl__frames_open(&w->succession.frames, symbols, stacks,
+                                    PL_NAMES_BANKS, folder);
+  if (!failed)
+    pl__succession_renew_names(w->args->fabric, w->args->index,
+                               w->succession.frames);
+  return failed;
 }
 
 static void record_start(struct pl_recorder *r) {

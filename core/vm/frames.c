@@ -2,7 +2,9 @@
 #include "vm/frames.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/err.h"
+#include "fabric/names.h"
 #include "fabric/stacks.h"
 #include "fabric/symbols.h"
 
@@ -22,32 +24,100 @@ struct seen {
 };
 
 struct pl_frames {
-  struct pl_symbols_writer symbols;
+  struct pl_symbols_writer symbols; /* of the bank in use */
   struct pl_stacks_writer stacks;
+  struct pl_symbols *all_symbols;
+  struct pl_stacks *all_stacks;
+  uint32_t banks, bank;
   char own[OWN_BYTES]; /* how the chunks of our modules begin */
   uint32_t own_bytes;
   uint32_t cut; /* the symbol that ends a stack which goes on */
   struct seen seen[SEEN_MAX];
 };
 
-int pl__frames_open(struct pl_frames **out, struct pl_symbols *symbols,
-                    struct pl_stacks *stacks, const char *lua_folder) {
+/* --- a life --------------------------------------------------------------- */
+
+static uint64_t begun_ms(const struct pl_frames *f, uint32_t bank) {
+  return atomic_load_explicit(&f->all_stacks[bank].begun_ms,
+                              memory_order_relaxed);
+}
+
+/* Goes over to that bank; on failure nothing changed. */
+static int bank_use(struct pl_frames *f, uint32_t bank) {
   static const struct pl_symbol cut = {.name = {"(deeper)", 8},
                                        .kind = PL_SYMBOL_CORE};
+  struct pl_symbols_writer symbols;
+  struct pl_stacks_writer stacks;
+  int failed = pl__symbols_writer_open(&symbols, &f->all_symbols[bank]);
+
+  if (failed)
+    return failed;
+  failed = pl__stacks_writer_open(&stacks, &f->all_stacks[bank]);
+  if (failed) {
+    pl__symbols_writer_close(&symbols);
+    return failed;
+  }
+  pl__symbols_writer_close(&f->symbols);
+  pl__stacks_writer_close(&f->stacks);
+  f->symbols = symbols;
+  f->stacks = stacks;
+  f->bank = bank;
+  f->cut = pl__symbols_add(&f->symbols, &cut);
+  memset(f->seen, 0, sizeof f->seen);
+  return 0;
+}
+
+static void bank_begin(struct pl_frames *f, uint32_t bank, uint64_t now_ms) {
+  atomic_store_explicit(&f->all_stacks[bank].begun_ms, now_ms,
+                        memory_order_release);
+}
+
+uint32_t pl__frames_bank_due(const struct pl_frames *f, uint64_t now_ms) {
+  uint32_t next = (f->bank + 1) % f->banks;
+
+  if (next == f->bank || (!pl__symbols_is_half_full(f->symbols.table) &&
+                          !pl__stacks_is_half_full(&f->stacks)))
+    return PL_FRAMES_NO_BANK;
+  if (begun_ms(f, next) && now_ms < begun_ms(f, f->bank) + PL_NAMES_KEEP_MS)
+    return PL_FRAMES_NO_BANK;
+  return next;
+}
+
+int pl__frames_renew(struct pl_frames *f, uint32_t bank, uint64_t now_ms) {
+  int failed;
+
+  pl__stacks_clear(&f->all_stacks[bank]);
+  pl__symbols_clear(&f->all_symbols[bank]);
+  failed = bank_use(f, bank);
+  if (!failed)
+    bank_begin(f, bank, now_ms);
+  return failed;
+}
+
+int pl__frames_open(struct pl_frames **out, struct pl_symbols *symbols,
+                    struct pl_stacks *stacks, uint32_t banks,
+                    const char *lua_folder) {
   struct pl_frames *f = pl__alloc_zero(sizeof *f);
-  int failed = PL_ENOMEM, bytes;
+  uint32_t bank = 0;
+  int failed, bytes;
 
   if (!f)
     return PL_ENOMEM;
+  f->all_symbols = symbols;
+  f->all_stacks = stacks;
+  f->banks = banks;
   bytes = snprintf(f->own, sizeof f->own, "@%s/perilune/", lua_folder);
   f->own_bytes = bytes < (int)sizeof f->own ? (uint32_t)bytes : OWN_BYTES;
-  failed = pl__symbols_writer_open(&f->symbols, symbols);
-  failed = failed ? failed : pl__stacks_writer_open(&f->stacks, stacks);
+  for (uint32_t i = 1; i < banks; i++)
+    if (begun_ms(f, i) > begun_ms(f, bank))
+      bank = i;
+  failed = bank_use(f, bank);
   if (failed) {
     pl__frames_close(f);
     return failed;
   }
-  f->cut = pl__symbols_add(&f->symbols, &cut);
+  if (!begun_ms(f, bank))
+    bank_begin(f, bank, (uint64_t)(pl__clock_monotonic_ns() / PL_NS_PER_MS));
   *out = f;
   return 0;
 }
@@ -176,7 +246,10 @@ uint32_t pl__frames_stack(struct pl_frames *f, lua_State *L, lua_State *outer) {
 
 uint32_t pl__frames_add(struct pl_frames *f, const uint32_t *symbols,
                         uint32_t depth) {
-  return depth ? pl__stacks_add(&f->stacks, symbols, depth) : PL_STACK_OTHER;
+  uint32_t id =
+      depth ? pl__stacks_add(&f->stacks, symbols, depth) : PL_STACK_OTHER;
+
+  return id == PL_STACK_OTHER ? id : pl__names_first(f->bank) + id;
 }
 
 /* --- single ones ----------------------------------------------------------- */
@@ -223,18 +296,20 @@ uint32_t pl__frames_place(struct pl_frames *f, struct pl_slice file,
 
 struct pl_slice pl__frames_text(const struct pl_frames *f, uint32_t stack,
                                 char *out, size_t bytes) {
-  uint32_t symbols[PL_STACKS_DEPTH_MAX];
-  uint32_t depth =
-      f && stack ? pl__stacks_find(f->stacks.table, stack, symbols) : 0;
-  struct pl_symbol s;
+  struct pl_symbol frames[PL_STACKS_DEPTH_MAX];
+  uint32_t depth = 0;
 
+  if (f && stack && pl__names_bank(stack) < f->banks) {
+    struct pl_names names = {f->all_symbols, f->all_stacks};
+    depth = pl__names_find(&names, stack, UINT64_MAX, frames);
+  }
   out[0] = '\0';
   for (uint32_t i = 0; i < depth; i++) {
-    if (!pl__symbols_find(f->symbols.table, symbols[i], &s) ||
-        s.kind != PL_SYMBOL_LUA || s.chunk.bytes < 2)
+    const struct pl_symbol *s = &frames[i];
+    if (s->kind != PL_SYMBOL_LUA || s->chunk.bytes < 2)
       continue;
-    snprintf(out, bytes, "%.*s:%u", (int)s.chunk.bytes - 1, s.chunk.at + 1,
-             s.line);
+    snprintf(out, bytes, "%.*s:%u", (int)s->chunk.bytes - 1, s->chunk.at + 1,
+             s->line);
     break;
   }
   return pl__slice_text(out);

@@ -20,16 +20,31 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define PL_FRAMES_NO_BANK UINT32_MAX
+
 struct lua_State;
 struct pl_frames;
 struct pl_stacks;
 struct pl_symbols;
 
-/* Goes on with tables of the fabric, borrowed.  `lua_folder` is the one that
- * our own modules lie in; copied. 0 or PL_ENOMEM. */
+/* Goes on with tables of the fabric, borrowed.
+ *
+ *   banks       of each table: PL_NAMES_BANKS (fabric/names.h), or 1
+ *   lua_folder  that our own modules lie in; copied
+ *
+ * 0 or PL_ENOMEM. */
 int pl__frames_open(struct pl_frames **out, struct pl_symbols *symbols,
-                    struct pl_stacks *stacks, const char *lua_folder);
+                    struct pl_stacks *stacks, uint32_t banks,
+                    const char *lua_folder);
 void pl__frames_close(struct pl_frames *f); /* NULL is nothing */
+
+/* The bank that is to be begun afresh, since the one in use is more than half
+ * full; PL_FRAMES_NO_BANK: that need not be, or cannot be yet. */
+uint32_t pl__frames_bank_due(const struct pl_frames *f, uint64_t now_ms);
+/* Begins it.  Nothing refers to stacks of it any more; numbers of symbols that
+ * were given before mean nothing from now on: so between two VMs that serve.  0,
+ * or PL_ENOMEM: the one in use stays. */
+int pl__frames_renew(struct pl_frames *f, uint32_t bank, uint64_t now_ms);
 
 /* The symbols of the frames of L, the innermost first, and behind them those of
  * `outer`, the coroutine of the core's on top of which user code has made L;

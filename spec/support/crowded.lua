@@ -1,6 +1,7 @@
 --- An app whose workers can be made to look as if they had run for long: GET /crowd fills their
 --- samples, stacks and symbols in the server's shared memory as full as they get, with rows that
---- all differ. What that means is in core/fabric/samples.h, stacks.h and symbols.h.
+--- all differ; GET /crowd-names its symbols alone. What that means is in core/fabric/samples.h,
+--- stacks.h and symbols.h.
 
 return [[
 local P = require "perilune"
@@ -68,6 +69,10 @@ local function add_samples(at, places)
 end
 
 app:get("/", function() return "hi" end)
+app:get("/crowd-names", function()
+  add_symbols(section("symbols.0"))
+  return "crowded"
+end)
 app:get("/crowd", function()
   add_symbols(section("symbols.0"))
   add_samples(section("samples.0"), add_stacks(section("stacks.0")))

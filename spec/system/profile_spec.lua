@@ -333,6 +333,57 @@ describe("profiles", function()
     assert.is_true(process.now() - begun < 50 * shares / 2, "each was made")
   end)
 
+  it("name what is loaded anew though the names of code that is gone had filled the table", function()
+    -- With its lines elsewhere each time: a function is known by where it begins.
+    local function version(name, lines)
+      return ("\n"):rep(lines) .. crowded:gsub("return app%s*$", "") .. ([[
+        local function %s(n)
+          local x = 0
+          for i = 1, n do x = (x * 31 + i) %% 1000003 end
+          return x
+        end
+        app:get("/burn", function()
+          local stop = P.monotonic() + 0.4
+          while P.monotonic() < stop do %s(100000) end
+          return "%s"
+        end)
+        return app
+      ]]):format(name, name, name)
+    end
+    local s = start({ app = version("first", 0) })
+    assert.equal("first", wire.ask(s.port, "GET", "/burn").body)
+    assert.equal("crowded", wire.ask(s.port, "GET", "/crowd-names").body)
+    assert.equal("first", wire.ask(s.port, "GET", "/burn").body)
+    for round = 1, 4 do
+      local name = "later" .. round
+      local file = assert(io.open(s.folder .. "/app.lua", "w"))
+      file:write(version(name, round))
+      file:close()
+      s.process:kill("HUP")
+      assert.is_truthy(process.eventually(function()
+        return wire.ask(s.port, "GET", "/burn").body == name
+      end, 20))
+      local stacks = folded(s, "seconds=900&ago=0")
+      assert.is_true(weight_of(stacks, name .. " app.lua:") > 0, name)
+      assert.is_true(weight_of(stacks, "first app.lua:") > 0, "of before")
+      for before = 1, round - 1 do
+        assert.is_true(weight_of(stacks, ("later%d app.lua:"):format(before)) > 0)
+      end
+    end
+    -- And a worker in the place of this one goes on with them.
+    local workers = select(2, process.family(s.process.pid))
+    process.signal(workers[1], "KILL")
+    assert.is_truthy(process.eventually(function()
+      local r = wire.ask(s.port, "GET", "/burn")
+      return r and r.status == 200 and select(2, process.family(s.process.pid))[1] ~= workers[1]
+    end, 20))
+    local stacks = folded(s, "seconds=900&ago=0")
+    assert.is_true(weight_of(stacks, "first app.lua:") > 0)
+    assert.is_true(weight_of(stacks, "later4 app.lua:") > 0)
+    assert.is_truthy(ask(s, "/metrics").body:find(
+      'perilune_profile_unnamed_total{what="symbol"} 0\n'))
+  end)
+
   it("are listed, with what pprof asks for besides", function()
     local s = start()
     local list = ask(s, "/debug/pprof/").body

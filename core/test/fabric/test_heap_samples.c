@@ -136,6 +136,43 @@ static void counts_stacks_past_the_limit_as_none(void **state) {
   assert_true(none == 100);
 }
 
+static double bytes_of(uint32_t stack, uint32_t *rows) {
+  double bytes = 0;
+
+  *rows = 0;
+  for (uint32_t i = 0; i < PL_HEAP_TOTALS_SLOTS; i++) {
+    struct pl_heap_total t;
+    if (!pl__heap_total_read(s, i, &t))
+      continue;
+    ++*rows;
+    bytes += t.stack == stack ? t.bytes : 0;
+  }
+  return bytes;
+}
+
+static void forgets_stacks_and_has_room_for_others(void **state) {
+  struct pl_heap_live b = {0x1000, 64, 1, 1500}, out;
+  uint32_t rows;
+
+  (void)state;
+  pl__heap_live_put(s, &b);
+  for (int round = 0; round < 5; round++) {
+    for (uint32_t i = 0; i < PL_HEAP_TOTALS_MAX - 2; i++)
+      pl__heap_count(s, 1000 + i, 1, 8);
+    pl__heap_count(s, 17, 1, 3);
+    assert_true(bytes_of(1000, &rows) == 8); /* it had a row of its own */
+    assert_true(rows <= PL_HEAP_TOTALS_MAX);
+    pl__heap_forget(s, 1000, 1000 + PL_HEAP_TOTALS_MAX);
+    assert_true(bytes_of(1000, &rows) == 0);
+    assert_int_equal(rows, 2);
+    assert_true(bytes_of(PL_HEAP_STACK_NONE, &rows) ==
+                8.0 * (round + 1) * (PL_HEAP_TOTALS_MAX - 2));
+    assert_true(bytes_of(17, &rows) == 3.0 * (round + 1));
+  }
+  assert_true(pl__heap_live_take(s, 0x1000, &out));
+  assert_int_equal(out.stack, PL_HEAP_STACK_NONE);
+}
+
 static void reads_no_numbers_that_cannot_be(void **state) {
   struct pl_heap_live b = {0x1000, 64, NAN, 7};
   double bytes;
@@ -198,6 +235,7 @@ int main(void) {
       CASE(counts_what_finds_it_full),
       CASE(adds_up_by_stack),
       CASE(counts_stacks_past_the_limit_as_none),
+      CASE(forgets_stacks_and_has_room_for_others),
       CASE(reads_no_numbers_that_cannot_be),
       CASE(ends_its_search_where_all_is_overwritten),
       CASE(is_readable_after_its_writer_was_killed),

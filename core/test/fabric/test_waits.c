@@ -205,6 +205,71 @@ static void counts_leaks_by_their_line(void **state) {
   pl__waits_writer_close(&w);
 }
 
+static uint64_t leaks_of(uint32_t generation) {
+  uint64_t count = 0;
+
+  for (uint32_t i = 0; i < pl__waits_leak_count(waits); i++)
+    if (waits->leaks[i].generation == generation)
+      count += waits->leaks[i].count;
+  return count;
+}
+
+static void has_room_for_leaks_of_later_generations(void **state) {
+  struct pl_waits_leak leak = {.kind = PL_WAITS_KIND_TASK, .generation = 1};
+  struct pl_waits_writer w;
+
+  (void)state;
+  open_writer(&w, 1);
+  for (uint32_t i = 0; i < PL_WAITS_LEAKS_MAX; i++) {
+    leak.started = i + 1;
+    pl__waits_leak(&w, &leak, 1000 - i);
+  }
+  leak.started = 10000; /* of the same: all is taken */
+  pl__waits_leak(&w, &leak, 2000);
+  assert_int_equal(leaks_of(1), PL_WAITS_LEAKS_MAX);
+  leak.generation = 2;
+  pl__waits_leak(&w, &leak, 3000);
+  pl__waits_leak(&w, &leak, 3001);
+  assert_int_equal(leaks_of(1), PL_WAITS_LEAKS_MAX - 1);
+  assert_int_equal(leaks_of(2), 2);
+  assert_int_equal(waits->leaks[PL_WAITS_LEAKS_MAX - 1].count, 2); /* oldest */
+  assert_int_equal(waits->leaked[PL_WAITS_KIND_TASK], PL_WAITS_LEAKS_MAX + 3);
+  pl__waits_writer_close(&w);
+}
+
+static void forgets_stacks_and_loses_no_wait(void **state) {
+  struct pl_waits_leak leak = {.kind = PL_WAITS_KIND_TASK, .started = 2000};
+  struct pl_waits_writer w;
+  struct pl_waits_entry *e;
+  uint64_t count = 0, kept = 0;
+
+  (void)state;
+  open_writer(&w, 1);
+  e = pl__waits_take(&w, 0);
+  e->at = 1001;
+  e->started = 7;
+  pl__waits_leak(&w, &leak, 1);
+  for (int round = 0; round < 4; round++) {
+    for (uint32_t i = 0; i < 3000; i++)
+      pl__waits_block(&w, 1000 + i, PL_WAITS_SLEEP, 1, 10);
+    pl__waits_block(&w, 7, PL_WAITS_SLEEP, 1, 10);
+    pl__waits_forget(waits, 1000, 4000);
+  }
+  for (uint32_t i = 0; i < pl__waits_block_count(waits); i++) {
+    count += waits->blocks[i].count;
+    kept += waits->blocks[i].stack == 7 ? waits->blocks[i].count : 0;
+    assert_true(waits->blocks[i].stack == 7 || waits->blocks[i].stack == 0 ||
+                waits->blocks[i].stack == PL_WAITS_STACK_FREE);
+  }
+  assert_int_equal(count, 4 * 3001);
+  assert_int_equal(kept, 4);
+  assert_true(pl__waits_block_count(waits) <= 3002); /* places are used again */
+  assert_int_equal(e->at, 0);
+  assert_int_equal(e->started, 7);
+  assert_int_equal(waits->leaks[0].count, 0);
+  pl__waits_writer_close(&w);
+}
+
 static void shows_the_suspects_of_the_last_look(void **state) {
   struct pl_waits_suspect rows[2] = {{.at = 1, .level = 1}, {.at = 2}};
   struct pl_waits_suspect seen[PL_WAITS_SUSPECTS_MAX];
@@ -296,6 +361,10 @@ int main(void) {
       cmocka_unit_test_setup_teardown(keeps_names_once, make_waits, free_waits),
       cmocka_unit_test_setup_teardown(counts_leaks_by_their_line, make_waits,
                                       free_waits),
+      cmocka_unit_test_setup_teardown(has_room_for_leaks_of_later_generations,
+                                      make_waits, free_waits),
+      cmocka_unit_test_setup_teardown(forgets_stacks_and_loses_no_wait,
+                                      make_waits, free_waits),
       cmocka_unit_test_setup_teardown(shows_the_suspects_of_the_last_look,
                                       make_waits, free_waits),
       cmocka_unit_test_setup_teardown(believes_no_number_in_it, make_waits,

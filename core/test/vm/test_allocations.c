@@ -89,7 +89,7 @@ static void open_app(const char *app, uint64_t mean_bytes, bool is_aside) {
                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   assert_true(rig.heap != MAP_FAILED);
   assert_int_equal(
-      0, pl__frames_open(&rig.frames, rig.symbols, rig.stacks, LUA_FOLDER));
+      0, pl__frames_open(&rig.frames, rig.symbols, rig.stacks, 1, LUA_FOLDER));
   options.heap = rig.heap;
   options.frames = rig.frames;
   if (pl__vm_open(&rig.vm, &options, err) ||

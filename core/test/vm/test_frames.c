@@ -16,8 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "fabric/stacks.h"
-#include "fabric/symbols.h"
+#include "fabric/names.h"
 
 static struct pl_symbols *symbols;
 static struct pl_stacks *stacks;
@@ -36,7 +35,7 @@ static int begin(void **state) {
   (void)state;
   symbols = pl__alloc_zero(sizeof *symbols);
   stacks = pl__alloc_zero(sizeof *stacks);
-  assert_int_equal(0, pl__frames_open(&frames, symbols, stacks, "/ours"));
+  assert_int_equal(0, pl__frames_open(&frames, symbols, stacks, 1, "/ours"));
   L = luaL_newstate();
   luaL_openlibs(L);
   lua_register(L, "here", here);
@@ -201,7 +200,132 @@ static void names_the_innermost_line_of_the_app(void **state) {
   assert_int_equal(0, pl__frames_text(NULL, 1, text, sizeof text).bytes);
 }
 
+/* --- two banks ------------------------------------------------------------------- */
+
+#define ROUNDS 100
+#define LINES 400 /* of new code in each generation */
+
+static struct pl_symbols *both_symbols;
+static struct pl_stacks *both_stacks;
+
+static int begin_both(void **state) {
+  (void)state;
+  both_symbols = pl__alloc_zero(PL_NAMES_BANKS * sizeof *both_symbols);
+  both_stacks = pl__alloc_zero(PL_NAMES_BANKS * sizeof *both_stacks);
+  return pl__frames_open(&frames, both_symbols, both_stacks, PL_NAMES_BANKS,
+                         "/ours");
+}
+
+static int end_both(void **state) {
+  (void)state;
+  pl__frames_close(frames);
+  pl__free(both_symbols);
+  pl__free(both_stacks);
+  return 0;
+}
+
+/* What a generation with code of its own writes; the stack of its last line. */
+static uint32_t write_code(unsigned generation, uint32_t lines) {
+  char file[32];
+  uint32_t stack = 0;
+
+  snprintf(file, sizeof file, "app %u.lua", generation);
+  for (uint32_t line = 1; line <= lines; line++)
+    stack = pl__frames_place(frames, pl__slice_text(file), line);
+  return stack;
+}
+
+static bool is_named(uint32_t stack, uint64_t asked_ms, unsigned generation,
+                     uint32_t line) {
+  struct pl_names names = {both_symbols, both_stacks};
+  struct pl_symbol out[PL_STACKS_DEPTH_MAX];
+  char chunk[32];
+
+  snprintf(chunk, sizeof chunk, "@app %u.lua", generation);
+  return pl__names_find(&names, stack, asked_ms, out) == 1 &&
+         out[0].line == line &&
+         pl__slice_equal(out[0].chunk, pl__slice_text(chunk));
+}
+
+/* As a reload does, when half an hour has gone by. */
+static void reload(uint64_t now_ms) {
+  uint32_t bank = pl__frames_bank_due(frames, now_ms);
+
+  if (bank != PL_FRAMES_NO_BANK)
+    assert_int_equal(0, pl__frames_renew(frames, bank, now_ms));
+}
+
+static void names_the_code_of_many_generations(void **state) {
+  uint64_t now_ms = both_stacks[0].begun_ms;
+  uint32_t before = 0, stack;
+
+  (void)state;
+  for (unsigned i = 1; i <= ROUNDS; i++) {
+    reload(now_ms);
+    stack = write_code(i, LINES);
+    assert_true(is_named(stack, now_ms, i, LINES));
+    if (i > 1) /* profiles reach back to what was before */
+      assert_true(is_named(before, now_ms, i - 1, LINES));
+    before = stack;
+    now_ms += 86400000; /* a day later */
+  }
+  for (unsigned bank = 0; bank < PL_NAMES_BANKS; bank++) {
+    assert_int_equal(0, both_symbols[bank].refused);
+    assert_int_equal(0, both_stacks[bank].refused);
+  }
+}
+
+static void keeps_a_bank_while_profiles_reach_back_to_it(void **state) {
+  uint64_t now_ms = both_stacks[0].begun_ms + 1000;
+  uint32_t first = write_code(1, PL_SYMBOLS_MAX / 2 + 1), second;
+
+  (void)state;
+  assert_int_equal(1, pl__frames_bank_due(frames, now_ms));
+  reload(now_ms);
+  second = write_code(2, PL_SYMBOLS_MAX / 2 + 1);
+  assert_int_equal(1, pl__names_bank(second));
+  assert_int_equal(PL_FRAMES_NO_BANK,
+                   pl__frames_bank_due(frames, now_ms + PL_NAMES_KEEP_MS - 1));
+  assert_true(is_named(first, now_ms, 1, PL_SYMBOLS_MAX / 2 + 1));
+  now_ms += PL_NAMES_KEEP_MS;
+  assert_int_equal(0, pl__frames_bank_due(frames, now_ms));
+  reload(now_ms);
+  write_code(3, PL_SYMBOLS_MAX / 2 + 1);
+  /* Whoever has read that number before is not given what now lies there. */
+  assert_true(is_named(first, now_ms, 3, PL_SYMBOLS_MAX / 2 + 1));
+  assert_false(is_named(first, now_ms - 1, 3, PL_SYMBOLS_MAX / 2 + 1));
+  assert_true(is_named(second, now_ms - 1, 2, PL_SYMBOLS_MAX / 2 + 1));
+}
+
+static void goes_on_with_the_bank_begun_last(void **state) {
+  uint64_t now_ms = both_stacks[0].begun_ms + 1000;
+  uint32_t stack;
+
+  (void)state;
+  write_code(1, PL_SYMBOLS_MAX / 2 + 1);
+  reload(now_ms);
+  stack = write_code(2, LINES);
+  pl__frames_close(frames); /* a worker in the place of this one */
+  assert_int_equal(0, pl__frames_open(&frames, both_symbols, both_stacks,
+                                      PL_NAMES_BANKS, "/ours"));
+  assert_int_equal(stack, write_code(2, LINES));
+}
+
+static void is_told_nothing_by_numbers_that_are_none(void **state) {
+  struct pl_names names = {both_symbols, both_stacks};
+  struct pl_symbol out[PL_STACKS_DEPTH_MAX];
+  uint32_t numbers[] = {PL_NAMES_BANKS << PL_NAMES_BANK_SHIFT, UINT32_MAX,
+                        pl__names_first(1), pl__names_first(1) - 1};
+
+  (void)state;
+  for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    assert_int_equal(1, pl__names_find(&names, numbers[i], UINT64_MAX, out));
+    assert_true(pl__slice_equal(out[0].name, PL_SLICE("(other)")));
+  }
+}
+
 #define test(f) cmocka_unit_test_setup_teardown(f, begin, end)
+#define test_both(f) cmocka_unit_test_setup_teardown(f, begin_both, end_both)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -214,6 +338,10 @@ int main(void) {
       test(names_the_innermost_line_of_the_app),
       test(calls_chunks_without_a_file_by_their_text),
       test(costs_little_for_what_was_seen),
+      test_both(names_the_code_of_many_generations),
+      test_both(keeps_a_bank_while_profiles_reach_back_to_it),
+      test_both(goes_on_with_the_bank_begun_last),
+      test_both(is_told_nothing_by_numbers_that_are_none),
   };
 
   return cmocka_run_group_tests(tests, NULL, NULL);

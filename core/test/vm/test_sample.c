@@ -49,7 +49,7 @@ static int begin(void **state) {
   symbols = pl__alloc_zero(sizeof *symbols);
   stacks = pl__alloc_zero(sizeof *stacks);
   samples = pl__alloc_zero(sizeof *samples);
-  return pl__frames_open(&frames, symbols, stacks, LUA_FOLDER);
+  return pl__frames_open(&frames, symbols, stacks, 1, LUA_FOLDER);
 }
 
 static int end(void **state) {

@@ -28,7 +28,7 @@ static int begin(void **state) {
   (void)state;
   symbols = pl__alloc_zero(sizeof *symbols);
   stacks = pl__alloc_zero(sizeof *stacks);
-  return pl__frames_open(&frames, symbols, stacks, "lua") ||
+  return pl__frames_open(&frames, symbols, stacks, 1, "lua") ||
          pl__traces_open(&traces, frames);
 }
 
