@@ -84,6 +84,13 @@ struct pl_symbol {
   enum pl_symbol_kind kind;
 };
 
+/* The file of its chunk, or the text that stands for one. */
+static inline struct pl_slice pl__symbol_file(const struct pl_symbol *s) {
+  if (s->chunk.bytes && (s->chunk.at[0] == '@' || s->chunk.at[0] == '='))
+    return pl__slice(s->chunk.at + 1, s->chunk.bytes - 1);
+  return s->chunk;
+}
+
 /* --- the writer -------------------------------------------------------- */
 
 /* Process memory of the one that writes. */

@@ -231,17 +231,11 @@ uint64_t pl__pprof_place(struct pl_pprof *p, struct pl_slice name,
   return id;
 }
 
-static struct pl_slice file_of(const struct pl_symbol *s) {
-  if (s->chunk.bytes && (s->chunk.at[0] == '@' || s->chunk.at[0] == '='))
-    return pl__slice(s->chunk.at + 1, s->chunk.bytes - 1);
-  return s->chunk;
-}
-
 uint64_t pl__pprof_location(struct pl_pprof *p,
                             const struct pl_symbol *symbol) {
   char name[PL_PPROF_NAME_BYTES];
   struct pl_slice file =
-      symbol->kind == PL_SYMBOL_CORE ? PL_SLICE("") : file_of(symbol);
+      symbol->kind == PL_SYMBOL_CORE ? PL_SLICE("") : pl__symbol_file(symbol);
 
   return pl__pprof_place(p, pl__pprof_name(symbol, name), file,
                          symbol->first_line, symbol->line);
@@ -324,7 +318,8 @@ static struct pl_slice base_of(struct pl_slice file) {
 
 struct pl_slice pl__pprof_name(const struct pl_symbol *symbol, char *out) {
   bool is_file = symbol->chunk.bytes && symbol->chunk.at[0] == '@';
-  struct pl_slice file = is_file ? base_of(file_of(symbol)) : file_of(symbol);
+  struct pl_slice file =
+      is_file ? base_of(pl__symbol_file(symbol)) : pl__symbol_file(symbol);
   uint32_t used = put(out, NAME_BYTES_MAX, 0, symbol->name, true);
 
   if (symbol->kind == PL_SYMBOL_CORE || symbol->kind == PL_SYMBOL_C)

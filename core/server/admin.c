@@ -30,6 +30,7 @@
 #include "log/tail.h"
 #include "net/listener.h"
 #include "perilune.h"
+#include "server/block_profile.h"
 #include "server/compilation.h"
 #include "server/config.h"
 #include "server/coroutines.h"
@@ -41,6 +42,7 @@
 #include "server/heap_profile.h"
 #include "server/heat.h"
 #include "server/layout.h"
+#include "server/leaks.h"
 #include "server/loop.h"
 #include "server/makings.h"
 #include "server/modules.h"
@@ -321,8 +323,8 @@ static const struct {
     {"shares", pl__profile_shares},
     {"heap", pl__heap_profile_answer},
     {"coroutine", pl__coroutines_list},
-    {"coroutineleak", pl__coroutines_leaks},
-    {"block", pl__coroutines_block},
+    {"coroutineleak", pl__leaks_answer},
+    {"block", pl__block_profile_answer},
     {"waits", pl__coroutines_waits},
     {"compilation", pl__compilation_answer},
 };

@@ -14,8 +14,8 @@
 #include "fabric/span.h"
 #include "fabric/tracing.h"
 #include "perilune.h"
-#include "server/coroutines.h"
 #include "server/layout.h"
+#include "server/leaks.h"
 #include "server/spans.h"
 
 #define LABELS_BYTES 128
@@ -292,7 +292,7 @@ static void put_all(struct figures *f) {
   put_traces(f);
   put_unnamed(f);
   put_heap(f);
-  pl__coroutines_figures(f->fabric, f->worker_count, &f->exposition);
+  pl__leaks_figures(f->fabric, f->worker_count, &f->exposition);
   put_exports(f);
   pl__exposition_metrics(&f->exposition, &f->metrics);
 }
