@@ -237,8 +237,9 @@ local function tell_round(state)
   for _, name in ipairs({ "outer", "one", "other" }) do
     parts[#parts + 1] = ("%s %d"):format(name, counts[name] or 0)
   end
-  print(("round %d: %d of each kind planted and found (%s), %d requests; %d answers, %d wrong"):format(
-    state.version, state.planted, table.concat(parts, ", "), state.leaking, state.answers, state.wrong))
+  print(("round %d: %d of each kind planted and found (%s), %d requests; %d answers, %d wrong")
+    :format(state.version, state.planted, table.concat(parts, ", "), state.leaking, state.answers,
+      state.wrong))
   io.stdout:flush()
 end
 

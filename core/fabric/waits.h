@@ -93,21 +93,21 @@ struct pl_waits_name {
 
 /* Waits with one stack for one reason. */
 struct pl_waits_block {
-  uint32_t stack;
-  uint32_t reason;
+  _Atomic uint32_t stack;
+  _Atomic uint32_t reason;
   _Atomic uint64_t count;
   _Atomic uint64_t ns;
 };
 
-/* Proven leaks of one line. */
+/* Proven leaks of one line; those without a count are none. */
 struct pl_waits_leak {
-  uint32_t started;
-  uint32_t at;
-  uint32_t kind; /* PL_WAITS_KIND_* */
-  uint32_t reason;
-  uint32_t route;
-  uint32_t generation;
-  uint32_t name;
+  _Atomic uint32_t started;
+  _Atomic uint32_t at;
+  _Atomic uint32_t kind; /* PL_WAITS_KIND_* */
+  _Atomic uint32_t reason;
+  _Atomic uint32_t route;
+  _Atomic uint32_t generation;
+  _Atomic uint32_t name;
   _Atomic uint64_t count;
   _Atomic int64_t last_ns; /* monotonic */
 };

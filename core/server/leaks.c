@@ -31,6 +31,8 @@ static void each_leak(struct pl_reading *r, line_fn fn, void *arg) {
     const struct pl_waits *waits = r->sources[w].waits;
     for (uint32_t i = 0; i < pl__waits_leak_count(waits); i++) {
       const struct pl_waits_leak *l = &waits->leaks[i];
+      uint64_t count =
+          atomic_load_explicit(&l->count, memory_order_acquire); /* first */
       struct line line = {
           .worker = w,
           .started = l->started,
@@ -40,10 +42,11 @@ static void each_leak(struct pl_reading *r, line_fn fn, void *arg) {
           .route = l->route,
           .generation = l->generation,
           .name = l->name,
-          .count = pl__reading_load(&l->count),
+          .count = count,
           .age_ns = r->now_ns -
                     atomic_load_explicit(&l->last_ns, memory_order_relaxed)};
-      if (line.count) /* else it was forgotten, or is being written */
+      /* Else it was forgotten, or has become another line meanwhile. */
+      if (count && pl__reading_load(&l->count) >= count)
         fn(r, &line, arg);
     }
   }

@@ -3,12 +3,14 @@
 --- all differ; GET /crowd-names its symbols alone. What that means is in core/fabric/samples.h,
 --- stacks.h and symbols.h.
 
-return [[
+return [==[
 local P = require "perilune"
 local ffi = require "ffi"
 local app = P.app {}
 
-ffi.cdef "struct spec_section { char name[24]; uint32_t version, element; uint64_t count, offset; };"
+ffi.cdef [=[
+struct spec_section { char name[24]; uint32_t version, element; uint64_t count, offset; };
+]=]
 local SAMPLES, WORDS, LINES = 262144, 262000, 32768
 local PHASE_LUA = 1
 
@@ -79,4 +81,4 @@ app:get("/crowd", function()
   return "crowded"
 end)
 return app
-]]
+]==]

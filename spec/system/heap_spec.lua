@@ -46,6 +46,17 @@ for i = 1, 100 do
     return "done"
   end]])())
 end
+local steps = {}
+for i = 1, 60 do
+  steps[i] = ("if x %% %d == 1 then x = (x * %d + y) %% 1000003 end"):format(i + 2, i)
+end
+local code = "local x, y = ... for i = 1, 200 do " .. table.concat(steps, "\n") .. " end return x"
+app:get("/compile", function(c)
+  for i = 1, 300 do
+    loadstring(code)(i, 7) -- many traces of many instructions, and nothing that allocates
+  end
+  return "compiled"
+end)
 app:get("/drop", function(c)
   kept.all = nil
   return "dropped"
@@ -124,6 +135,20 @@ describe("profiles of memory", function()
     near(ROUNDS * TABLE, lines[LINE_TABLE], 0.05)
     near(ROUNDS * ARRAY, lines[LINE_ARRAY], 0.05)
     near(ROUNDS * HASH, lines[LINE_HASH], 0.05)
+  end)
+
+  it("tell what LuaJIT's compiler takes as the compiler's, not as the code's", function()
+    local s = start()
+    ask(s, "/compile", "compiled")
+    local out = pprof(s, "/debug/pprof/allocs", { "-top", "-unit=B", "-nodecount=500",
+      "-nodefraction=0", "-sample_index=alloc_space" })
+    local compiler = tonumber(out:match("\n%s*([%d.]+)B[^\n]-%(compiler%)"))
+    local code = 0
+    for flat in out:gmatch("\n%s*([%d.]+)B[^\n]-%[string \"local x, y") do
+      code = code + tonumber(flat)
+    end
+    assert.is_true((compiler or 0) > 5e6, out)
+    assert.is_true(code < compiler, out)
   end)
 
   it("have in use what lives, and no longer what was freed", function()

@@ -253,7 +253,8 @@ describe("profiles", function()
     assert.equal("crowded", wire.ask(s.port, "GET", "/crowd").body)
     for _, format in ipairs({ "pprof", "folded", "svg" }) do
       local begun = process.now()
-      local curl = process.spawn({ "curl", "-s", "-o", "/dev/null", "-w", "%{http_code} %{time_total}",
+      local curl = process.spawn({ "curl", "-s", "-o", "/dev/null", "-w",
+        "%{http_code} %{time_total}",
         ("http://127.0.0.1:%d/debug/pprof/profile?seconds=900&ago=0&format=%s"):format(s.admin,
           format) })
       local longest, probes = 0, 0
@@ -333,7 +334,7 @@ describe("profiles", function()
     assert.is_true(process.now() - begun < 50 * shares / 2, "each was made")
   end)
 
-  it("name what is loaded anew though the names of code that is gone had filled the table", function()
+  it("name what is loaded anew though names of code that is gone had filled the table", function()
     -- With its lines elsewhere each time: a function is known by where it begins.
     local function version(name, lines)
       return ("\n"):rep(lines) .. crowded:gsub("return app%s*$", "") .. ([[
