@@ -134,19 +134,18 @@ static void give_up(struct pl_makings *m, struct pl_makings_ticket *t) {
   }
 }
 
-static struct pl_makings_ticket *ticket_free(struct pl_makings *m,
-                                             int64_t now) {
-  struct pl_makings_ticket *found = NULL;
+static void give_up_idle(struct pl_makings *m, int64_t now) {
+  for (uint32_t i = 0; i < PL_MAKINGS_MAX; i++)
+    if (m->tickets[i].making &&
+        now - m->tickets[i].asked_ns > PL_MAKINGS_IDLE_S * (int64_t)PL_NS_PER_S)
+      give_up(m, &m->tickets[i]);
+}
 
-  for (uint32_t i = 0; i < PL_MAKINGS_MAX; i++) {
-    struct pl_makings_ticket *t = &m->tickets[i];
-    if (t->making &&
-        now - t->asked_ns > PL_MAKINGS_IDLE_S * (int64_t)PL_NS_PER_S)
-      give_up(m, t);
-    if (!t->making && !found)
-      found = t;
-  }
-  return found;
+static struct pl_makings_ticket *ticket_free(struct pl_makings *m) {
+  for (uint32_t i = 0; i < PL_MAKINGS_MAX; i++)
+    if (!m->tickets[i].making)
+      return &m->tickets[i];
+  return NULL;
 }
 
 /* Of arguments, which may be as long as what is made of them. */
@@ -179,9 +178,11 @@ static int put_number(struct pl_buf *out, uint32_t number) {
 static int answer_open(struct pl_makings *m, struct pl_slice topic,
                        struct pl_slice argument, struct pl_buf *out) {
   int64_t now = pl__clock_monotonic_ns();
-  struct pl_makings_ticket *t = ticket_free(m, now);
+  struct pl_makings_ticket *t;
   struct pl_making *one;
 
+  give_up_idle(m, now);
+  t = ticket_free(m);
   if (!t || asked_bytes(m) + argument.bytes > PL_MAKINGS_HELD_BYTES)
     return PL_EFULL;
   one = waiting_find(m, topic, argument);
@@ -218,6 +219,8 @@ static int answer_one(struct pl_makings *m, struct pl_makings_ticket *t,
   int failed = is_made ? t->making->failed : 0;
 
   t->asked_ns = pl__clock_monotonic_ns();
+  if (!is_made) /* it may wait for what nobody takes */
+    give_up_idle(m, t->asked_ns);
   if (failed || pl__slice_equal(verb, PL_SLICE("drop"))) {
     give_up(m, t);
     return failed;
