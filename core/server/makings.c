@@ -99,14 +99,20 @@ static uint64_t held_bytes(const struct pl_makings *m) {
 
 static void begin_next(struct pl_makings *m) {
   struct pl_making *one = m->first;
+  int failed;
 
   while (one && one->state != WAITS)
     one = one->next;
   if (!one || m->running || held_bytes(m) > PL_MAKINGS_HELD_BYTES)
     return;
-  one->failed = uv_queue_work(m->loop, &one->work, make, after_make);
-  one->state = one->failed ? IS_MADE : RUNS;
-  m->running = one->failed ? NULL : one;
+  one->state = RUNS;
+  m->running = one;
+  failed = uv_queue_work(m->loop, &one->work, make, after_make);
+  if (!failed) /* from now on the rest of it is the thread's */
+    return;
+  one->failed = failed;
+  one->state = IS_MADE;
+  m->running = NULL;
 }
 
 void pl__makings_init(struct pl_makings *m, uv_loop_t *loop,
