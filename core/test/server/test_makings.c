@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/err.h"
 
 static uv_loop_t loop;
@@ -74,7 +75,7 @@ static unsigned open_one(const char *what) {
 
   snprintf(line, sizeof line, "open %s", what);
   assert_non_null(ask(line, &status));
-  return (unsigned)atoi(out.at);
+  return (unsigned)strtoul(out.at, NULL, 10);
 }
 
 static const char *ask_one(const char *verb, unsigned number, int *status) {
@@ -165,12 +166,12 @@ static void refuses_more_than_its_limits(void **state) {
   assert_int_equal(made, 2);
   for (uint32_t i = 0; i < PL_MAKINGS_MAX; i++)
     is_taken(numbers[i], "a");
-  text = calloc(1, PL_MAKINGS_HELD_BYTES + 64u);
+  text = pl__alloc_zero(PL_MAKINGS_HELD_BYTES + 64u);
   assert_non_null(text);
   memcpy(text, "open echo ", 10);
   line = pl__slice(text, PL_MAKINGS_HELD_BYTES + 11u);
   assert_int_equal(pl__makings_answer(&makings, line, &out), PL_EFULL);
-  free(text);
+  pl__free(text);
 }
 
 static void begins_nothing_while_too_much_is_held(void **state) {
