@@ -265,22 +265,48 @@ static int report_boost(struct pl_admin *a, struct pl_slice argument,
   return pl__buf_append(out, "+", 1);
 }
 
+static uint64_t number_of(struct pl_slice argument) {
+  uint64_t n = 0;
+
+  pl__text_number(argument, UINT64_MAX, &n);
+  return n;
+}
+
+/* "-" and why, or "+" and what there is. */
+static int answer(struct pl_buf *out, int failed, const char *text) {
+  int full = pl__buf_append(out, failed ? "-" : "+", 1);
+
+  return full ? full : pl__buf_append(out, text, (uint32_t)strlen(text));
+}
+
 static int report_save(struct pl_admin *a, struct pl_slice argument,
                        struct pl_buf *out) {
   const char *end = memchr(argument.at, '\n', argument.bytes);
-  char path[PL_DUMPER_PATH_BYTES];
-  struct pl_slice name;
+  const char *space = memchr(argument.at, ' ', argument.bytes);
+  uint32_t ticket = 0;
+  char text[16];
   int failed;
 
-  if (!end)
+  if (!end || !space || space > end)
     return PL_EINVAL;
-  name = pl__slice(argument.at, (size_t)(end - argument.at));
-  failed = pl__dumper_save(a->args.config, name,
-                           pl__slice(end + 1, argument.bytes - name.bytes - 1),
-                           path);
-  if (failed)
-    warn(a, "a file was not written", path);
-  return failed ? failed : pl__buf_append(out, path, (uint32_t)strlen(path));
+  failed = pl__dumper_save(
+      a->args.dumper, pl__slice(space + 1, (size_t)(end - space - 1)),
+      pl__slice(argument.at, (size_t)(space - argument.at)),
+      pl__slice(end + 1, (size_t)(argument.at + argument.bytes - end - 1)),
+      &ticket);
+  snprintf(text, sizeof text, "%u", ticket);
+  if (failed == PL_EFULL)
+    return answer(out, failed, "too many records are waiting to be written");
+  return answer(out, failed, failed ? pl_strerror(failed) : text);
+}
+
+static int report_saved(struct pl_admin *a, struct pl_slice argument,
+                        struct pl_buf *out) {
+  char text[PL_DUMPER_TEXT_BYTES];
+  int status =
+      pl__dumper_saved(a->args.dumper, (uint32_t)number_of(argument), text);
+
+  return status > 0 ? 0 : answer(out, status, text);
 }
 
 static int report_heat(struct pl_admin *a, struct pl_slice argument,
@@ -366,6 +392,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
       {"trace_boost", report_boost}, {"heat", report_heat},
       {"tail", report_tail},         {"vitals", report_vitals},
       {"page", report_page},         {"make", report_make},
+      {"saved", report_saved},
   };
   struct pl_admin *a = arg;
 
@@ -820,16 +847,16 @@ fail_dispatch:
   return PL_EFAIL;
 }
 
-void pl__admin_stop(struct pl_admin *a) {
+bool pl__admin_stop(struct pl_admin *a) {
   struct timespec due;
 
   uv_async_send(&a->end);
   clock_gettime(CLOCK_REALTIME, &due);
   due.tv_sec += (time_t)END_S;
   if (pthread_timedjoin_np(a->thread, NULL, &due))
-    return;
+    return false;
   if (a->is_loading || a->gone || pl__makings_is_busy(&a->makings))
-    return; /* a helper thread uses it */
+    return false; /* a helper thread uses it */
   pl__makings_deinit(&a->makings);
   close_loop(a);
   pl__dispatch_close(&a->dispatch);
@@ -839,4 +866,5 @@ void pl__admin_stop(struct pl_admin *a) {
   pl__replay_deinit(&a->replay);
   pl__free(a->heat);
   pl__free(a);
+  return true;
 }

@@ -27,8 +27,10 @@
  *   trace ...        pieces of what the flight recorder has (server/replay.h)
  *   wish LINE        has the master do something (server/wish.h); a number
  *   granted NUMBER   its answer: "+" or "-", and the text; empty: not yet
- *   save NAME\n...   writes the bytes behind the line into a file beside the
- *                    flight recorder's, whose path is the answer
+ *   save SUFFIX WHY\n...  has the bytes behind the line written into a file
+ *                    beside the flight recorder's: "+TICKET", or "-" and why not
+ *   saved TICKET     "+PATH" once it is there, "-" and why it is not, or nothing
+ *                    while it is being written
  *   heat N, tail N   what is new since that number (server/heat.h, log/tail.h)
  *   vitals           of the workers' VMs (server/vitals.h)
  *   compilation      what LuaJIT gave up (server/compilation.h)
@@ -41,10 +43,13 @@
 #ifndef PL_SERVER_ADMIN_H
 #define PL_SERVER_ADMIN_H
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 
 struct pl_admin;
 struct pl_config;
+struct pl_dumper;
 struct pl_fabric;
 struct pl_tail;
 
@@ -56,9 +61,10 @@ struct pl_admin_args {
   const struct pl_config *config; /* borrowed, as all of these */
   const struct pl_fabric *fabric;
   struct pl_tail *tail; /* NULL: there is none */
-  int listen_fd;        /* -1: nobody can ask */
-  int wake_fd;          /* of the reader of control's ring */
-  int channel_fd;       /* to the master */
+  struct pl_dumper *dumper;
+  int listen_fd;  /* -1: nobody can ask */
+  int wake_fd;    /* of the reader of control's ring */
+  int channel_fd; /* to the master */
 };
 
 /* Starts the thread.  Returns 0, or with a sentence in error
@@ -66,8 +72,9 @@ struct pl_admin_args {
 int pl__admin_start(struct pl_admin **out, const struct pl_admin_args *args,
                     char *error);
 /* Ends it: connections are closed, checks are given up.  A check that blocks in
- * C is not waited for: the process is about to end. */
-void pl__admin_stop(struct pl_admin *a);
+ * C is not waited for: the process is about to end.  False: it still runs, and
+ * uses what it was given. */
+bool pl__admin_stop(struct pl_admin *a);
 
 /* The master has answered a wish.  From control's main thread; of answers that
  * nobody takes the oldest are forgotten.  Text: PL_MESSAGE_TEXT_BYTES at most, cut

@@ -540,6 +540,21 @@ static int name_finish(struct resolve *r) {
   return 0;
 }
 
+/* It is made absolute once it is there, and has to fit then as well. */
+static int recorder_folder_finish(struct resolve *r) {
+  const char *folder = r->c->recorder_folder;
+  char here[PL_CONFIG_PATH_BYTES];
+
+  if (!folder[0] || folder[0] == '/' || !getcwd(here, sizeof here) ||
+      strlen(here) + 1 + strlen(folder) < PL_CONFIG_FOLDER_BYTES)
+    return 0;
+  return config_fail(r->err,
+                     "recorder.folder is \"%.200s\", with \"%.200s\" in front; "
+                     "expected are at most %d bytes for both: a symbolic link "
+                     "makes a longer path short",
+                     folder, here, PL_CONFIG_FOLDER_BYTES - 1);
+}
+
 static int values_finish(struct resolve *r) {
   struct pl_config *c = r->c;
 
@@ -569,6 +584,8 @@ static int values_finish(struct resolve *r) {
   if (c->admin_token[0] && strlen(c->admin_token) < ADMIN_TOKEN_BYTES_MIN)
     return config_fail(r->err, "admin.token is shorter than %d characters",
                        ADMIN_TOKEN_BYTES_MIN);
+  if (recorder_folder_finish(r))
+    return PL_ECONFIG;
   return name_finish(r);
 }
 
@@ -714,6 +731,7 @@ void pl__config_value(const struct pl_config *c, const struct pl_key *key,
     snprintf(out, bytes, "%llu", (unsigned long long)number);
     return;
   case PL_KEY_STRING:
+  case PL_KEY_PATH:
   case PL_KEY_NETWORKS:
   case PL_KEY_FIELD:
   case PL_KEY_ENDPOINT:

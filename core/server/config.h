@@ -21,6 +21,8 @@ struct pl_buf;
 struct pl_key;
 
 #define PL_CONFIG_PATH_BYTES 4096          /* of a path, NUL included */
+#define PL_CONFIG_FOLDER_BYTES 1024        /* recorder.folder, NUL included */
+#define PL_CONFIG_OUTPUT_BYTES 1024        /* log.output, NUL included */
 #define PL_CONFIG_NAME_BYTES 64            /* of a name, NUL included */
 #define PL_CONFIG_ENDPOINT_BYTES 512       /* of a collector, NUL included */
 #define PL_CONFIG_LISTEN_MAX 16            /* addresses */
@@ -122,15 +124,15 @@ struct pl_config {
   uint32_t log_access_fields; /* bits of enum pl_access_field */
   uint64_t log_sample_first;  /* records of a site and second; 0: all */
   uint64_t log_sample_then;   /* every so-manieth behind them; 0: none */
-  char log_output[PL_CONFIG_PATH_BYTES]; /* see pl__sink_open */
-  uint64_t log_rotate_bytes;             /* 0: a file may grow */
+  char log_output[PL_CONFIG_OUTPUT_BYTES]; /* see pl__sink_open */
+  uint64_t log_rotate_bytes;               /* 0: a file may grow */
   uint64_t log_rotate_keep;
   uint32_t log_syslog_facility; /* its number */
 
   /* recorder.*, of which the state is fabric's */
   bool recorder_on;
-  char recorder_folder[PL_CONFIG_PATH_BYTES]; /* ""; see server/dumper.h */
-  uint64_t recorder_keep;                     /* files */
+  char recorder_folder[PL_CONFIG_FOLDER_BYTES]; /* ""; see server/archive.h */
+  uint64_t recorder_keep;                       /* files */
   uint64_t recorder_storm; /* missed deadlines in 10 s; 0: no matter */
 
   /* actions.* */

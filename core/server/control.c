@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "log/drain.h"
+#include "log/tail.h"
 #include "perilune.h"
 #include "server/admin.h"
 #include "server/anomaly.h"
@@ -43,12 +44,15 @@
 #define ORPHAN_PAUSE_MS 50
 #define SAY_EVERY_NS (60 * (int64_t)PL_NS_PER_S)
 
+_Static_assert(PL_CONFIG_OUTPUT_BYTES <= PL_SINK_PATH_BYTES,
+               "every log.output that is taken can be opened");
+
 struct control {
   const struct pl_control_args *args;
   struct pl_sink sink;
   struct pl_syslog syslog;
   struct pl_drain drain;
-  struct pl_dumper dumper;
+  struct pl_dumper *dumper;
   struct pl_server_state *state;
   struct pl_tail *tail;   /* NULL: nobody looks */
   struct pl_admin *admin; /* NULL: there is none */
@@ -134,6 +138,7 @@ static int plane_start(struct control *c, char *why) {
                                .tail = c->tail,
                                .listen_fd = c->args->admin_fd,
                                .wake_fd = c->args->wake_fd,
+                               .dumper = c->dumper,
                                .channel_fd = c->args->channel_fd};
 
   return pl__admin_start(&c->admin, &args, why);
@@ -219,6 +224,9 @@ static int control_open(struct control *c, char *error, size_t error_bytes) {
   if (!status && c->signal_fd < 0)
     status = -errno;
   status = status ? status : exporter_open(c);
+  status = status ? status
+                  : pl__dumper_start(&c->dumper, config, c->args->fabric,
+                                     c->args->channel_fd);
   if (status)
     snprintf(error, error_bytes, "control: %s", pl_strerror(status));
   return status ? status : admin_open(c, routes, error, error_bytes);
@@ -269,7 +277,7 @@ static void orders_take(struct control *c) {
 
   while (!(failed = pl__channel_read(c->args->channel_fd, &order)))
     if (order.kind == PL_ORDER_RECORD)
-      pl__dumper_order(&c->dumper, &order);
+      pl__dumper_order(c->dumper, &order);
     else if (order.kind == PL_ORDER_GRANTED && c->admin)
       pl__admin_grant(c->admin, order.generation, order.code, order.text);
   c->is_deaf = failed != -EAGAIN; /* the lifeline tells when it is over */
@@ -303,13 +311,12 @@ static bool wait_for_records(struct control *c, int wait_ms) {
 
 /* Until the output takes more. One that said so and then took nothing is only
  * tried from time to time, and so is one that fails. */
-static bool wait_for_output(struct control *c, int wait_ms) {
+static bool wait_for_output(struct control *c) {
   int64_t since = c->drain.blocked_ns;
   bool in_vain = since == 0 || since == c->blocked_ns;
 
   c->blocked_ns = since;
-  return control_wait(c, wait_ms < BLOCKED_MS ? wait_ms : BLOCKED_MS,
-                      in_vain ? -1 : c->sink.fd, POLLOUT);
+  return control_wait(c, BLOCKED_MS, in_vain ? -1 : c->sink.fd, POLLOUT);
 }
 
 static void say_blocked(struct control *c) {
@@ -347,8 +354,6 @@ static void control_loop(struct control *c) {
   bool end = false;
 
   while (!end) {
-    int wait_ms;
-
     pl__anomaly_look(&c->anomaly, pl__clock_monotonic_ns());
     c->drain.level =
         atomic_load_explicit(&c->state->log_level, memory_order_relaxed);
@@ -358,13 +363,13 @@ static void control_loop(struct control *c) {
       pl__drain_run(&c->drain, &outcome);
     while (outcome == PL_DRAIN_MORE);
 
-    wait_ms = pl__dumper_turn(&c->dumper, LOOK_MS);
+    pl__dumper_look(c->dumper);
     if (outcome == PL_DRAIN_BLOCKED) {
       say_blocked(c);
-      end = wait_for_output(c, wait_ms);
+      end = wait_for_output(c);
     } else if (pl__drain_sleep(&c->drain, 1)) {
-      end = wait_for_records(c, wait_ms);
-      if (!end && wait_ms == LOOK_MS && pl__drain_sleep(&c->drain, BATCH_BYTES))
+      end = wait_for_records(c, LOOK_MS);
+      if (!end && pl__drain_sleep(&c->drain, BATCH_BYTES))
         end = wait_for_records(c, LINGER_MS);
     }
     pl__drain_awake(&c->drain);
@@ -374,19 +379,19 @@ static void control_loop(struct control *c) {
 int pl__control_main(const struct pl_control_args *args) {
   struct control c = {.args = args, .signal_fd = -1};
   char error[PL_MESSAGE_TEXT_BYTES] = "";
+  bool plane_ended;
   int status;
 
   prctl(PR_SET_NAME, "perilune-ctl");
-  pl__dumper_init(&c.dumper, args->config, args->fabric, args->channel_fd);
   status = control_open(&c, error, sizeof(error));
   pl__channel_say(args->channel_fd, PL_NEWS_STARTED, 0, status, error);
   if (status)
     return 1;
   watch_open(&c);
   control_loop(&c);
-  pl__dumper_deinit(&c.dumper);
-  if (c.admin)
-    pl__admin_stop(c.admin);
+  plane_ended = !c.admin || pl__admin_stop(c.admin);
+  if (pl__dumper_stop(c.dumper, PL_CONTROL_RECORDS_MS) && plane_ended)
+    pl__dumper_free(c.dumper);
   pl__anomaly_close(&c.anomaly);
   pl__drain_finish(&c.drain, PL_CONTROL_FINISH_MS);
   pl__exporter_stop(c.exporter, PL_CONTROL_FLUSH_MS);
@@ -395,6 +400,8 @@ int pl__control_main(const struct pl_control_args *args) {
   if (status)
     say_lost(&c);
   pl__drain_deinit(&c.drain);
+  if (plane_ended) /* else it may still look */
+    pl__tail_free(c.tail);
   pl__sink_close(&c.sink);
   return status ? 1 : 0;
 }

@@ -21,8 +21,10 @@ struct pl_fabric;
 #define PL_CONTROL_FINISH_MS 2000
 #define PL_CONTROL_FLUSH_MS 3000
 #define PL_CONTROL_REST_MS 500
+#define PL_CONTROL_RECORDS_MS 1000 /* for records that are being written */
 #define PL_CONTROL_END_MS                                                      \
-  (PL_CONTROL_FINISH_MS + PL_CONTROL_FLUSH_MS + PL_CONTROL_REST_MS)
+  (PL_CONTROL_FINISH_MS + PL_CONTROL_FLUSH_MS + PL_CONTROL_REST_MS +           \
+   PL_CONTROL_RECORDS_MS)
 
 struct pl_control_args {
   const struct pl_config *config;

@@ -1,93 +1,79 @@
-/* server/dumper.h - writes what the flight recorder has into files.
+/* server/dumper.h - writes records: what the flight recorder has, and what
+ * actions save.
  *
- * In control, whose loop gives it a turn between two batches of the log: each
- * turn writes one piece, so that neither the log nor the master ever waits for
- * a whole record.  Told by the master (a crash, a worker that is stuck,
- * SIGQUIT, `perilune trace`, an action), and by itself when too many requests
- * miss their deadlines.
+ * A thread of control, so that a disk that hangs holds up nobody else: not the
+ * log, which control's main thread drains, and not the admin plane.  What is to
+ * be written waits in two queues with room for so many; what finds none is
+ * dropped, counted, and told like a record that has failed.
  *
- *   FOLDER/perilune-NAME-WHY-TIME.json    mode 0600; the newest ones are kept
+ *   orders  of the master (a crash, a worker that is stuck, SIGQUIT,
+ *           `perilune trace`, an action), and when too many requests miss their
+ *           deadlines.  How it went is told to the master, which logs it, once
+ *           the file has its name: PL_NEWS_RECORDED.
+ *   saves   bytes of the admin plane's (profiles).  Who has ordered one asks
+ *           for its end with its ticket.
  *
- * What actions save (profiles) lies beside them, and counts with them.
- *
- * The folder is recorder.folder; without that $STATE_DIRECTORY, as systemd sets
- * it, or else /tmp/perilune-UID, which is made.  A file has the suffix ".part"
- * until it is complete.  A disk that is full ends a record, not the server.
- *
- * How it went is told to the master, which logs it: PL_NEWS_RECORDED.
+ * They are taken up in their order, one at a time; but while an order follows
+ * what comes, saves are written in between.  Where files lie, and what they are
+ * called, says server/archive.h.
  */
 #ifndef PL_SERVER_DUMPER_H
 #define PL_SERVER_DUMPER_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
+#include "base/slice.h"
+#include "server/archive.h"
 #include "server/channel.h"
 
-struct pl_config;
+struct pl_dumper;
 struct pl_fabric;
-struct pl_timeline;
 
-#define PL_DUMPER_QUEUE_MAX 8u    /* records that wait; others are refused */
+#define PL_DUMPER_ORDERS_MAX 8u /* that wait, beside the one being written */
+#define PL_DUMPER_SAVES_MAX 8u  /* with those that nobody has asked for yet */
+#define PL_DUMPER_SAVES_BYTES_MAX (32u << 20) /* of all that wait */
 #define PL_DUMPER_SECONDS_MAX 300 /* longest that one follows what comes */
-#define PL_DUMPER_WHY_BYTES 48u
-#define PL_DUMPER_PATH_BYTES 1024u
-#define PL_DUMPER_WINDOW_S 10u /* of a storm of deadlines */
-#define PL_DUMPER_STORM_S 60   /* least time between two records of storms */
+#define PL_DUMPER_WINDOW_S 10u    /* of a storm of deadlines */
+#define PL_DUMPER_STORM_S 60      /* least time between two records of storms */
+#define PL_DUMPER_HANGS_S 10      /* silence of the disk that is told */
+/* Of a path, or of one and why it was not written. */
+#define PL_DUMPER_TEXT_BYTES (PL_ARCHIVE_PATH_BYTES + 128u)
 
-struct pl_dumper_order {
-  char why[PL_DUMPER_WHY_BYTES]; /* letters, digits and dashes */
-  uint32_t asker;                /* handed back with the news; 0: nobody */
-  int seconds; /* to follow what comes; 0: what there is now */
-};
-
-struct pl_dumper {
-  const struct pl_config *config; /* borrowed, as the following */
-  const struct pl_fabric *fabric;
-  int channel_fd; /* to the master */
-  int master_pid;
-  struct pl_dumper_order queue[PL_DUMPER_QUEUE_MAX];
-  uint32_t queue_count;
-  /* the one that is being written: queue[0] */
-  struct pl_timeline *timeline; /* NULL: none */
-  bool is_ending;
-  int fd;
-  int64_t until_ns; /* monotonic */
-  char path[PL_DUMPER_PATH_BYTES];
-  struct pl_buf piece;
-  /* storms */
-  uint64_t missed[PL_DUMPER_WINDOW_S]; /* deadlines, by second */
-  uint32_t samples;
-  int64_t sampled_ns, stormed_ns;
-};
-
-/* Everything is borrowed. */
-void pl__dumper_init(struct pl_dumper *d, const struct pl_config *config,
+/* Starts the thread.  All is borrowed.  channel_fd: to the master.  Returns 0,
+ * PL_ENOMEM, a negated errno, or what pl__layout_state returns. */
+int pl__dumper_start(struct pl_dumper **out, const struct pl_config *config,
                      const struct pl_fabric *fabric, int channel_fd);
-/* What is being written is given up. */
-void pl__dumper_deinit(struct pl_dumper *d);
+
+/* Has it write what there is to be written, for so long at most (whole seconds);
+ * what follows is complete now.  False: the disk hangs, and the thread is left
+ * alone; then nothing of it may be freed.  The process is about to end. */
+bool pl__dumper_stop(struct pl_dumper *d, int ms);
+/* After it was stopped, when nobody has it any more. */
+void pl__dumper_free(struct pl_dumper *d);
 
 /* Takes PL_ORDER_RECORD: text is why, code the seconds, generation the asker.
- */
+ * Only by control's main thread, as the next. */
 void pl__dumper_order(struct pl_dumper *d, const struct pl_message *order);
 
-/* One piece.  Returns in how many ms the next turn is due, 0: at once; at most
- * `most`. */
-int pl__dumper_turn(struct pl_dumper *d, int most);
+/* To be called once a second or more often: looks for storms, and whether the
+ * disk hangs, which the master is told once. */
+void pl__dumper_look(struct pl_dumper *d);
 
-/* Where records go, made if it is not there.  Returns 0, or a negated errno
- * with the path in `out` all the same. */
-int pl__dumper_folder(const struct pl_config *config, char *out, size_t bytes);
+/* Orders that bytes, which are copied, are written into a file.  Any thread.
+ *
+ *   why, suffix  as in pl__archive_begin; why is made of it by
+ *                pl__archive_word
+ *
+ * Returns 0 with a number in *ticket, PL_EINVAL (too long for a name),
+ * PL_EFULL or PL_ENOMEM: it was dropped. */
+int pl__dumper_save(struct pl_dumper *d, struct pl_slice why,
+                    struct pl_slice suffix, struct pl_slice bytes,
+                    uint32_t *ticket);
 
-/* Writes bytes into such a file, NAME standing for WHY, with the suffix that it
- * has after its first dot.  Blocks for as long as the disk takes.  Any thread.
- *
- *   path  PL_DUMPER_PATH_BYTES; the file, or when it failed why
- *
- * Returns 0 or a negated errno. */
-int pl__dumper_save(const struct pl_config *config, struct pl_slice name,
-                    struct pl_slice bytes, char *path);
+/* How that went.  Any thread.  Returns 1: it is not written yet; 0: it is, and
+ * its path is in `text` (PL_DUMPER_TEXT_BYTES); negative: it has failed, and
+ * `text` says why.  Then its ticket is no longer known: PL_EGONE. */
+int pl__dumper_saved(struct pl_dumper *d, uint32_t ticket, char *text);
 
 #endif /* PL_SERVER_DUMPER_H */

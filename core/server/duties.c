@@ -11,12 +11,14 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "perilune.h"
+#include "server/archive.h"
 #include "server/layout.h"
 #include "server/wish.h"
 
 #define UPGRADE_GRACE_S 20.0 /* beyond twice vm.load_timeout */
 #define DRAIN_NOTICE_S 5.0   /* more than the drain itself, for systemd */
 #define WHY_BYTES 160u       /* of a sentence that says why not */
+#define RECORD_SAY_NS (60 * (int64_t)PL_NS_PER_S) /* of one cause */
 #define RECORD_PAUSE_NS                                                        \
   (10 * (int64_t)PL_NS_PER_S) /* of crashes and the like */
 
@@ -91,12 +93,12 @@ bool pl__duty_record(struct master *m, enum pl_record_reason reason,
       [PL_RECORD_FOR_CLIENT] = "asked",
       [PL_RECORD_FOR_ACTION] = "action"};
   const struct pl_child *control = pl__control_of(m);
-  char text[64];
+  char text[PL_ARCHIVE_WHY_BYTES];
 
   if (!m->recorder.events || control->pid <= 0 || !control->ready ||
       control->channel_fd < 0)
     return false;
-  snprintf(text, sizeof text, "%s%s%.40s", reasons[reason], detail ? "-" : "",
+  snprintf(text, sizeof text, "%s%s%s", reasons[reason], detail ? "-" : "",
            detail ? detail : "");
   return pl__channel_say(control->channel_fd, PL_ORDER_RECORD, asker, seconds,
                          text) == 0;
@@ -128,11 +130,26 @@ static void answer(struct master *m, uint32_t number, int code,
     pl__channel_say(control->channel_fd, PL_ORDER_GRANTED, number, code, text);
 }
 
+/* A cause is logged once, and again after a while, or when a record could be
+ * written in between; the metric counts them all. */
+static bool is_to_be_logged(struct master *m, int code) {
+  int64_t now = pl__clock_monotonic_ns();
+  bool is_known =
+      code && code == m->record_code && now - m->record_said_ns < RECORD_SAY_NS;
+
+  m->record_code = code;
+  if (!is_known)
+    m->record_said_ns = now;
+  return !is_known;
+}
+
 static void on_recorded(struct master *m, const struct pl_message *news) {
-  if (news->code)
+  bool logs = is_to_be_logged(m, news->code);
+
+  if (news->code && logs)
     pl__master_log(m, PL_LEVEL_WARN, "the flight recorder was not written",
                    "reason", news->text);
-  else
+  else if (!news->code)
     pl__master_log(m, PL_LEVEL_INFO, "the flight recorder was written", "file",
                    news->text);
   if (news->generation & PL_WISH_ASKER)

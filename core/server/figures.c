@@ -192,6 +192,27 @@ static void put_server(struct figures *f) {
   }
 }
 
+static void put_records(struct figures *f) {
+  struct pl_exposition *e = &f->exposition;
+  struct pl_server_state *s;
+
+  if (pl__layout_state(f->fabric, &s))
+    return;
+  pl__exposition_head(e, "perilune_records_total",
+                      "Flight records and profiles of actions, by what became "
+                      "of them.",
+                      PL_METRIC_COUNTER);
+  pl__exposition_sample(
+      e, "result=\"written\"",
+      (double)atomic_load_explicit(&s->records_written, memory_order_relaxed));
+  pl__exposition_sample(
+      e, "result=\"failed\"",
+      (double)atomic_load_explicit(&s->records_failed, memory_order_relaxed));
+  pl__exposition_sample(
+      e, "result=\"dropped\"",
+      (double)atomic_load_explicit(&s->records_dropped, memory_order_relaxed));
+}
+
 /* --- what goes to a collector -------------------------------------------------- */
 
 static const char *const reasons[PL_EXPORT_DROPS] = {
@@ -283,6 +304,7 @@ static void put_exports(struct figures *f) {
 static void put_all(struct figures *f) {
   f->worker_count = f->metrics.worker_count;
   put_server(f);
+  put_records(f);
   put_workers(f);
   put_beats(f, "perilune_connections", "Connections that are open.",
             CONNECTIONS);

@@ -62,6 +62,7 @@ static size_t field_bytes(const struct pl_key *key) {
   case PL_KEY_INTEGER:
     return sizeof(uint64_t);
   case PL_KEY_STRING:
+  case PL_KEY_PATH:
   case PL_KEY_SECRET:
   case PL_KEY_NETWORKS:
   case PL_KEY_FIELD:

@@ -45,6 +45,11 @@
     name, PL_KEY_ENV_PREFIX env, PL_KEY_STRING, AT(field), ROOM(field),        \
         fallback, min, (double)(ROOM(field) - 1), NULL, doc                    \
   }
+#define PATH(name, env, field, fallback, min, doc)                             \
+  {                                                                            \
+    name, PL_KEY_ENV_PREFIX env, PL_KEY_PATH, AT(field), ROOM(field),          \
+        fallback, min, (double)(ROOM(field) - 1), NULL, doc                    \
+  }
 #define SECRET(name, env, field, doc)                                          \
   {                                                                            \
     name, PL_KEY_ENV_PREFIX env, PL_KEY_SECRET, AT(field), ROOM(field), "", 0, \
@@ -82,8 +87,8 @@ const struct pl_key pl__keys[] = {
             "actions.workers_max ask for"),
     STRING("name", "NAME", name, "", 0,
            "name of the server; without one that of the app's folder"),
-    STRING("pid_file", "PID_FILE", pid_file, "", 0,
-           "place of the pid file; without one it follows from the name"),
+    PATH("pid_file", "PID_FILE", pid_file, "", 0,
+         "place of the pid file; without one it follows from the name"),
 
     STRING("user", "USER", user, "", 0,
            "user that all processes run as once the sockets are bound"),
@@ -175,8 +180,8 @@ const struct pl_key pl__keys[] = {
     INTEGER("log.sample_then", "LOG_SAMPLE_THEN", log_sample_then, "100", 0,
             4294967295.0,
             "behind these every so-manieth is written; 0 for none"),
-    STRING("log.output", "LOG_OUTPUT", log_output, "stdout", 1,
-           "stdout, stderr, the path of a file, syslog or syslog:..."),
+    PATH("log.output", "LOG_OUTPUT", log_output, "stdout", 1,
+         "stdout, stderr, the path of a file, syslog or syslog:..."),
     SIZE("log.rotate_size", "LOG_ROTATE_SIZE", log_rotate_bytes, "0", 0,
          KEY_BYTES_MAX, "largest log file, then a new one is begun; 0: any"),
     INTEGER("log.rotate_keep", "LOG_ROTATE_KEEP", log_rotate_keep, "5", 1, 1000,
@@ -187,8 +192,8 @@ const struct pl_key pl__keys[] = {
     OTHER(
         "recorder.on", "RECORDER_ON", PL_KEY_BOOL, recorder_on, "true", 0, 0,
         "whether workers record what they do, for traces of the last moments"),
-    STRING("recorder.folder", "RECORDER_FOLDER", recorder_folder, "", 0,
-           "where records are written; else $STATE_DIRECTORY, or in /tmp"),
+    PATH("recorder.folder", "RECORDER_FOLDER", recorder_folder, "", 0,
+         "where records are written; else $STATE_DIRECTORY, or in /tmp"),
     INTEGER("recorder.keep", "RECORDER_KEEP", recorder_keep, "10", 1, 1000,
             "records that are kept there, the newest ones"),
     INTEGER("recorder.storm", "RECORDER_STORM", recorder_storm, "50", 0,
@@ -593,6 +598,7 @@ int pl__key_set(const struct pl_key *key, const char *text,
     memcpy(field, &number, sizeof(number));
     return 0;
   case PL_KEY_STRING:
+  case PL_KEY_PATH:
   case PL_KEY_SECRET:
     bytes = strlen(text);
     if (!in_range(key, (double)bytes))
@@ -722,6 +728,12 @@ void pl__key_expected(const struct pl_key *key, char *out, size_t bytes) {
     snprintf(out, bytes, "auto or a whole number from %.0f to %.0f", key->min,
              key->max);
     return;
+  case PL_KEY_PATH:
+    snprintf(out, bytes,
+             "a path of %.0f to %.0f bytes; a symbolic link makes a longer one "
+             "short",
+             key->min, key->max);
+    return;
   case PL_KEY_STRING:
   case PL_KEY_SECRET:
     snprintf(out, bytes, "a text of %.0f to %.0f bytes", key->min, key->max);
@@ -779,6 +791,8 @@ const char *pl__key_type_name(const struct pl_key *key) {
   case PL_KEY_STRING:
   case PL_KEY_SECRET:
     return "text";
+  case PL_KEY_PATH:
+    return "path";
   case PL_KEY_BOOL:
     return "true or false";
   case PL_KEY_ENUM:

@@ -29,6 +29,7 @@ enum pl_key_type {
   PL_KEY_NAMES,     /* uint32_t: a bit for each name in `choices` */
   PL_KEY_WORKERS,   /* `auto` or an integer: workers, workers_auto */
   PL_KEY_STRING,    /* char array */
+  PL_KEY_PATH,      /* likewise: of a file or folder */
   PL_KEY_SECRET,    /* likewise; never shown */
   PL_KEY_BOOL,      /* bool */
   PL_KEY_ENUM,      /* uint32_t: index in `choices` */

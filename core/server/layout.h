@@ -99,6 +99,9 @@ struct pl_server_state {
   _Atomic uint32_t anomaly_per_second;
   _Atomic uint32_t reload_failed;   /* what was loaded last was rejected */
   _Atomic uint32_t control_crashes; /* under the generation, by faults */
+  /* Records (server/dumper.h), by control: files that are there, that could not
+   * be written, and what found no room in a queue. */
+  _Atomic uint64_t records_written, records_failed, records_dropped;
 };
 
 /* Makes the fabric of a server and its empty rings.

@@ -78,7 +78,9 @@ struct master {
   struct pl_lockfile lock;
   struct pl_ring_writer log;
   struct pl_tally tally;
-  int64_t level_due_ns; /* the log's own level is back; 0: it is */
+  int record_code;        /* why the last record was not written; 0: it was */
+  int64_t record_said_ns; /* when that was logged */
+  int64_t level_due_ns;   /* the log's own level is back; 0: it is */
   struct pl_recorder recorder;
   struct pl_stopwatch stopwatch; /* of the recorder */
   struct pl_desk desk;

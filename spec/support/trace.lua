@@ -47,7 +47,7 @@ end
 function M.files(folder, why)
   local list = {}
   for name in require("lfs").dir(folder) do
-    if name:find("^perilune%-.*%.json$") and name:find("-" .. (why or ""), 1, true) then
+    if name:find("^perilune%-.*%.json$") and name:find("@" .. (why or ""), 1, true) then
       list[#list + 1] = folder .. "/" .. name
     end
   end

@@ -1,6 +1,7 @@
 -- Rules that act, on real servers: when they fire, how often, and what comes of it.
 
 local crashing = require("spec.support.crashing")
+local disk = require("spec.support.disk")
 local json = require("perilune").json
 local process = require("spec.support.process")
 local series = require("perilune.series")
@@ -289,11 +290,88 @@ describe("an action", function()
         return
       end
       local path = done("prof").result
-      assert.matches(("^%s/perilune%%-.*%%-%s%%-prof%%-.*%%.pb%%.gz$"):format(
+      assert.matches(("^%s/perilune%%-.*@%s%%-prof%%-.*%%.pb%%.gz$"):format(
         folder:gsub("%p", "%%%0"), kind), path)
       assert.equal(0, process.spawn({ "gzip", "-t", path }):wait())
     end)
   end
+
+  --- The only file of that suffix, once it is there.
+  local function file(suffix)
+    return process.eventually(function()
+      for name in require("lfs").dir(folder) do
+        if name:find(suffix, -#suffix, true) then
+          return name
+        end
+      end
+    end, 20)
+  end
+
+  it("writes records that are called like the rule, with all of its dots", function()
+    serve(RULE:format("v1.2-x_y", "requests > 0.5", "0", "", '{ "record", "heap_profile" }'))
+    ask_until("/", fires("v1.2-x_y"))
+    assert.matches("@action%-v1%.2%-x_y%-%d+T%d+%.%d+Z%.json$", file(".json"))
+    if not server:log():find("no heap profiles", 1, true) then
+      assert.matches("@heap%-v1%.2%-x_y%-%d+T%d+%.%d+Z%.pb%.gz$", file(".pb.gz"))
+    end
+  end)
+
+  local it_or_not = disk.can_hang() and it or pending
+
+  it_or_not("waits for a disk that hangs, while other rules and the admin plane go on", function()
+    serve(RULE:format("prof", "requests > 0.5", "0", "", '"heap_profile"')
+      .. RULE:format("other", "connections > 0", "0", "", '"collect"'))
+    local hanging = disk.hang(folder)
+    local one = ask_until("/garbage", function()
+      local now = rule("prof")
+      return (now.state == "acting" or now.state == "held") and now
+    end)
+    if one.state == "held" then
+      assert.matches("^this server has no %a+ profiles$", one.reason)
+      return
+    end
+    local held = assert(wire.connect(server.port))
+    assert.is_truthy(process.eventually(fires("other"), 20))
+    assert.equal(0, rule("prof").fired)
+    assert.is_nil(server:log():find('"action":"heap_profile"', 1, true))
+    hanging:kill("KILL")
+    local path = done("prof").result
+    assert.equal(0, process.spawn({ "gzip", "-t", path }):wait())
+    assert.equal(1, rule("prof").fired)
+    held:close()
+  end)
+
+  local can_mount = process.spawn({ "unshare", "-m", "true" }):wait() == 0
+  process.cleanup()
+  it_or_not = can_mount and it or pending
+
+  it_or_not("leaves no half profile on a full disk, and tells why once", function()
+    local full = process.folder()
+    local rules = RULE:format("prof", "requests >= 0", "0", "", '"heap_profile"')
+    local app = process.folder({ ["app.lua"] = HEAD .. rules .. "return app\n" })
+    local script = ([[
+      mount -t tmpfs -o size=16k none %s && dd if=/dev/zero of=%s/filler bs=4k 2>/dev/null
+      exec %s run %s --listen 127.0.0.1:0 --workers 1 --set recorder.folder=%s \
+        --set log.format=json --set admin.listen=127.0.0.1:0]])
+      :format(full, full, process.launcher(), app, full)
+    local p = process.spawn({ "unshare", "-m", "sh", "-c", script },
+      { env = { XDG_RUNTIME_DIR = process.folder() } })
+    server = { port = tonumber(p:wait_for("err", "http://127%.0%.0%.1:(%d+)")) }
+    assert.is_truthy(server.port, p:err())
+    local line = assert(p:wait_for("out", '([^\n]*"msg":"action [hf]%a+"[^\n]*)\n', 20), p:out())
+    if line:find("no heap profiles", 1, true) then
+      return
+    end
+    assert.matches('"msg":"action failed"', line, 1, true)
+    assert.matches("no space left on device", line, 1, true)
+    assert.equal("hi", ask("/").body)
+    local seen = ("/proc/%d/root%s"):format(p.pid, full)
+    for name in require("lfs").dir(seen) do
+      assert.is_true(name == "." or name == ".." or name == "filler", name)
+    end
+    process.sleep(3)
+    assert.equal(1, select(2, p:out():gsub('"msg":"action failed"', "")))
+  end)
 
   it("changes the level of the log, and back after a time", function()
     serve(RULE:format("level", "requests > 0.5", "0", ', level = "debug", seconds = 4',

@@ -3,6 +3,7 @@
 -- python3 (spec/support/trace.py), which also looks whether each beginning has its end.
 
 local crashing = require("spec.support.crashing")
+local disk = require("spec.support.disk")
 local json = require("perilune").json
 local process = require("spec.support.process")
 local trace = require("spec.support.trace")
@@ -159,7 +160,7 @@ describe("the flight recorder", function()
     ask("/nap")
     server.process:kill("QUIT")
     local path = written()
-    assert.matches("%-signal%-%d+T%d+%.%d+Z%.json$", path)
+    assert.matches("@signal%-%d+T%d+%.%d+Z%.json$", path)
     assert.equal(1, #trace.find(trace.read(path), { ph = "b", name = "GET /nap" }))
     assert.equal(200, ask("/").status)
   end)
@@ -236,7 +237,7 @@ describe("the flight recorder", function()
     local env = { XDG_RUNTIME_DIR = server.folder }
     local last
     local name = server.app:match("[^/]+$")
-    local left = ("%s/perilune-%s-crash-0-x.json.part"):format(folder, name)
+    local left = ("%s/perilune-%s@crash-0-20260101T000000.000Z.json.part"):format(folder, name)
     assert(io.open(left, "w")):close()
     os.execute("touch -d '1 hour ago' " .. left)
     for _ = 1, 4 do
@@ -278,11 +279,76 @@ describe("the flight recorder", function()
     p:kill("QUIT")
     local line = p:wait_for("out", '([^\n]*the flight recorder was not written[^\n]*)\n', 10)
     assert.matches("no space left on device", assert(line, p:out()), 1, true)
+    p:kill("QUIT")
+    process.sleep(1)
+    assert.equal(1, select(2, p:out():gsub("the flight recorder was not written", "")))
     assert.equal(200, ask("/").status)
     local seen = ("/proc/%d/root%s"):format(p.pid, full)
     for name in require("lfs").dir(seen) do
       assert.is_true(name == "." or name == ".." or name == "filler", name)
     end
+  end)
+
+  it_or_not = disk.can_hang() and it or pending
+
+  local function result(name)
+    local text = wire.ask(server.admin, "GET", "/metrics").body
+    return tonumber(text:match('perilune_records_total{result="' .. name .. '"} (%d+)'))
+  end
+
+  it_or_not("holds up neither log nor admin plane while its disk hangs, and comes in the end",
+    function()
+    serve({ "admin.listen=127.0.0.1:0", "recorder.keep=100", "recorder.storm=0" })
+    local hanging = disk.hang(folder)
+    for _ = 1, 9 do -- one is written, eight wait
+      server.process:kill("QUIT")
+      process.sleep(0.2)
+    end
+    assert.equal("marked", ask("/mark").body)
+    assert.is_truthy(server:wait_log('"target":"/mark"', 20), server:log())
+    assert.equal(0, result("dropped"))
+    server.process:kill("QUIT")
+    local record = crashing.wait_record(server, "the flight recorder was not written")
+    assert.equal("signal: too many records are waiting to be written", record.reason)
+    assert.equal(1, result("dropped"))
+    assert.equal(0, result("written"))
+    assert.is_truthy(server:wait_log("recorder.folder has not answered for 10 s", 30))
+    assert.same({}, trace.files(folder))
+    assert.is_nil(server:log():find("the flight recorder was written", 1, true))
+    hanging:kill("KILL")
+    assert.is_truthy(process.eventually(function()
+      return result("written") == 9
+    end, 20))
+    local files = trace.files(folder, "signal")
+    assert.equal(9, #files)
+    assert.equal(1, #trace.find(trace.read(files[9]), { ph = "i", name = "half way: \"quoted\"" }))
+    assert.equal(0, result("failed"))
+  end)
+
+  it_or_not("does not keep the server from ending while its disk hangs", function()
+    serve()
+    local hanging = disk.hang(folder)
+    server.process:kill("QUIT")
+    process.sleep(0.5)
+    server.process:kill("TERM")
+    assert.equal(0, server.process:wait(20))
+    assert.same({}, trace.files(folder))
+    hanging:kill("KILL")
+  end)
+
+  it("is complete when the server ends while it follows what comes", function()
+    serve()
+    local env = { XDG_RUNTIME_DIR = server.folder }
+    local name = server.app:match("[^/]+$")
+    process.spawn({ process.launcher(), "trace", "--name", name, "--seconds", "200" },
+      { env = env })
+    process.sleep(1)
+    ask("/nap")
+    process.sleep(0.5)
+    server.process:kill("TERM")
+    assert.equal(0, server.process:wait(20))
+    local t = trace.read(trace.wait(folder, "asked"))
+    assert.equal(1, #trace.find(t, { ph = "b", name = "GET /nap" }))
   end)
 
   it("is off when it is told to", function()

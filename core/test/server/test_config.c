@@ -272,6 +272,37 @@ static void refuses_values_out_of_range(void **state) {
   }
 }
 
+/* What would be cut later on is refused at once, with what to do. */
+static void refuses_paths_that_are_too_long(void **state) {
+  static const char *const keys[] = {"recorder.folder", "log.output"};
+  static char flag[PL_CONFIG_PATH_BYTES];
+
+  (void)state;
+  for (size_t i = 0; i < 2; i++) {
+    int n = snprintf(flag, sizeof flag, "%s=/", keys[i]);
+    memset(flag + n, 'x', 1022);
+    flag[n + 1022] = '\0';
+    assert_int_equal(resolve(LIST(flag), NULL), 0);
+    memset(flag + n, 'x', 1023);
+    flag[n + 1023] = '\0';
+    assert_int_equal(resolve(LIST(flag), NULL), PL_ECONFIG);
+    assert_says(keys[i]);
+    assert_says("to 1023 bytes; a symbolic link makes a longer one short");
+  }
+}
+
+static void counts_the_folder_that_a_relative_one_lies_in(void **state) {
+  static char flag[PL_CONFIG_PATH_BYTES];
+  int n = snprintf(flag, sizeof flag, "recorder.folder=");
+
+  (void)state;
+  memset(flag + n, 'x', PL_CONFIG_FOLDER_BYTES - 2);
+  flag[n + PL_CONFIG_FOLDER_BYTES - 2] = '\0';
+  assert_int_equal(resolve(LIST(flag), NULL), PL_ECONFIG);
+  assert_says("recorder.folder is ");
+  assert_says("at most 1023 bytes for both: a symbolic link");
+}
+
 static void refuses_a_soft_cap_above_the_hard_one(void **state) {
   (void)state;
   assert_int_equal(PL_ECONFIG, resolve(LIST("vm.memory_soft=1G"), NULL));
@@ -482,6 +513,8 @@ int main(void) {
       CASE(takes_an_empty_table_for_what_its_name_says),
       CASE(names_key_value_source_and_what_is_expected),
       CASE(refuses_values_out_of_range),
+      CASE(refuses_paths_that_are_too_long),
+      CASE(counts_the_folder_that_a_relative_one_lies_in),
       CASE(refuses_a_soft_cap_above_the_hard_one),
       CASE(refuses_values_of_another_type_in_the_file),
       CASE(keeps_settings_as_json_with_flags_on_top),

@@ -187,12 +187,32 @@ local function wish(what, settle, seconds)
   end)
 end
 
-local function save(event, kind, bytes, settle)
-  local path = core.report("save", ("%s-%s.pb.gz\n"):format(kind, event.rule) .. bytes)
-  if not path then
-    return settle("failed", "the file could not be written: see recorder.folder, and the log")
+--- What the core says of a file: what is behind "+"; nil, and it is settled, what is behind "-".
+local function said(answer, settle)
+  if answer and answer:sub(1, 1) == "+" then
+    return answer:sub(2)
   end
-  return settle("done", path)
+  settle("failed", "the file was not written: " .. (answer or "-it is refused"):sub(2))
+end
+
+--- Has bytes written into a file, and waits for as long as the disk takes.
+local function save(event, kind, bytes, settle)
+  local line = ("pb.gz %s-%s\n"):format(kind, event.rule)
+  local ticket = said(core.report("save", line .. bytes), settle)
+  if not ticket then
+    return
+  end
+  aside("action's file", settle, function()
+    local answer
+    repeat
+      task.sleep(POLL_MOST)
+      answer = core.report("saved", ticket)
+    until answer ~= ""
+    local path = said(answer, settle)
+    if path then
+      settle("done", path)
+    end
+  end)
 end
 
 local MEANS = {}
