@@ -265,13 +265,6 @@ static int report_boost(struct pl_admin *a, struct pl_slice argument,
   return pl__buf_append(out, "+", 1);
 }
 
-static uint64_t number_of(struct pl_slice argument) {
-  uint64_t n = 0;
-
-  pl__text_number(argument, UINT64_MAX, &n);
-  return n;
-}
-
 /* "-" and why, or "+" and what there is. */
 static int answer(struct pl_buf *out, int failed, const char *text) {
   int full = pl__buf_append(out, failed ? "-" : "+", 1);
