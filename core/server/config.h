@@ -158,6 +158,7 @@ struct pl_config {
   double trace_anomaly_p99_s;  /* 0: never */
   double trace_anomaly_hold_s;
   uint64_t trace_anomaly_per_second;
+  uint64_t trace_wished_per_second; /* 0: callers' flags are not believed */
 
   /* otlp.*: of a server as it is started; a reload changes none of them */
   char otlp_endpoint[PL_CONFIG_ENDPOINT_BYTES]; /* /v1/... is added */

@@ -48,7 +48,7 @@ static void on_head(void *arg, struct pl_conn *c, struct pl_req *req) {
   req->env = &g->env;
   pl__context_extract(req, &g->rules, pl__conn_peer(c), &g->vm.random);
   if (d->has_tracer)
-    pl__tracer_mark(&d->tracer, &req->context);
+    pl__tracer_mark_caller(&d->tracer, &req->context, d->net.now);
   req->site = owner ? pl__inject_site(owner) : g->site;
   pl__vm_route(&g->vm, req);
 }
@@ -313,8 +313,11 @@ static void use_config(struct pl_dispatch *d, const struct pl_config *config) {
   d->log_access =
       d->has_log && config->log_access && config->log_level <= PL_CONFIG_INFO;
   d->access_below = id_below(config->log_access_sample);
-  if (d->has_tracer)
+  if (d->has_tracer) {
     pl__tracer_sample(&d->tracer, config->trace_sample);
+    pl__tracer_limit_wishes(
+        &d->tracer, (double)config->trace_wished_per_second / config->workers);
+  }
   d->tally.slow_factor = (double)config->trace_slow_factor;
   d->tally.slow_min_s = config->trace_slow_min_s;
   if (d->has_log) /* without memory nothing is left out */

@@ -246,6 +246,9 @@ const struct pl_key pl__keys[] = {
     INTEGER("trace.anomaly_per_second", "TRACE_ANOMALY_PER_SECOND",
             trace_anomaly_per_second, "200", 1, 100000,
             "traces that are kept in a second for that, by all workers"),
+    INTEGER("trace.wished_per_second", "TRACE_WISHED_PER_SECOND",
+            trace_wished_per_second, "1000", 0, 1000000,
+            "traces of callers' that are sampled in a second at most"),
 
     OTHER("generation_header", "GENERATION_HEADER", PL_KEY_BOOL,
           generation_header, "true", 0, 0,

@@ -137,6 +137,9 @@ static const struct row worker_rows[PL_TALLY_WORKER_COUNT] = {
     [PL_TALLY_CAPPED] =
         COUNTER("perilune_traces_capped_total",
                 "Traces that an anomaly would have kept, but for the cap."),
+    [PL_TALLY_UNHEARD] =
+        COUNTER("perilune_traces_unheard_total",
+                "Traces that callers wanted sampled, past the cap."),
     [PL_TALLY_SPANS] =
         COUNTER("perilune_spans_kept_total", "Spans of traces that were kept."),
     [PL_TALLY_SPANS_LEFT_OUT] =
@@ -399,6 +402,7 @@ void pl__tally_traces(struct pl_tally *t, const struct pl_tracer *tracer) {
   for (unsigned i = 0; i < PL_KEPT_REASONS; i++)
     catch_up(t, PL_TALLY_KEPT + i, n->traces[i], &told->traces[i], 1);
   catch_up(t, PL_TALLY_CAPPED, n->capped, &told->capped, 1);
+  catch_up(t, PL_TALLY_UNHEARD, n->unheard, &told->unheard, 1);
   catch_up(t, PL_TALLY_SPANS, n->spans, &told->spans, 1);
   catch_up(t, PL_TALLY_SPANS_LEFT_OUT, n->left_out, &told->left_out, 1);
 }

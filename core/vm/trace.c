@@ -11,6 +11,10 @@
 #include "vm/coro.h"
 #include "vm/report.h"
 
+/* What was not used of so much time may come at once; the rest is as in
+ * fabric/tracing.h, but of one worker, so that nothing is shared. */
+#define WISH_BURST_S 1.0
+
 struct text_head {
   uint8_t note; /* or PL_TRACE_ROOT */
   uint8_t kind; /* enum pl_trace_text */
@@ -38,6 +42,20 @@ void pl__tracer_init(struct pl_tracer *t, struct pl_spans *spans,
 void pl__tracer_sample(struct pl_tracer *t, double share) {
   t->below = pl__tracing_below(share);
   t->weight = share > 0 ? 1 / share : 0;
+}
+
+void pl__tracer_limit_wishes(struct pl_tracer *t, double per_second) {
+  t->wish_s = per_second > 0 ? 1 / per_second : 0;
+}
+
+void pl__tracer_hear_wish(struct pl_tracer *t, struct pl_context *c,
+                          double now) {
+  if (t->wish_s > 0 && t->wish_due <= now + WISH_BURST_S) {
+    t->wish_due = (t->wish_due > now ? t->wish_due : now) + t->wish_s;
+    return;
+  }
+  c->trace_flags &= (uint8_t)~PL_TRACE_SAMPLED;
+  t->counts.unheard++;
 }
 
 void pl__tracer_tick(struct pl_tracer *t) {

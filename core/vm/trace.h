@@ -91,12 +91,15 @@ struct pl_tracer {
   double weight;     /* of each of those: 1 / probability */
   int64_t offset_ns; /* the world's clock less the monotonic one */
   double carried;    /* requests that the cap has refused, for the next kept */
+  double wish_s;     /* between two that callers may have sampled; 0: none */
+  double wish_due;   /* when the next would be due; monotonic seconds */
   uint16_t worker;
   struct pl_trace_counts {
     uint64_t traces[PL_KEPT_REASONS]; /* kept, by bit; one may have several */
     uint64_t spans;                   /* written */
     uint64_t left_out;                /* of requests that had too many */
     uint64_t capped;                  /* not kept in an anomaly, for the cap */
+    uint64_t unheard;                 /* whose caller had too many sampled */
   } counts;
 };
 
@@ -106,6 +109,9 @@ void pl__tracer_init(struct pl_tracer *t, struct pl_spans *spans,
                      const struct pl_stopwatch *watch, uint32_t worker);
 /* That share of all traces is kept from now on, 0 to 1. */
 void pl__tracer_sample(struct pl_tracer *t, double share);
+/* So many traces in a second may be sampled for their callers' sake from now on,
+ * by this worker and in all that has not come yet; 0: none. */
+void pl__tracer_limit_wishes(struct pl_tracer *t, double per_second);
 /* From time to time: follows the world's clock. */
 void pl__tracer_tick(struct pl_tracer *t);
 
@@ -124,6 +130,20 @@ static inline void pl__tracer_mark(const struct pl_tracer *t,
                                    struct pl_context *c) {
   if (pl__tracer_samples(t, c))
     c->trace_flags |= PL_TRACE_SAMPLED;
+}
+
+/* A sampled trace of a caller's, at the time `now`: past the limit it is none. */
+void pl__tracer_hear_wish(struct pl_tracer *t, struct pl_context *c,
+                          double now);
+
+/* The same of a request, which a caller may have given its trace: both the flag
+ * and the id are for the caller to choose.  A share of 1 keeps all anyway. */
+static inline void pl__tracer_mark_caller(struct pl_tracer *t,
+                                          struct pl_context *c, double now) {
+  pl__tracer_mark(t, c);
+  if (PL_UNLIKELY(c->trace_flags & PL_TRACE_SAMPLED) && c->parent_id &&
+      t->below <= PL_TRACE_ID_MASK)
+    pl__tracer_hear_wish(t, c, now);
 }
 
 /* --- notes ------------------------------------------------------------- */

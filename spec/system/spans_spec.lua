@@ -385,6 +385,34 @@ describe("a trace that is not sampled", function()
     server:stop()
   end)
 
+  it("is kept for callers within a cap, and for what it is past that", function()
+    start({ "trace.sample=0.01", "trace.slow_factor=0", "trace.anomaly_errors=0",
+      "trace.anomaly_p99=0", "trace.wished_per_second=1" })
+    -- The flag, and an id that the server itself would sample.
+    for i, id in ipairs({ TRACE, TRACE:sub(1, 16) .. "0000000000000001" }) do
+      local from = ("traceparent: 00-%s-%s-%02x\r\n"):format(id, SPAN, 2 - i)
+      local connection = wire.connect(server.port)
+      for _ = 1, 100 do
+        connection:request("GET", "/plain", from)
+        connection:response()
+      end
+      connection:request("GET", "/status", from)
+      assert.equal(502, connection:response().status)
+      connection:close()
+    end
+    assert(process.eventually(function()
+      return (metrics()["perilune_traces_unheard_total{}"] or 0) > 100
+    end, 10))
+    local plain, failed = 0, 0
+    for _, s in ipairs(spans()) do
+      plain = plain + (s.name == "GET /plain" and 1 or 0)
+      failed = failed + (s.name == "GET /status" and 1 or 0)
+    end
+    assert.equal(2, failed)
+    assert.is_true(plain >= 1 and plain < 100, plain)
+    server:stop()
+  end)
+
   it("is one in a hundred by the ids of ten thousand", function()
     start({ "trace.slow_factor=0", workers = 2 })
     local connection, below = wire.connect(server.port), 0

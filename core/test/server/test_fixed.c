@@ -56,6 +56,7 @@ static const struct {
     {"trace.anomaly_p99", "1s", "2s", false},
     {"trace.anomaly_hold", "60s", "5s", false},
     {"trace.anomaly_per_second", "200", "100", false},
+    {"trace.wished_per_second", "1000", "0", false},
     {"vm.heap_sample", "512K", "64K", false},
     {"leaks.collect", "60s", "5s", false},
     {"leaks.after", "5m", "5s", false},

@@ -147,6 +147,58 @@ static void keeps_what_a_caller_wants_but_does_not_count_it(void **state) {
   assert_true(view.span.adjusted == 0);
 }
 
+/* How many of so many requests in one second are sampled, which a caller says
+ * are; they have no id that would be. */
+static uint32_t wished(double from, uint32_t count) {
+  uint32_t sampled = 0;
+
+  for (uint32_t i = 0; i < count; i++) {
+    struct pl_req req = request();
+    req.context.trace_id[1] |= PL_TRACE_ID_MASK;
+    req.context.parent_id = 1;
+    req.context.trace_flags = PL_TRACE_SAMPLED;
+    pl__tracer_mark_caller(&tracer, &req.context, from + (double)i / count);
+    sampled += (req.context.trace_flags & PL_TRACE_SAMPLED) != 0;
+  }
+  return sampled;
+}
+
+static void hears_so_many_wishes_in_a_second_and_counts_the_rest(void **state) {
+  uint32_t heard;
+
+  (void)state;
+  pl__tracer_limit_wishes(&tracer, 50);
+  heard = wished(200, IDS);
+  assert_in_range(heard, 99, 102); /* of this second, and one before */
+  assert_int_equal(tracer.counts.unheard, IDS - heard);
+  heard = wished(300, 40);
+  assert_int_equal(heard, 40);
+  pl__tracer_limit_wishes(&tracer, 0);
+  assert_int_equal(wished(400, 10), 0);
+}
+
+static void ids_that_a_caller_has_chosen_count_as_wishes(void **state) {
+  struct pl_req req = request();
+
+  (void)state;
+  pl__tracer_limit_wishes(&tracer, 0);
+  req.context.trace_id[1] = 1;
+  req.context.parent_id = 1;
+  pl__tracer_mark_caller(&tracer, &req.context, 200);
+  assert_false(req.context.trace_flags & PL_TRACE_SAMPLED);
+  req.context.parent_id = 0; /* its trace begins here */
+  pl__tracer_mark_caller(&tracer, &req.context, 200);
+  assert_true(req.context.trace_flags & PL_TRACE_SAMPLED);
+}
+
+static void a_share_of_one_needs_no_wishes(void **state) {
+  (void)state;
+  pl__tracer_sample(&tracer, 1);
+  pl__tracer_limit_wishes(&tracer, 0);
+  assert_int_equal(wished(200, 10), 10);
+  assert_int_equal(tracer.counts.unheard, 0);
+}
+
 /* So many requests in one second; what all that are kept stand for. */
 static double anomaly(double share, uint32_t *kept) {
   struct pl_span_view view;
@@ -242,6 +294,12 @@ int main(void) {
                                       make, unmake),
       cmocka_unit_test_setup_teardown(
           keeps_what_a_caller_wants_but_does_not_count_it, make, unmake),
+      cmocka_unit_test_setup_teardown(
+          hears_so_many_wishes_in_a_second_and_counts_the_rest, make, unmake),
+      cmocka_unit_test_setup_teardown(
+          ids_that_a_caller_has_chosen_count_as_wishes, make, unmake),
+      cmocka_unit_test_setup_teardown(a_share_of_one_needs_no_wishes, make,
+                                      unmake),
       cmocka_unit_test_setup_teardown(
           adjusted_counts_add_up_while_an_anomaly_is_capped, make, unmake),
       cmocka_unit_test_setup_teardown(a_half_of_an_anomaly_stands_for_all, make,
