@@ -167,6 +167,16 @@ static int report_allowed(struct pl_admin *a, struct pl_slice argument,
                                                   : 0;
 }
 
+/* Something when nothing but the address keeps others away, and a browser of this
+ * machine gets there. */
+static int report_exposed(struct pl_admin *a, struct pl_slice argument,
+                          struct pl_buf *out) {
+  (void)argument;
+  return token_of(a).bytes || a->args.config->admin_listen.family == AF_UNIX
+             ? 0
+             : pl__buf_append(out, "+", 1);
+}
+
 static int report_watching(struct pl_admin *a, struct pl_slice argument,
                            struct pl_buf *out) {
   (void)argument;
@@ -385,7 +395,7 @@ static int on_report(void *arg, struct pl_slice topic, struct pl_slice argument,
       {"trace_boost", report_boost}, {"heat", report_heat},
       {"tail", report_tail},         {"vitals", report_vitals},
       {"page", report_page},         {"make", report_make},
-      {"saved", report_saved},
+      {"saved", report_saved},       {"exposed", report_exposed},
   };
   struct pl_admin *a = arg;
 

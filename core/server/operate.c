@@ -37,7 +37,7 @@ static int socket_connect(const char *lock_path) {
 static int request_send(int fd, const char *method, const char *target) {
   char text[512];
   int n = snprintf(text, sizeof text,
-                   "%s %s HTTP/1.1\r\nHost: perilune\r\n\r\n", method, target);
+                   "%s %s HTTP/1.1\r\nHost: localhost\r\n\r\n", method, target);
 
   return send(fd, text, (size_t)n, MSG_NOSIGNAL) == n ? 0 : PL_EGONE;
 }

@@ -387,7 +387,7 @@ Wire.response = M.read_response
 ---@return string? err
 function Wire:request(method, target, headers, body)
   local length = body and ("Content-Length: %d\r\n"):format(#body) or ""
-  return self:send(("%s %s HTTP/1.1\r\nHost: spec\r\n%s%s\r\n%s"):format(method, target,
+  return self:send(("%s %s HTTP/1.1\r\nHost: localhost\r\n%s%s\r\n%s"):format(method, target,
     headers or "", length, body or ""))
 end
 

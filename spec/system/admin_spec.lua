@@ -361,6 +361,82 @@ describe("the admin plane", function()
     end
   end)
 
+  it("answers without a token to loopback names alone, whoever they lead here", function()
+    local s = ready(start())
+    local function status(host, fields, method)
+      local w = wire.connect(s.admin)
+      w:send(("%s /status HTTP/1.1\r\n%s%s\r\n"):format(method or "GET",
+        host and "Host: " .. host .. "\r\n" or "", fields or ""))
+      local r = w:response({ method = method or "GET" })
+      w:close()
+      return r.status, r
+    end
+    for _, host in ipairs({ "127.0.0.1", "127.0.0.1:1", "127.9.8.7", "localhost", "LocalHost:80",
+      "[::1]", "[::1]:9000" }) do
+      assert.equal(200, status(host), host)
+    end
+    for _, host in ipairs({ "evil.example", "evil.example:" .. s.admin, "localhost.evil.example",
+      "127.0.0.1.nip.io", "127.0.0.256", "0.0.0.0", "192.168.1.1", "[::2]" }) do
+      local code, r = status(host)
+      assert.equal(421, code, host)
+      assert.matches("answers to loopback addresses and localhost", r.body)
+      assert.is_nil(r.body:find("generation", 1, true))
+    end
+    for _, path in ipairs({ "/", "/livez", "/metrics", "/nothing" }) do
+      local w = wire.connect(s.admin)
+      w:send("GET " .. path .. " HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+      assert.equal(421, w:response({ method = "GET" }).status, path)
+      w:close()
+    end
+    local w = wire.connect(s.admin) -- as load balancers ask
+    w:send("GET /livez HTTP/1.0\r\n\r\n")
+    assert.equal(200, w:response({ method = "GET" }).status)
+    w:close()
+    assert.equal(0, stop(s))
+  end)
+
+  it("does without a token nothing for pages of other sites", function()
+    local s = ready(start())
+    local own = "http://localhost"
+    local function post(fields)
+      return wire.ask(s.admin, "POST", "/debug/pprof/symbol", fields, "0x1").status
+    end
+    assert.equal(200, post())
+    assert.equal(200, post("Origin: " .. own .. "\r\nSec-Fetch-Site: same-origin\r\n"))
+    for _, fields in ipairs({ "Origin: http://evil.example\r\n", "Origin: null\r\n",
+      "Origin: " .. own .. ":3000\r\n", "Sec-Fetch-Site: cross-site\r\n",
+      "Sec-Fetch-Site: same-site\r\n",
+      "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+    }) do
+      assert.equal(403, post(fields), fields)
+    end
+    assert.equal(403, get(s, "/status", "Sec-Fetch-Site: cross-site\r\n").status)
+    assert.equal(403, get(s, "/", "Sec-Fetch-Site: cross-site\r\n"
+      .. "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n").status)
+    assert.equal(200, get(s, "/", "Sec-Fetch-Site: cross-site\r\n"
+      .. "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n").status)
+    assert.equal(0, stop(s))
+  end)
+
+  it("lets browsers neither guess nor run what it answers", function()
+    local s = ready(start())
+    for path, policy in pairs({ ["/livez"] = "^default%-src 'none'; base%-uri",
+      ["/"] = "^default%-src 'none'; base%-uri", ["/metrics"] = "^default%-src 'none'; base%-uri",
+      ["/nothing"] = "^default%-src 'none'; base%-uri",
+      ["/status"] = "^default%-src 'none'; base%-uri",
+      ["/debug/spans"] = "^default%-src 'none'; base%-uri",
+      ["/debug/trace"] = "^default%-src 'none'; base%-uri",
+      ["/debug/pprof/heap"] = "^default%-src 'none'; base%-uri",
+      ["/dashboard.js"] = "script%-src 'self'",
+      ["/debug/pprof/profile?seconds=1&ago=0&format=svg"] =
+        "^default%-src 'none'; style%-src 'unsafe%-inline'; base%-uri" }) do
+      local r = get(s, path)
+      assert.equal("nosniff", r.headers["x-content-type-options"], path)
+      assert.matches(policy, r.headers["content-security-policy"], path)
+    end
+    assert.equal(0, stop(s))
+  end)
+
   it("does not start where others can reach it without a token", function()
     local p = start(nil, { admin = "0.0.0.0:0", fails = true })
     assert.equal(78, p:wait(10))

@@ -6,6 +6,7 @@
 local P = require("perilune")
 local core = require("perilune.core")
 local health = require("perilune.health")
+local origin = require("perilune.admin.origin")
 
 local app = P.app { title = "Perilune's admin plane", version = P.version }
 
@@ -25,6 +26,25 @@ GET /healthz          200 unless something critical is unhealthy; ?verbose: all 
 GET /metrics          for Prometheus; OpenMetrics where it is accepted, or ?format=openmetrics
 GET /status           the server at a glance, as JSON; ?format=text: for people
 ]]
+
+-- Whatever an answer is, a browser takes it for what it says it is, and runs nothing of it. A page
+-- that needs more says so.
+local POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+--- Middleware of all answers: what browsers may make of them, and do for others.
+app:use(function(c, next)
+  c:set("X-Content-Type-Options", "nosniff")
+  c:set("Content-Security-Policy", POLICY)
+  if core.report("exposed") ~= "" then
+    local status, why = origin.fault(function(name)
+      return c:header(name)
+    end, c.method)
+    if status then
+      return c:problem(status, why)
+    end
+  end
+  return next(c)
+end)
 
 --- Middleware: the token, where one is configured.
 local function with_token(c, next)

@@ -20,7 +20,6 @@ local POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 
 local HEADERS = {
   ["Content-Security-Policy"] = POLICY,
-  ["X-Content-Type-Options"] = "nosniff",
   ["Referrer-Policy"] = "no-referrer",
   ["Cache-Control"] = "no-cache",
 }

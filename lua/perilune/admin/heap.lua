@@ -57,7 +57,7 @@ local function answer(what)
     return make.answer(c, "heap", said, {
       ["Content-Type"] = "application/octet-stream",
       ["Content-Disposition"] = ('attachment; filename="%s.pb.gz"'):format(what),
-      ["X-Content-Type-Options"] = "nosniff", ["Cache-Control"] = "no-store",
+      ["Cache-Control"] = "no-store",
     })
   end
 end

@@ -66,6 +66,10 @@ local function list()
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- A picture has a style of its own, and nothing else.
+local PICTURE = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; "
+  .. "form-action 'none'; frame-ancestors 'none'"
+
 local function profile(c)
   local ago, format = c:query("ago"), c:query("format") or "pprof"
   local seconds = whole(c:query("seconds") or tostring(SECONDS), 1)
@@ -80,7 +84,9 @@ local function profile(c)
     P.sleep(seconds)
   end
   local fields = { ["Content-Type"] = TYPES[format], ["Cache-Control"] = "no-store" }
-  if format == "pprof" then
+  if format == "svg" then
+    fields["Content-Security-Policy"] = PICTURE
+  elseif format == "pprof" then
     fields["Content-Disposition"] = 'attachment; filename="profile.pb.gz"'
   end
   local query = ("seconds=%d&ago=%d&format=%s"):format(seconds, past, format)
