@@ -61,16 +61,30 @@ static void lookup_drop(struct pl_post *p) {
   if (p->list)
     uv_freeaddrinfo(p->list);
   p->list = NULL;
-  p->next = NULL;
+  p->count = p->next = 0;
+}
+
+/* The one that has answered comes first in the next search. */
+static void best_keep(struct pl_post *p) {
+  int bytes = sizeof p->best;
+
+  memset(&p->best, 0, sizeof p->best);
+  if (uv_tcp_getpeername(&p->conn->tcp, (struct sockaddr *)&p->best, &bytes))
+    p->best.ss_family = AF_UNSPEC;
 }
 
 static void finish(struct pl_post *p, int failed) {
+  if (failed)
+    p->best.ss_family = AF_UNSPEC;
+  else
+    best_keep(p);
   if (failed || !p->answer.keep_alive || p->conn->is_writing)
     conn_drop(p);
   else
     p->conn->state = KEPT;
   lookup_drop(p);
   uv_timer_stop(&p->timer);
+  uv_timer_stop(&p->turn);
   p->is_busy = false;
   p->on_end(p->arg, failed, &p->answer);
 }
@@ -92,6 +106,16 @@ static void conn_fail(struct pl_post_conn *c, int failed) {
 }
 
 static void on_timeout(uv_timer_t *timer) { finish(timer->data, PL_ETIMEOUT); }
+
+/* This address has had its share. */
+static void on_turn(uv_timer_t *timer) {
+  struct pl_post *p = timer->data;
+
+  if (p->conn->has_bytes)
+    return;
+  conn_drop(p);
+  connect_next(p, PL_ETIMEOUT);
+}
 
 /* --- an exchange -------------------------------------------------------------------- */
 
@@ -180,16 +204,27 @@ static void on_connected(uv_connect_t *connect, int status) {
     exchange(c);
 }
 
+/* The next of the addresses begins; the last one has all the time there is. */
+static const struct addrinfo *turn_begin(struct pl_post *p) {
+  uint64_t now = uv_now(p->uv), left = p->count - p->next;
+
+  if (left > 1)
+    uv_timer_start(&p->turn, on_turn,
+                   p->due_ms > now ? (p->due_ms - now) / left : 0, 0);
+  else
+    uv_timer_stop(&p->turn);
+  return p->order[p->next++];
+}
+
 /* Tries the addresses that are left; `failed` is what the last one said. */
 static void connect_next(struct pl_post *p, int failed) {
-  while (p->next) {
-    const struct addrinfo *address = p->next;
+  while (p->next < p->count) {
+    const struct addrinfo *address = turn_begin(p);
     struct pl_post_conn *c = pl__alloc_zero(sizeof *c);
     if (!c) {
       failed = PL_ENOMEM;
       break;
     }
-    p->next = address->ai_next;
     uv_tcp_init(p->uv, &c->tcp);
     c->tcp.data = c->connect.data = c->write.data = c;
     c->post = p;
@@ -201,6 +236,22 @@ static void connect_next(struct pl_post *p, int failed) {
     conn_drop(p);
   }
   finish(p, failed);
+}
+
+static bool is_best(const struct pl_post *p, const struct addrinfo *a) {
+  return a->ai_addrlen <= sizeof p->best &&
+         memcmp(a->ai_addr, &p->best, a->ai_addrlen) == 0;
+}
+
+/* The order in which the addresses are tried. */
+static void order(struct pl_post *p, const struct addrinfo *list) {
+  for (; list && p->count < PL_POST_ADDRESSES_MAX; list = list->ai_next) {
+    p->order[p->count++] = list;
+    if (!is_best(p, list))
+      continue;
+    memmove(p->order + 1, p->order, (p->count - 1) * sizeof *p->order);
+    p->order[0] = list;
+  }
 }
 
 static void on_resolved(uv_getaddrinfo_t *request, int status,
@@ -216,7 +267,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status,
   }
   p->lookup = NULL;
   p->list = list;
-  p->next = list;
+  order(p, list);
   connect_next(p, status ? status : UV_EAI_NODATA);
 }
 
@@ -246,7 +297,8 @@ void pl__post_init(struct pl_post *p, uv_loop_t *uv,
   p->to = *to;
   p->fields = fields;
   uv_timer_init(uv, &p->timer);
-  p->timer.data = p;
+  uv_timer_init(uv, &p->turn);
+  p->timer.data = p->turn.data = p;
 }
 
 void pl__post_send(struct pl_post *p, struct pl_slice body, bool is_gzip,
@@ -258,6 +310,7 @@ void pl__post_send(struct pl_post *p, struct pl_slice body, bool is_gzip,
   p->on_end = on_end;
   p->arg = arg;
   uv_update_time(p->uv);
+  p->due_ms = uv_now(p->uv) + timeout_ms;
   uv_timer_start(&p->timer, on_timeout, timeout_ms, 0);
   if (p->conn)
     exchange(p->conn);
@@ -270,4 +323,5 @@ void pl__post_close(struct pl_post *p) {
   conn_drop(p);
   lookup_drop(p);
   uv_close((uv_handle_t *)&p->timer, NULL);
+  uv_close((uv_handle_t *)&p->turn, NULL);
 }

@@ -7,10 +7,14 @@
  *     |                                                                   |
  *     +---- answered, failed or late: the connection is kept or closed ---+
  *
- * All addresses that a name has are tried in their order.  A kept connection that
- * ends before it has answered anything is replaced once, without a word: the
- * peer may just have closed it.  Each send has one end, its callback, and one
- * time limit for all of it.
+ * All addresses that a name has are tried, the one that has answered last before
+ * the others, those in their order.  Each has its share of the time that is left
+ * to connect and to begin an answer, so that one which swallows connections, or
+ * takes them and says nothing, leaves time for the rest; what it was sent may
+ * then arrive twice, as after any time limit.  A kept connection that ends before
+ * it has answered anything is replaced once, without a word: the peer may just
+ * have closed it.  Each send has one end, its callback, and one time limit for
+ * all of it.
  *
  * Knows http only, no proxies and no redirects.  Lives on the loop it is given.
  */
@@ -23,6 +27,7 @@
 #include <uv.h>
 
 #define PL_POST_FIELDS_BYTES 4096u /* of header fields of the owner's */
+#define PL_POST_ADDRESSES_MAX 16u  /* of a name; more are not tried */
 #define PL_POST_HEAD_BYTES (PL_POST_FIELDS_BYTES + 2 * PL_ENDPOINT_BYTES + 512u)
 
 struct pl_post_conn;
@@ -43,10 +48,14 @@ struct pl_post {
   const char *fields;            /* "Name: value\r\n" each; borrowed */
   uv_timer_t timer;              /* of the send that is under way */
   struct pl_post_lookup *lookup; /* of the name; NULL: none is under way */
+  uv_timer_t turn;               /* of one address, if others are left */
   struct addrinfo *list;         /* what it has found; owned */
-  const struct addrinfo *next;   /* to be tried */
-  struct pl_post_conn *conn;     /* NULL: none */
-  struct pl_slice body;          /* borrowed until the callback */
+  const struct addrinfo *order[PL_POST_ADDRESSES_MAX]; /* in `list` */
+  uint32_t count, next;         /* how many, the first not tried yet */
+  struct sockaddr_storage best; /* has answered last; family 0: none has */
+  uint64_t due_ms;              /* of the send, by the loop's clock */
+  struct pl_post_conn *conn;    /* NULL: none */
+  struct pl_slice body;         /* borrowed until the callback */
   bool is_gzip;
   bool is_busy;
   pl__post_fn on_end;

@@ -10,12 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <arpa/inet.h>
 #include <cmocka.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/err.h"
 
 #define PATIENCE_MS 5000
+#define SHARED_MS 2000 /* by two addresses */
+#define PUBLIC __attribute__((visibility("default")))
+#define TWO_NAMES "two.test" /* leads to 127.0.0.2, and to the server */
 #define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 /* One connection that the server has. */
@@ -38,6 +45,49 @@ static unsigned request_count, peer_count, end_count;
 static int failed;
 static unsigned status;
 static char last_head[4096];
+
+/* --- names: libuv finds these before the C library's ------------------------ */
+
+struct found {
+  struct addrinfo info;
+  struct sockaddr_in address;
+};
+
+static struct addrinfo *found_new(const char *text, const char *port,
+                                  struct addrinfo *next) {
+  struct found *f = pl__alloc_zero(sizeof *f);
+
+  f->address.sin_family = AF_INET;
+  f->address.sin_port = htons((uint16_t)atoi(port));
+  inet_pton(AF_INET, text, &f->address.sin_addr);
+  f->info = (struct addrinfo){.ai_family = AF_INET,
+                              .ai_socktype = SOCK_STREAM,
+                              .ai_addrlen = sizeof f->address,
+                              .ai_addr = (struct sockaddr *)&f->address,
+                              .ai_next = next};
+  return &f->info;
+}
+
+PUBLIC int getaddrinfo(const char *name, const char *port,
+                       const struct addrinfo *hints, struct addrinfo **out) {
+  (void)hints;
+  if (strcmp(name, TWO_NAMES) != 0 && strcmp(name, "127.0.0.1") != 0)
+    return EAI_NONAME;
+  *out = found_new("127.0.0.1", port, NULL);
+  if (strcmp(name, TWO_NAMES) == 0)
+    *out = found_new("127.0.0.2", port, *out);
+  return 0;
+}
+
+PUBLIC void freeaddrinfo(struct addrinfo *list) {
+  while (list) {
+    struct addrinfo *next = list->ai_next;
+    pl__free(list);
+    list = next;
+  }
+}
+
+/* --- the server ------------------------------------------------------------- */
 
 static void on_peer_closed(uv_handle_t *handle) { pl__free(handle->data); }
 
@@ -245,6 +295,82 @@ static void a_name_that_is_none_fails(void **state) {
   assert_true(failed < 0);
 }
 
+/* --- several addresses ------------------------------------------------------- */
+
+/* Listens on 127.0.0.2 and never answers; with no room for connections, these
+ * are not even made. */
+static int swallow(int fill[], unsigned fill_count) {
+  struct sockaddr_in to = {.sin_family = AF_INET};
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+  to.sin_port = htons((uint16_t)atoi(post.to.port));
+  inet_pton(AF_INET, "127.0.0.2", &to.sin_addr);
+  assert_int_equal(bind(fd, (struct sockaddr *)&to, sizeof to), 0);
+  assert_int_equal(listen(fd, fill_count ? 0 : 8), 0);
+  for (unsigned i = 0; i < fill_count; i++) {
+    fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    connect(fill[i], (struct sockaddr *)&to, sizeof to);
+  }
+  snprintf(post.to.host, sizeof post.to.host, TWO_NAMES);
+  return fd;
+}
+
+static void an_address_that_says_nothing_leaves_time_for_others(void **state) {
+  int fd = swallow(NULL, 0);
+
+  (void)state;
+  replies[0] = replies[1] = OK;
+  send_within(10, SHARED_MS);
+  assert_int_equal(0, failed);
+  assert_int_equal(1, peer_count);
+  close(fd);
+}
+
+static void
+an_address_that_swallows_connections_leaves_time_for_others(void **state) {
+  int fill[4], fd = swallow(fill, 4);
+
+  (void)state;
+  replies[0] = OK;
+  send_within(10, SHARED_MS);
+  assert_int_equal(0, failed);
+  for (unsigned i = 0; i < 4; i++)
+    close(fill[i]);
+  close(fd);
+}
+
+static void
+the_address_that_has_answered_is_the_first_to_be_tried(void **state) {
+  int fd = swallow(NULL, 0);
+  uint64_t began;
+
+  (void)state;
+  ends = true;
+  replies[0] = replies[1] = OK;
+  send_within(10, SHARED_MS);
+  assert_int_equal(0, failed); /* after half of the time */
+  rest_of(20);
+  assert_null(post.conn);
+  uv_update_time(&loop);
+  began = uv_now(&loop);
+  send_within(10, SHARED_MS);
+  assert_int_equal(0, failed);
+  assert_true(uv_now(&loop) - began < SHARED_MS / 2);
+  close(fd);
+}
+
+static void all_that_say_nothing_end_at_the_time_of_all(void **state) {
+  int fd = swallow(NULL, 0);
+  uint64_t began = uv_now(&loop);
+
+  (void)state;
+  send_within(10, 200);
+  assert_int_equal(PL_ETIMEOUT, failed);
+  assert_int_equal(1, request_count); /* both were tried */
+  assert_true(uv_now(&loop) - began >= 200);
+  close(fd);
+}
+
 static void closing_gives_up_what_is_under_way(void **state) {
   (void)state;
   pl__post_send(&post, pl__slice(body, 10), false, PATIENCE_MS, on_end, NULL);
@@ -266,6 +392,10 @@ int main(void) {
       TEST(an_answer_before_the_end_of_a_large_request_counts),
       TEST(nobody_there_fails),
       TEST(a_name_that_is_none_fails),
+      TEST(an_address_that_says_nothing_leaves_time_for_others),
+      TEST(an_address_that_swallows_connections_leaves_time_for_others),
+      TEST(the_address_that_has_answered_is_the_first_to_be_tried),
+      TEST(all_that_say_nothing_end_at_the_time_of_all),
       TEST(closing_gives_up_what_is_under_way),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
