@@ -169,6 +169,10 @@ struct pl_config {
   char otlp_headers[2048];   /* for pl__pairs_take; they can be fields */
   uint32_t otlp_compression; /* enum pl_config_compression */
   double otlp_timeout_s;
+  /* Of one signal, before those of all. */
+  char otlp_headers_of[PL_SIGNALS][2048];   /* "": those of all */
+  uint32_t otlp_compression_of[PL_SIGNALS]; /* 0, or 1 + one of those */
+  double otlp_timeout_of_s[PL_SIGNALS];     /* 0: that of all */
   char otlp_service[256];
   char otlp_resource[2048]; /* for pl__pairs_take; it can be */
   uint64_t otlp_queue;      /* spans */

@@ -61,6 +61,7 @@ struct outflow {
   bool is_on;
   struct pl_endpoint to;
   struct pl_post post;
+  char fields[PL_POST_FIELDS_BYTES];
   struct pl_exports_of *counts;
   struct pl_buf body;   /* of the batch; metrics: all parts */
   struct pl_buf packed; /* compressed */
@@ -91,7 +92,6 @@ struct pl_exporter {
   uint64_t metrics_ms; /* when they are due */
   bool has_last;       /* the last ones were taken, at the end */
   struct pl_buf resource;
-  char fields[PL_POST_FIELDS_BYTES];
   struct pl_ring_writer log; /* of its own records */
   struct pl_random random;
   uv_loop_t uv;
@@ -474,16 +474,24 @@ static void on_answer(void *arg, int failed,
 
 static uint64_t timeout_ms(const struct outflow *s) {
   const struct pl_config *c = config_of(s->e);
-  double seconds = c->otlp_timeout_s;
+  double of = c->otlp_timeout_of_s[s->what];
+  double seconds = of > 0 ? of : c->otlp_timeout_s;
 
   if (s->what == PL_SIGNAL_TRACES && c->otlp_export_timeout_s < seconds)
     seconds = c->otlp_export_timeout_s;
   return ms_of(seconds);
 }
 
+static bool is_packed(const struct outflow *s) {
+  const struct pl_config *c = config_of(s->e);
+  uint32_t of = c->otlp_compression_of[s->what];
+
+  return (of ? of - 1 : c->otlp_compression) == PL_CONFIG_COMPRESS_GZIP;
+}
+
 static void send_request(struct outflow *s) {
   struct pl_slice request = request_of(s);
-  bool packs = config_of(s->e)->otlp_compression == PL_CONFIG_COMPRESS_GZIP;
+  bool packs = is_packed(s);
 
   s->packed.bytes = 0;
   packs = packs && !pl__gzip(request, &s->packed);
@@ -615,17 +623,19 @@ static void *thread_main(void *arg) {
 /* --- a life --------------------------------------------------------------------------------- */
 
 /* Header fields of each request, as text. */
-static void fields_make(struct pl_exporter *e) {
-  struct pl_slice list = pl__slice_text(config_of(e)->otlp_headers);
+static void fields_make(struct outflow *s) {
+  const char *of = config_of(s->e)->otlp_headers_of[s->what];
+  struct pl_slice list =
+      pl__slice_text(of[0] ? of : config_of(s->e)->otlp_headers);
   struct pl_slice name, value;
   char room[PL_PAIRS_VALUE_BYTES];
   size_t used = 0;
 
   while (pl__pairs_take(&list, &name, &value, room) == 1) {
     size_t more = name.bytes + value.bytes + 4u;
-    if (used + more >= sizeof e->fields)
+    if (used + more >= sizeof s->fields)
       return;
-    used += (size_t)snprintf(e->fields + used, sizeof e->fields - used,
+    used += (size_t)snprintf(s->fields + used, sizeof s->fields - used,
                              "%.*s: %.*s\r\n", (int)name.bytes, name.at,
                              (int)value.bytes, value.at);
   }
@@ -676,8 +686,10 @@ static void signal_init(struct pl_exporter *e, enum pl_signal what) {
   drop(s, PL_EXPORT_LOST, pl__exports_get(&s->counts->queued));
   pl__exports_set(&s->counts->queued, 0);
   drops_new(s); /* those of a control before this one were its to say */
-  if (s->is_on)
-    pl__post_init(&s->post, &e->uv, &s->to, e->fields);
+  if (!s->is_on)
+    return;
+  fields_make(s);
+  pl__post_init(&s->post, &e->uv, &s->to, s->fields);
 }
 
 static int find_all(struct pl_exporter *e) {
@@ -776,7 +788,6 @@ int pl__exporter_start(struct pl_exporter **out,
   pl__random_seed(&e->random);
   if (!e->spans)
     goto fail;
-  fields_make(e);
   failed = resource_make(e);
   failed = failed ? failed : find_all(e);
   failed = failed ? failed : loop_open(e);

@@ -269,6 +269,34 @@ suite("OTLP", function()
     assert.truthy(s:wait_log('"some of what was to be exported is lost"[^\n]*it answers 404'))
   end)
 
+  it("does for one signal what is said of it, and for the others what is said of all", function()
+    local c = collector.start()
+    c:answer("signal=traces&count=1&hang=1")
+    local s = start({ OTEL_EXPORTER_OTLP_ENDPOINT = c.url, OTEL_METRICS_EXPORTER = "none",
+      OTEL_EXPORTER_OTLP_HEADERS = "api-key=all,x-team=c",
+      OTEL_EXPORTER_OTLP_TRACES_HEADERS = "api-key=traces",
+      OTEL_EXPORTER_OTLP_COMPRESSION = "gzip", OTEL_EXPORTER_OTLP_TRACES_COMPRESSION = "none",
+      OTEL_EXPORTER_OTLP_TRACES_TIMEOUT = "300", OTEL_TRACES_SAMPLER = "always_on" })
+    get(s, "/hi/Ada")
+    assert(c:eventually(first("logs", "body", "greeted")))
+    local seen = assert(c:eventually(function(seen) return seen.spans[1] and seen end))
+    local traces, logs = 0, 0
+    for _, request in ipairs(seen.requests) do
+      if request.signal == "traces" then
+        traces = traces + 1
+        assert.equal("traces", request.headers["api-key"])
+        assert.is_nil(request.headers["x-team"])
+        assert.is_nil(request.headers["content-encoding"])
+      else
+        logs = logs + 1
+        assert.equal("all", request.headers["api-key"])
+        assert.equal("gzip", request.headers["content-encoding"])
+      end
+    end
+    assert.is_true(traces >= 1 and logs >= 1)
+    assert.truthy(s:wait_log("timed out"))
+  end)
+
   local AGAIN = { "status=503&retry=1", "status=429", "status=502", "status=504", "cut=1" }
   for _, how in ipairs(AGAIN) do
     it("tries again after " .. how, function()

@@ -193,7 +193,8 @@ describe("the table of the configuration in README.md", function()
   local IN_WORDS = { name = true, pid_file = true, user = true, group = true,
     ["admin.token"] = true, ["context.trusted"] = true, ["otlp.endpoint"] = true,
     ["otlp.traces_endpoint"] = true, ["otlp.metrics_endpoint"] = true,
-    ["otlp.logs_endpoint"] = true, ["otlp.headers"] = true, ["otlp.service"] = true,
+    ["otlp.logs_endpoint"] = true, ["otlp.headers"] = true, ["otlp.traces_headers"] = true,
+    ["otlp.metrics_headers"] = true, ["otlp.logs_headers"] = true, ["otlp.service"] = true,
     ["otlp.resource"] = true, ["recorder.folder"] = true }
   local keys = json.decode(process.run({ "config", "--json" }).out).keys
   local rows, by_name = rows_of(README, "key"), {}

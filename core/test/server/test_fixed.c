@@ -100,6 +100,15 @@ static const struct {
     {"otlp.headers", "", "a=b", true},
     {"otlp.compression", "none", "gzip", true},
     {"otlp.timeout", "10s", "5s", true},
+    {"otlp.traces_headers", "", "a=b", true},
+    {"otlp.traces_compression", "same", "gzip", true},
+    {"otlp.traces_timeout", "0s", "5s", true},
+    {"otlp.metrics_headers", "", "a=b", true},
+    {"otlp.metrics_compression", "same", "gzip", true},
+    {"otlp.metrics_timeout", "0s", "5s", true},
+    {"otlp.logs_headers", "", "a=b", true},
+    {"otlp.logs_compression", "same", "gzip", true},
+    {"otlp.logs_timeout", "0s", "5s", true},
     {"otlp.service", "", "shop", true},
     {"otlp.resource", "", "a=b", true},
     {"otlp.queue", "2048", "4096", true},
@@ -210,6 +219,11 @@ static void sorts_out_all_keys_at_once(void **state) {
              "otlp.metrics_endpoint, otlp.logs_endpoint, "
              "otlp.traces, otlp.metrics, otlp.logs, "
              "otlp.headers, otlp.compression, otlp.timeout, "
+             "otlp.traces_headers, otlp.traces_compression, "
+             "otlp.traces_timeout, otlp.metrics_headers, "
+             "otlp.metrics_compression, otlp.metrics_timeout, "
+             "otlp.logs_headers, otlp.logs_compression, "
+             "otlp.logs_timeout, "
              "otlp.service, otlp.resource, otlp.queue, "
              "otlp.batch, otlp.delay, otlp.export_timeout, "
              "otlp.metrics_interval");
