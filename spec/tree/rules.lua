@@ -286,7 +286,7 @@ end
 
 -- What a C library, a linker or libFuzzer calls by name.
 local FOREIGN_NAMES = set [[main LLVMFuzzerTestOneInput LLVMFuzzerInitialize
-  __lsan_do_recoverable_leak_check __lsan_default_suppressions]]
+  __lsan_do_recoverable_leak_check __lsan_default_suppressions getaddrinfo freeaddrinfo]]
 
 --- The prefix tells the reach: what a C file does not keep static begins with
 --- `pl_` or `pl__`.

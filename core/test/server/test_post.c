@@ -58,7 +58,7 @@ static struct addrinfo *found_new(const char *text, const char *port,
   struct found *f = pl__alloc_zero(sizeof *f);
 
   f->address.sin_family = AF_INET;
-  f->address.sin_port = htons((uint16_t)atoi(port));
+  f->address.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
   inet_pton(AF_INET, text, &f->address.sin_addr);
   f->info = (struct addrinfo){.ai_family = AF_INET,
                               .ai_socktype = SOCK_STREAM,
@@ -303,7 +303,7 @@ static int swallow(int fill[], unsigned fill_count) {
   struct sockaddr_in to = {.sin_family = AF_INET};
   int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-  to.sin_port = htons((uint16_t)atoi(post.to.port));
+  to.sin_port = htons((uint16_t)strtoul(post.to.port, NULL, 10));
   inet_pton(AF_INET, "127.0.0.2", &to.sin_addr);
   assert_int_equal(bind(fd, (struct sockaddr *)&to, sizeof to), 0);
   assert_int_equal(listen(fd, fill_count ? 0 : 8), 0);
