@@ -168,10 +168,10 @@ describe("an action", function()
   for action, opts in pairs({
     add_worker = { ", workers_max = 2", "^2 workers$" },
     collect = { "", "^1 workers$" },
-    cpu_profile = { "", "%-cpu%-kind%-.*%.pb%.gz$", "this server has no CPU profiles" },
-    heap_profile = { "", "%-heap%-kind%-.*%.pb%.gz$", "this server has no heap profiles" },
+    cpu_profile = { "", "@cpu%-kind%-.*%.pb%.gz$", "this server has no CPU profiles" },
+    heap_profile = { "", "@heap%-kind%-.*%.pb%.gz$", "this server has no heap profiles" },
     log_level = { ', level = "debug", seconds = "1h"', "^debug for 3600 s$" },
-    record = { "", "/perilune%-acting%-action%-kind%-.*%.json$" },
+    record = { "", "/perilune%-acting@action%-kind%-.*%.json$" },
     trace_boost = { ", share = 0.5, seconds = 30", "^0.5 of all traces for 30 s$" },
   }) do
     it(("of the kind %s leaves a record and is counted"):format(action), function()
