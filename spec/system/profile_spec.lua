@@ -318,6 +318,9 @@ describe("profiles", function()
   it("are made for the compilation report no oftener than a fiftieth of the time allows", function()
     local s = start({ app = crowded })
     assert.equal("crowded", wire.ask(s.port, "GET", "/crowd").body)
+    assert.is_true(process.eventually(function() -- until the worker has written something down
+      return ask(s, "/debug/jit").status == 200
+    end, 10))
     local function samples()
       local sum = 0
       for _, route in ipairs(assert(json.decode(ask(s, "/debug/jit").body)).shares.routes) do
