@@ -12,13 +12,13 @@
 
 /* Scanners take a place and give the one behind what they have read.  By value,
  * as bytes that are read through a pointer to a place could be the place. */
-static const char *skip_blanks(const char *at, const char *end) {
+static inline const char *skip_blanks(const char *at, const char *end) {
   while (at < end && (*at == ' ' || *at == '\t'))
     at++;
   return at;
 }
 
-static const char *skip_class(const char *at, const char *end, int class_bits) {
+static inline const char *skip_class(const char *at, const char *end, int class_bits) {
   while (end - at >= 4 &&
          (pl__chars[(unsigned char)at[0]] & pl__chars[(unsigned char)at[1]] &
           pl__chars[(unsigned char)at[2]] & pl__chars[(unsigned char)at[3]] &
@@ -30,7 +30,7 @@ static const char *skip_class(const char *at, const char *end, int class_bits) {
 }
 
 /* Likewise of VALUE_CHAR, which most bytes are. */
-static const char *skip_value(const char *at, const char *end) {
+static inline const char *skip_value(const char *at, const char *end) {
   for (; end - at >= 8; at += 8) {
     uint64_t w = pl__word(at);
     uint64_t ends = pl__word_outside(w, '!') | pl__word_find(w, '"') |
