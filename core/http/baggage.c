@@ -18,7 +18,8 @@ static inline const char *skip_blanks(const char *at, const char *end) {
   return at;
 }
 
-static inline const char *skip_class(const char *at, const char *end, int class_bits) {
+static inline const char *skip_class(const char *at, const char *end,
+                                     int class_bits) {
   while (end - at >= 4 &&
          (pl__chars[(unsigned char)at[0]] & pl__chars[(unsigned char)at[1]] &
           pl__chars[(unsigned char)at[2]] & pl__chars[(unsigned char)at[3]] &
