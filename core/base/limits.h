@@ -72,7 +72,7 @@
 
 /* Traces. */
 #define PL_LIMIT_SPAN_RING_BYTES 2097152u   /* a worker's ring, a power of 2 */
-#define PL_LIMIT_SPAN_BYTES 2432u           /* one span in a ring */
+#define PL_LIMIT_SPAN_BYTES 2944u           /* one span in a ring */
 #define PL_LIMIT_SPAN_COUNT 64u             /* spans of one request, with it */
 #define PL_LIMIT_SPAN_NAME_BYTES 128u       /* P.span; cut past it */
 #define PL_LIMIT_SPAN_KEY_BYTES 64u         /* P.span_set; cut past it */

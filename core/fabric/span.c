@@ -16,7 +16,7 @@ _Static_assert(sizeof(struct attribute_head) == 4, "nor has this");
 _Static_assert(sizeof(struct pl_spans) % 128 == 0, "the ring is aligned");
 _Static_assert(sizeof(struct pl_span) + PL_LIMIT_SPAN_NAME_BYTES +
                        2 * PL_LIMIT_SPAN_VALUE_BYTES + PL_LIMIT_TENANT_BYTES +
-                       PL_LIMIT_REQUEST_ID_BYTES +
+                       PL_LIMIT_REQUEST_ID_BYTES + PL_LIMIT_TRACESTATE_BYTES +
                        PL_LIMIT_SPAN_ATTRIBUTE_BYTES <=
                    PL_LIMIT_SPAN_BYTES,
                "the longest span finds room");
@@ -103,6 +103,7 @@ static void measure(struct pl_span *s, const struct pl_span_texts *t) {
       (uint8_t)smaller(t->caller_id.bytes, PL_LIMIT_REQUEST_ID_BYTES);
   s->target_bytes =
       (uint16_t)smaller(t->target.bytes, PL_LIMIT_SPAN_VALUE_BYTES);
+  s->state_bytes = (uint16_t)smaller(t->state.bytes, PL_LIMIT_TRACESTATE_BYTES);
   s->attribute_bytes =
       (uint16_t)smaller(t->attributes.bytes, PL_LIMIT_SPAN_ATTRIBUTE_BYTES);
 }
@@ -111,7 +112,7 @@ static void measure(struct pl_span *s, const struct pl_span_texts *t) {
 static uint32_t record_bytes(const struct pl_span *s) {
   return (uint32_t)sizeof *s + s->name_bytes + s->message_bytes +
          s->tenant_bytes + s->caller_id_bytes + s->target_bytes +
-         s->attribute_bytes;
+         s->state_bytes + s->attribute_bytes;
 }
 
 void pl__spans_push(struct pl_span_writer *w, const struct pl_span *head,
@@ -132,6 +133,7 @@ void pl__spans_push(struct pl_span_writer *w, const struct pl_span *head,
   at = put(at, texts->tenant, s.tenant_bytes);
   at = put(at, texts->caller_id, s.caller_id_bytes);
   at = put(at, texts->target, s.target_bytes);
+  at = put(at, texts->state, s.state_bytes);
   put(at, texts->attributes, s.attribute_bytes);
   pl__ring_push(&w->ring, bytes);
   atomic_store_explicit(&w->spans->recent[w->count++ % PL_SPANS_SLOTS],
@@ -214,6 +216,7 @@ int pl__span_read(const void *at, uint32_t bytes, struct pl_span_view *view) {
   view->texts.tenant = take(&text, s.tenant_bytes);
   view->texts.caller_id = take(&text, s.caller_id_bytes);
   view->texts.target = take(&text, s.target_bytes);
+  view->texts.state = take(&text, s.state_bytes);
   view->texts.attributes = take(&text, s.attribute_bytes);
   view->next = view->texts.attributes.at;
   view->left = s.attribute_bytes;

@@ -9,7 +9,7 @@
  *
  * A record is a fixed head, texts and attributes:
  *
- *     struct pl_span | name | message | tenant | caller's id | target |
+ *     struct pl_span | name | message | tenant | caller's id | target | state |
  *     attributes: [type, key bytes, value bytes | key | value]...
  *
  * Section `spans.N`: struct pl_spans, then a ring (fabric/ring.h) of
@@ -36,7 +36,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-#define PL_SPANS_VERSION 1u
+#define PL_SPANS_VERSION 2u
 #define PL_SPANS_SLOTS 512u /* a power of two */
 /* Spans that can be looked at beside the reader: slots of those that are being
  * pushed are changing. */
@@ -113,10 +113,11 @@ struct pl_span {
   /* Bytes of the texts, in their order. */
   uint16_t message_bytes; /* why it has failed */
   uint16_t target_bytes;  /* of a request: path and query, as sent */
+  uint16_t state_bytes;   /* of a request: tracestate, as it is passed on */
   uint8_t name_bytes;     /* of PL_SPAN_USER; of a task or timer perhaps */
   uint8_t tenant_bytes;
   uint8_t caller_id_bytes; /* the request id, if a peer has given another */
-  uint8_t zero[7];
+  uint8_t zero[5];
 };
 
 /* The texts of a span, as the writer hands them over; cut at their limits. */
@@ -126,6 +127,7 @@ struct pl_span_texts {
   struct pl_slice tenant;     /* PL_LIMIT_TENANT_BYTES */
   struct pl_slice caller_id;  /* PL_LIMIT_REQUEST_ID_BYTES */
   struct pl_slice target;     /* PL_LIMIT_SPAN_VALUE_BYTES */
+  struct pl_slice state;      /* PL_LIMIT_TRACESTATE_BYTES */
   struct pl_slice attributes; /* as pl__attribute_put has made them */
 };
 

@@ -13,6 +13,7 @@ enum {
   ITEM = 2,
   TRACE_ID = 1,
   SPAN_ID = 2,
+  TRACE_STATE = 3,
   PARENT_ID = 4,
   NAME = 5,
   KIND = 6,
@@ -51,6 +52,8 @@ static void put_head(struct pl_pb *p, const struct pl_routes *routes,
 
   pl__otlp_trace_id(p, TRACE_ID, s->trace_id);
   pl__otlp_id(p, SPAN_ID, s->span_id);
+  if (v->texts.state.bytes)
+    pl__otlp_text(p, TRACE_STATE, v->texts.state, 0);
   if (s->parent_id) {
     pl__otlp_id(p, PARENT_ID, s->parent_id);
     flags |= s->is_local ? 0 : FLAG_IS_REMOTE;

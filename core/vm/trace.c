@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "http/trace_context.h"
 #include "vm/coro.h"
 #include "vm/report.h"
 
@@ -394,7 +395,7 @@ static void trace_put(struct pl_tracer *t, struct pl_vm *vm,
   uint32_t bytes = trace ? texts_bytes(trace) : 0;
 
   if (texts)
-    bytes += texts->tenant.bytes + texts->caller_id.bytes +
+    bytes += texts->tenant.bytes + texts->caller_id.bytes + texts->state.bytes +
              (texts->target.bytes < PL_LIMIT_SPAN_VALUE_BYTES
                   ? texts->target.bytes
                   : PL_LIMIT_SPAN_VALUE_BYTES);
@@ -438,6 +439,18 @@ static struct pl_span_texts texts_of(const struct pl_context *c) {
 
 /* --- ends ------------------------------------------------------------------ */
 
+/* What the caller's tracestate is, as those who are asked on the request's behalf
+ * get it; `memory` has PL_LIMIT_TRACESTATE_BYTES. */
+static struct pl_slice state_of(const struct pl_req *req, char *memory) {
+  const struct pl_context *c = &req->context;
+
+  if (!(c->passes & PL_PASSES_STATE))
+    return PL_SLICE("");
+  return pl__slice(memory, pl__tracestate_put(req->headers + c->passes_at,
+                                              req->header_count - c->passes_at,
+                                              memory));
+}
+
 static void request_put(struct pl_tracer *t, struct pl_vm *vm,
                         const struct pl_trace *trace,
                         const struct pl_trace_end *e, unsigned kept,
@@ -445,6 +458,7 @@ static void request_put(struct pl_tracer *t, struct pl_vm *vm,
   const struct pl_req *req = e->req;
   struct pl_span root = root_of(t, &req->context, kept, weight);
   struct pl_span_texts texts = texts_of(&req->context);
+  char state[PL_LIMIT_TRACESTATE_BYTES];
 
   root.start_ns = time_ns(t, req->received);
   root.end_ns = time_ns(t, e->end > req->received ? e->end : req->received);
@@ -456,6 +470,7 @@ static void request_put(struct pl_tracer *t, struct pl_vm *vm,
   root.what = PL_SPAN_REQUEST;
   root.status = req->status >= 500 ? PL_SPAN_ERROR : PL_SPAN_UNSET;
   texts.target = req->target;
+  texts.state = state_of(req, state);
   trace_put(t, vm, trace, &root, &texts);
 }
 

@@ -148,6 +148,25 @@ suite("OTLP", function()
     assert.equal(root.span_id, record.span_id)
   end)
 
+  it("tells what other systems say of the trace, in the span of the request alone", function()
+    local c = collector.start()
+    local s = start({ OTEL_EXPORTER_OTLP_ENDPOINT = c.url }, { "--set", "trace.sample=1" })
+    local function ask(path, parent)
+      local p = process.spawn({ "curl", "-sS", "--max-time", "20",
+        "-H", "tracestate: rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
+        "-H", "tracestate: es=s:1", "-H", parent, "http://127.0.0.1:" .. s.port .. path })
+      assert.equal(0, p:wait(30), p:err())
+    end
+    ask("/hi/Ada", "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    ask("/job", "traceparent: none") -- its trace begins here: what it says is of another
+    local root = assert(c:eventually(first("spans", "name", "GET /hi/:name")))
+    local job = assert(c:eventually(first("spans", "name", "GET /job")))
+    local greet = assert(c:eventually(first("spans", "name", "greet")))
+    assert.equal("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE,es=s:1", root.state)
+    assert.equal("", greet.state)
+    assert.equal("", job.state)
+  end)
+
   it("exports a failed request whatever the share of samples is", function()
     local c = collector.start()
     local s = start({ OTEL_EXPORTER_OTLP_ENDPOINT = c.url }, { "--set", "trace.sample=0" })

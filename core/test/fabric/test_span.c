@@ -84,7 +84,8 @@ static void gives_back_what_was_pushed(void **state) {
                                 .message = PL_SLICE("it broke"),
                                 .tenant = PL_SLICE("acme"),
                                 .caller_id = PL_SLICE("id-1"),
-                                .target = PL_SLICE("/notes?page=1")};
+                                .target = PL_SLICE("/notes?page=1"),
+                                .state = PL_SLICE("rojo=1,congo=2")};
   const void *at;
 
   (void)state;
@@ -113,6 +114,7 @@ static void gives_back_what_was_pushed(void **state) {
   assert_slice(view.texts.tenant, "acme");
   assert_slice(view.texts.caller_id, "id-1");
   assert_slice(view.texts.target, "/notes?page=1");
+  assert_slice(view.texts.state, "rojo=1,congo=2");
   assert_int_equal(pl__span_attribute(&view, &a), 1);
   assert_slice(a.key, "db");
   assert_slice(a.text, "main");

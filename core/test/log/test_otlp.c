@@ -221,6 +221,7 @@ static const void *make_span(uint32_t *bytes) {
       &w, &head,
       &(struct pl_span_texts){.message = PL_SLICE("it broke"),
                               .target = PL_SLICE("/x"),
+                              .state = PL_SLICE("rojo=1"),
                               .attributes = pl__slice(attributes, used)});
   pl__spans_publish(&w);
   pl__ring_reader_init(&reader, pl__spans_ring(spans));
@@ -237,7 +238,7 @@ static void a_span_says_why_it_is_kept(void **state) {
   assert_int_equal(0, pl__otlp_span(&o, NULL, span, bytes));
   whole = out.bytes;
   assert_true(has("error,slow") && has("it broke") && has("value") &&
-              has("503"));
+              has("503") && has("\x1a\x06rojo=1")); /* field 3 */
   for (uint32_t room = before; room < whole; room += 7) {
     pl__buf_release(&out);
     pl__buf_init(&out, NULL, room);

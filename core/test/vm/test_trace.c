@@ -134,6 +134,31 @@ static void keeps_what_failed_was_slow_or_overdue(void **state) {
   assert_true(view.span.adjusted == 1);
 }
 
+static void tells_what_a_caller_says_of_its_trace(void **state) {
+  struct pl_header fields[] = {
+      {PL_SLICE("accept"), PL_SLICE("*/*")},
+      {PL_SLICE("tracestate"), PL_SLICE("rojo=1")},
+      {PL_SLICE("tracestate"), PL_SLICE("congo=2")},
+  };
+  struct pl_req req = request();
+  struct pl_span_view view;
+
+  (void)state;
+  req.headers = fields;
+  req.header_count = 3;
+  req.status = 500;
+  req.context.passes_at = 1;
+  end_at(&req, false, 101);
+  assert_true(take(&view));
+  assert_int_equal(view.texts.state.bytes, 0); /* it does not count */
+  req.context.passes = PL_PASSES_STATE;
+  end_at(&req, false, 101);
+  assert_true(take(&view));
+  assert_int_equal(view.texts.state.bytes, 14);
+  assert_memory_equal(view.texts.state.at, "rojo=1,congo=2", 14);
+  assert_int_equal(view.texts.target.bytes, 4);
+}
+
 static void keeps_what_a_caller_wants_but_does_not_count_it(void **state) {
   struct pl_req req = request();
   struct pl_span_view view;
@@ -291,6 +316,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(chooses_by_the_lower_56_bits_alone, make,
                                       unmake),
       cmocka_unit_test_setup_teardown(keeps_what_failed_was_slow_or_overdue,
+                                      make, unmake),
+      cmocka_unit_test_setup_teardown(tells_what_a_caller_says_of_its_trace,
                                       make, unmake),
       cmocka_unit_test_setup_teardown(
           keeps_what_a_caller_wants_but_does_not_count_it, make, unmake),

@@ -123,6 +123,7 @@ def take_traces(request):
                 seen["spans"].append({
                     "trace_id": span.trace_id.hex(), "span_id": span.span_id.hex(),
                     "parent_id": span.parent_span_id.hex(), "name": span.name,
+                    "state": span.trace_state,
                     "kind": span.kind, "flags": span.flags,
                     "start": str(span.start_time_unix_nano),
                     "ns": span.end_time_unix_nano - span.start_time_unix_nano,
