@@ -6,6 +6,8 @@
 #include "server/figures.h"
 #include "server/outflow.h"
 
+#define DRAFT_BYTES (PL_OUTFLOW_WHY_BYTES + 1024u)
+
 static void draft_begin(struct pl_record_draft *draft, void *memory,
                         uint32_t bytes, enum pl_level level,
                         const struct pl_outflow *s, const char *message) {
@@ -35,7 +37,7 @@ static uint64_t drops_new(struct pl_outflow *s) {
 }
 
 void pl__complaints_say_failing(struct pl_outflow *s, uint64_t now) {
-  _Alignas(8) char memory[1024];
+  _Alignas(8) char memory[DRAFT_BYTES];
   struct pl_record_draft draft;
   uint64_t drops;
 
@@ -53,7 +55,7 @@ void pl__complaints_say_failing(struct pl_outflow *s, uint64_t now) {
 }
 
 void pl__complaints_say_recovered(struct pl_outflow *s, uint64_t now) {
-  _Alignas(8) char memory[1024];
+  _Alignas(8) char memory[DRAFT_BYTES];
   struct pl_record_draft draft;
 
   draft_begin(&draft, memory, sizeof memory, PL_LEVEL_INFO, s,
@@ -65,7 +67,7 @@ void pl__complaints_say_recovered(struct pl_outflow *s, uint64_t now) {
 }
 
 void pl__complaints_say_losses(struct pl_outflow *s, uint64_t now) {
-  _Alignas(8) char memory[1024];
+  _Alignas(8) char memory[DRAFT_BYTES];
   struct pl_record_draft draft;
   uint64_t drops;
 

@@ -13,6 +13,7 @@
 #include "server/outflow.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/pairs.h"
@@ -88,8 +89,31 @@ static void try_later(struct pl_outflow *s,
   }
 }
 
+/* What an operator has to look at, for a status that says that it is set wrong. */
+static const char *advice_on(unsigned status, const char **key,
+                             const struct pl_outflow *s) {
+  *key = "";
+  if (status == 401 || status == 403)
+    *key = s->headers_key;
+  else if (status < 400 || status == 404 || status == 405)
+    *key = s->endpoint_key;
+  if (status < 400)
+    return ", and redirects are not followed: look at ";
+  return **key ? ": look at " : "";
+}
+
+/* "http://collector:4318/v1/logs answers 404: look at otlp.endpoint"; a query
+ * may have a secret in it and is left out. */
+static void note_answer(struct pl_outflow *s, unsigned status) {
+  const char *key, *advice = advice_on(status, &key, s);
+
+  snprintf(s->why, sizeof s->why, "http://%s%.*s answers %u%s%s",
+           s->to.authority, (int)strcspn(s->to.path, "?"), s->to.path, status,
+           advice, key);
+}
+
 static void refused(struct pl_outflow *s, unsigned status) {
-  snprintf(s->why, sizeof s->why, "it answers %u", status);
+  note_answer(s, status);
   pl__outflow_drop(s, PL_EXPORT_REFUSED, s->items);
   pl__complaints_say_losses(s, uv_now(&s->e->uv));
   pl__batch_leave(s);
@@ -111,7 +135,7 @@ static void on_answer(void *arg, int failed,
       snprintf(s->why, sizeof s->why, "%s", pl_strerror(failed));
       try_later(s, NULL);
     } else if (is_for_later(answer->status)) {
-      snprintf(s->why, sizeof s->why, "it answers %u", answer->status);
+      note_answer(s, answer->status);
       try_later(s, answer);
     } else {
       refused(s, answer->status);
@@ -167,12 +191,15 @@ void pl__outflow_step(struct pl_outflow *s) {
 /* Header fields of each request, as text. */
 static void fields_make(struct pl_outflow *s) {
   const char *of = pl__exporter_config(s->e)->otlp_headers_of[s->what];
+  static const char *const own_key[PL_SIGNALS] = {
+      "otlp.traces_headers", "otlp.metrics_headers", "otlp.logs_headers"};
   struct pl_slice list =
       pl__slice_text(of[0] ? of : pl__exporter_config(s->e)->otlp_headers);
   struct pl_slice name, value;
   char room[PL_PAIRS_VALUE_BYTES];
   size_t used = 0;
 
+  s->headers_key = of[0] ? own_key[s->what] : "otlp.headers";
   while (pl__pairs_take(&list, &name, &value, room) == 1) {
     size_t more = name.bytes + value.bytes + 4u;
     if (used + more >= sizeof s->fields)
@@ -184,19 +211,23 @@ static void fields_make(struct pl_outflow *s) {
 }
 
 /* Where a signal goes; false: nowhere. */
-static bool signal_endpoint(const struct pl_config *c, enum pl_signal what,
-                            struct pl_endpoint *out) {
+static bool find_endpoint(struct pl_outflow *s) {
+  const struct pl_config *c = pl__exporter_config(s->e);
   const char *const own[PL_SIGNALS] = {
       c->otlp_traces_endpoint, c->otlp_metrics_endpoint, c->otlp_logs_endpoint};
   static const char *const paths[PL_SIGNALS] = {"/v1/traces", "/v1/metrics",
                                                 "/v1/logs"};
+  static const char *const own_key[PL_SIGNALS] = {
+      "otlp.traces_endpoint", "otlp.metrics_endpoint", "otlp.logs_endpoint"};
+  bool has_own = own[s->what][0] != '\0';
 
-  if (!c->otlp_on[what])
+  s->endpoint_key = has_own ? own_key[s->what] : "otlp.endpoint";
+  if (!c->otlp_on[s->what])
     return false;
-  if (own[what][0])
-    return !pl__endpoint_parse(own[what], "", out);
+  if (has_own)
+    return !pl__endpoint_parse(own[s->what], "", &s->to);
   return c->otlp_endpoint[0] &&
-         !pl__endpoint_parse(c->otlp_endpoint, paths[what], out);
+         !pl__endpoint_parse(c->otlp_endpoint, paths[s->what], &s->to);
 }
 
 void pl__outflow_init(struct pl_exporter *e, enum pl_signal what) {
@@ -205,7 +236,7 @@ void pl__outflow_init(struct pl_exporter *e, enum pl_signal what) {
   s->e = e;
   s->what = what;
   s->counts = &e->exports->of[what];
-  s->is_on = signal_endpoint(pl__exporter_config(e), what, &s->to);
+  s->is_on = find_endpoint(s);
   atomic_store_explicit(&s->counts->is_on, s->is_on, memory_order_relaxed);
   pl__buf_init(&s->body, NULL,
                what == PL_SIGNAL_METRICS ? METRICS_BYTES_MAX
@@ -213,8 +244,8 @@ void pl__outflow_init(struct pl_exporter *e, enum pl_signal what) {
   pl__buf_init(&s->packed, NULL, PL_OTLP_REQUEST_BYTES);
   pl__outflow_drop(s, PL_EXPORT_LOST, pl__exports_get(&s->counts->queued));
   pl__exports_set(&s->counts->queued, 0);
-  pl__complaints_forget(
-      s); /* those of a control before this one were its to say */
+  /* Those of a control before this one were its to say. */
+  pl__complaints_forget(s);
   if (!s->is_on)
     return;
   fields_make(s);

@@ -24,7 +24,7 @@
 #include "server/exporter.h"
 #include "server/post.h"
 
-#define PL_OUTFLOW_WHY_BYTES 160u
+#define PL_OUTFLOW_WHY_BYTES 1024u /* room for an endpoint and a sentence */
 /* Between what is said of a signal: what is lost, and that nothing arrives. */
 #define PL_COMPLAINTS_EVERY_MS 60000u
 
@@ -34,6 +34,8 @@ struct pl_outflow {
   enum pl_signal what;
   bool is_on;
   struct pl_endpoint to;
+  const char *endpoint_key; /* of the configuration: whence `to` is */
+  const char *headers_key;  /* whence `fields` are */
   struct pl_post post;
   char fields[PL_POST_FIELDS_BYTES];
   struct pl_exports_of *counts;

@@ -285,7 +285,8 @@ suite("OTLP", function()
     assert(process.eventually(function()
       return (dropped(s, "metrics", "refused") or 0) > 0
     end, 20))
-    assert.truthy(s:wait_log('"some of what was to be exported is lost"[^\n]*it answers 404'))
+    assert.truthy(s:wait_log(
+      '"some of what was to be exported is lost"[^\n]*/in/v1/metrics answers 404'))
   end)
 
   it("does for one signal what is said of it, and for the others what is said of all", function()
@@ -392,6 +393,30 @@ suite("OTLP", function()
       assert.equal(1, times, i)
     end
   end)
+
+  local REFUSALS = {
+    { status = 307, key = "otlp.endpoint", says = ", and redirects are not followed" },
+    { status = 404, key = "otlp.logs_endpoint", own = "?token=secret" },
+    { status = 401, key = "otlp.headers" },
+    { status = 403, key = "otlp.logs_headers", headers = "api-key=old" },
+    { status = 400 },
+  }
+  for _, case in ipairs(REFUSALS) do
+    it("says which address has answered " .. case.status .. ", and what to look at", function()
+      local c = collector.start()
+      c:answer("signal=logs&status=" .. case.status)
+      local s = start({ OTEL_EXPORTER_OTLP_ENDPOINT = c.url, OTEL_METRICS_EXPORTER = "none",
+        OTEL_EXPORTER_OTLP_LOGS_ENDPOINT = case.own and c.url .. "/v1/logs" .. case.own,
+        OTEL_EXPORTER_OTLP_LOGS_HEADERS = case.headers })
+      local reason = s:wait_log('"some of what was to be exported is lost"[^\n]*')
+        :match('"reason":"([^"]*)"')
+      local expected = ("%s/v1/logs answers %d"):format(c.url, case.status)
+      if case.key then
+        expected = expected .. (case.says or "") .. ": look at " .. case.key
+      end
+      assert.equal(expected, reason)
+    end)
+  end
 
   it("sends what has waited once the collector is back, and counts what had no room", function()
     local port = collector.free_port()
