@@ -6,7 +6,7 @@
 ---   cooling    it was done, or has failed; not again before `cooldown` is over, which begins with
 ---              the doing
 ---   held       it should be done, and cannot: the reason says why
----   unknown    there is no such figure now
+---   unknown    there is no such figure now, or its function failed or took too long
 ---
 --- Each action of a rule has one outcome each time: done; failed, when it was begun; or held, when
 --- it was not. Every one is told, but one that is held again for the same reason, with nothing done
@@ -53,6 +53,7 @@ M.NAMES = {
   trace_boost = { takes = { share = true, seconds = DAY_S } },
 }
 M.COSTLY_S = 60
+M.LATE_S = 30 -- a function that took too long is not run again before
 
 local LEVELS = { debug = true, info = true, warn = true, error = true }
 local WORKERS_MAX = 256 -- PL_LIMIT_WORKER_COUNT
@@ -306,9 +307,17 @@ end
 ---   settle is called once it is over, at once or later. What it raises is a failure
 ---@field told fun(event: table) an action has come to an end: event.outcome, and event.result or
 ---   event.reason
+---@field try? fun(when: function, s: table, r: perilune.actions.Rule): perilune.actions.Trial begins
+---   to run a rule's function; nil: it is called, and the other rules wait for it
+---@field unjudged? fun(r: perilune.actions.Rule, reason: string, is_new: boolean) a function did not
+---   say whether its rule is met; is_new: for another reason than the time before
 
 ---@alias perilune.actions.Settle fun(outcome: "done"|"failed"|"held", text: any)
 ---   text: what came of it, or why not; only the first call counts
+
+---@alias perilune.actions.Trial fun(): boolean?, any, any
+---   nil: it is still being run; true and what it has returned; or false, why, and whether it was
+---   for the time that it took
 
 ---@class perilune.actions.Engine
 ---@field rules table[]
@@ -335,7 +344,7 @@ function Engine:add(rule)
     return nil, ("there are %d actions already"):format(RULES_MAX)
   end
   local entry = before or {}
-  entry.rule, entry.state, entry.fired, entry.told = rule, "quiet", 0, {}
+  entry.rule, entry.state, entry.fired, entry.told, entry.unjudged = rule, "quiet", 0, {}, 0
   if not before then
     self.rules[#self.rules + 1], self.by_name[rule.name] = entry, entry
   end
@@ -360,13 +369,6 @@ end
 --- Whether the rule's condition is met, with the figure; nil and why: it cannot be told.
 local function judge(self, rule, s)
   local when = rule.when
-  if type(when) == "function" then
-    local ok, is_met, value = pcall(when, s)
-    if not ok then
-      return nil, cut(is_met)
-    end
-    return is_met and true or false, value
-  end
   local value = self.means.read(when, s, rule)
   if not value then
     return nil, ("there is no figure %s"):format(when.name)
@@ -483,8 +485,7 @@ local function fire(self, entry, s, now)
   end
 end
 
-local function look(self, entry, s, now)
-  local is_met, value = judge(self, entry.rule, s)
+local function conclude(self, entry, s, now, is_met, value)
   if is_met == nil then
     entry.state, entry.reason, entry.value, entry.over_since = "unknown", value, nil, nil
     entry.told = {}
@@ -505,12 +506,80 @@ local function look(self, entry, s, now)
   end
 end
 
---- Judges all rules by one snapshot, and does what is due.
+--- A function has not said whether its rule is met.
+local function fail_trial(self, entry, reason)
+  local kind = reason:gsub("%d", "")
+  local is_new = entry.unjudged_kind ~= kind
+  entry.unjudged, entry.unjudged_kind = entry.unjudged + 1, kind
+  if self.means.unjudged then
+    self.means.unjudged(entry.rule, reason, is_new)
+  end
+end
+
+--- Looks whether a rule's function is done, and goes on with what it says.
+local function end_trial(self, entry, now)
+  local ok, is_met, value = entry.trial()
+  if ok == nil then
+    return
+  end
+  local s = entry.trial_of
+  entry.trial, entry.trial_of = nil, nil
+  if ok then
+    entry.late_at, entry.unjudged_kind = nil, nil
+    return conclude(self, entry, s, now, is_met and true or false, value)
+  end
+  local reason = cut(is_met)
+  entry.late_at = value and now or nil
+  fail_trial(self, entry, reason)
+  return conclude(self, entry, s, now, nil, reason)
+end
+
+local function at_once(when, s)
+  local ok, is_met, value = pcall(when, s)
+  return function()
+    return ok, is_met, ok and value or nil
+  end
+end
+
+local function look(self, entry, s, now)
+  local when = entry.rule.when
+  if type(when) == "table" then
+    return conclude(self, entry, s, now, judge(self, entry.rule, s))
+  elseif entry.trial or entry.late_at and now - entry.late_at < M.LATE_S then
+    return
+  end
+  entry.trial, entry.trial_of = (self.means.try or at_once)(when, s, entry.rule), s
+  end_trial(self, entry, now)
+end
+
+--- Judges all rules by one snapshot, and does what is due. Functions that take their time are
+--- judged by `settle`, later.
 ---@param s table whatever means.read understands; the same for all rules
 ---@param now number
 function Engine:look(s, now)
   for _, entry in ipairs(self.rules) do
     look(self, entry, s, now)
+  end
+end
+
+--- Whether functions of rules are being run.
+---@return boolean
+function Engine:is_trying()
+  for _, entry in ipairs(self.rules) do
+    if entry.trial then
+      return true
+    end
+  end
+  return false
+end
+
+--- Goes on with the rules whose functions are done since.
+---@param now number
+function Engine:settle(now)
+  for _, entry in ipairs(self.rules) do
+    if entry.trial then
+      end_trial(self, entry, now)
+    end
   end
 end
 
@@ -523,6 +592,7 @@ local function describe(entry, now)
     name = rule.name, when = type(rule.when) == "table" and rule.when.text or "function",
     for_s = rule.for_, cooldown_s = rule.cooldown, actions = names, where = rule.where,
     state = entry.state, value = number(entry.value), reason = entry.reason, fired = entry.fired,
+    unjudged = entry.unjudged,
     fired_s_ago = entry.fired_at and now - entry.fired_at or nil,
     over_s = entry.over_since and now - entry.over_since or nil,
   }

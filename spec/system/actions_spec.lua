@@ -165,6 +165,35 @@ describe("an action", function()
     assert.equal("oh no", record_of("bad", "failed").reason)
   end)
 
+  it("whose function computes for ever is told by its name, and holds no other rule up", function()
+    serve([[app:action("ever", { when = function() while true do end end, for_ = 0 }, "collect")
+    app:action("stubborn", { when = function()
+      while true do pcall(function() while true do end end) end
+    end, for_ = 0 }, "collect")
+    app:action("wrong", { when = function() error("oh no", 0) end, for_ = 0 }, "collect")
+    app:action("waits", { when = function() P.sleep(0.1) return true, 7 end, for_ = 0 }, "collect")
+    app:action("other", { when = "workers > 0", for_ = 0, cooldown = 1 }, "collect")
+    ]])
+    for name, reason in pairs({
+      ever = "its function takes longer than 2 s", stubborn = "its function takes longer than 2 s",
+      wrong = "oh no",
+    }) do
+      local pattern = ('({"time":"[^\n]*"msg":"action cannot be judged"[^\n]*"rule":"%s"[^\n]*)\n')
+        :format(name)
+      local record = json.decode(assert(server:wait_log(pattern, 30), server:log()))
+      assert.same({ "error", reason }, { record.level, record.reason })
+      assert.same({ "unknown", reason }, { rule(name).state, rule(name).reason })
+      assert.is_true(rule(name).unjudged >= 1)
+      assert.is_true(series.sum(metrics(), "perilune_actions_unjudged_total", { rule = name }) >= 1)
+    end
+    assert.equal(7, done("waits").value)
+    local before = rule("other").fired
+    assert.is_truthy(process.eventually(function()
+      return rule("other").fired >= before + 3
+    end, 30))
+    assert.equal(1, rule("ever").unjudged)
+  end)
+
   for action, opts in pairs({
     add_worker = { ", workers_max = 2", "^2 workers$" },
     collect = { "", "^1 workers$" },

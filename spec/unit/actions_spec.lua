@@ -291,6 +291,49 @@ describe("perilune.actions", function()
       assert.matches("oh", engine:report(1).rules[2].reason)
     end)
 
+    it("judges other rules while a function is run, and acts once that is done", function()
+      local said, tries = nil, 0
+      local engine, did = engine_of({
+        rule({ when = function() end, for_ = 0 }, nil, "slow"),
+        rule({ when = "x > 1", for_ = 0, cooldown = 0 }, nil, "other"),
+      })
+      engine.means.try = function()
+        tries = tries + 1
+        return function() return said, true, 5 end
+      end
+      engine:look({ x = 2 }, 1)
+      engine:look({ x = 2 }, 2)
+      engine:settle(2)
+      assert.same({ { "other collect", "other collect" }, 1 }, { did, tries })
+      assert.is_true(engine:is_trying())
+      said = true
+      engine:settle(3)
+      assert.equal("slow collect", did[3])
+      assert.is_false(engine:is_trying())
+      assert.equal(5, engine:report(3).rules[1].value)
+    end)
+
+    it("does not run a function again at once that took too long, and counts and tells it", function()
+      local tries, told = 0, {}
+      local engine = engine_of({ rule({ when = function() end, for_ = 0 }, nil, "late") })
+      engine.means.try = function()
+        tries = tries + 1
+        return function() return false, "it takes longer than 2 s", true end
+      end
+      engine.means.unjudged = function(r, reason, is_new)
+        told[#told + 1] = ("%s: %s, %s"):format(r.name, reason, tostring(is_new))
+      end
+      for now = 1, 31 do
+        engine:look({}, now)
+      end
+      assert.equal(2, tries)
+      assert.same({ "late: it takes longer than 2 s, true", "late: it takes longer than 2 s, false" },
+        told)
+      local one = engine:report(31).rules[1]
+      assert.same({ "unknown", "it takes longer than 2 s", 2 },
+        { one.state, one.reason, one.unjudged })
+    end)
+
     it("tells of an action that raises", function()
       local engine, did, _, failed = engine_of({ rule({ when = "x > 1", for_ = 0 }) }, function()
         error("no", 0)

@@ -23,6 +23,7 @@ GET /debug/actions    rules, how they are, and what was done last, as JSON
 
 local EVERY_S = 1
 local FUNCTION_S = 30 -- that a function of the app's may take
+local WHEN_S = 2 -- that one may take to say whether its rule is met
 local PROFILE_S = 10
 local BOOST_S, BOOST_SHARE = 60, 1
 local LEVEL_S = 300
@@ -33,6 +34,10 @@ local SILENT_MS = 2000 -- as the health rule has it
 local COUNTER = metric.counter("perilune_actions_total",
   "What has come of actions of rules: done, failed or held.",
   { "action", "outcome", "rule" })
+
+local UNJUDGED = metric.counter("perilune_actions_unjudged_total",
+  "How often the function of a rule failed or took too long, so that the rule was not judged.",
+  { "rule" })
 
 -- Figures --------------------------------------------------------------------------------
 
@@ -215,6 +220,37 @@ local function save(event, kind, bytes, settle)
   end)
 end
 
+local LATE = ("its function takes longer than %d s"):format(WHEN_S)
+
+--- Runs the function of a rule beside all others: it may compute for ever.
+---@return perilune.actions.Trial
+local function try(when, s, rule)
+  local began, ended = task.monotonic(), nil
+  local ok, is_met, value
+  local running, err = task.detach("rule " .. rule.name, function()
+    ok, is_met, value = xpcall(when, runner.describe, s)
+    if not ok then
+      local failure = runner.failure(is_met)
+      is_met = failure.message or runner.message(failure.err)
+    end
+    ended = task.monotonic()
+  end)
+  if not running then
+    return function() return false, err end
+  end
+  return function()
+    local is_done = running:done()
+    if (ended or task.monotonic()) - began > WHEN_S then
+      running:cancel()
+      return false, LATE, true
+    elseif is_done and not ended then
+      return false, ENDED
+    elseif is_done then
+      return ok, is_met, ok and value or nil
+    end
+  end
+end
+
 local MEANS = {}
 
 function MEANS.add_worker(event, settle)
@@ -306,9 +342,18 @@ local function told(event)
   })
 end
 
+local function unjudged(rule, reason, is_new)
+  UNJUDGED:with(rule.name):add(1)
+  if is_new then
+    log.error("action cannot be judged", { rule = rule.name, reason = reason, where = rule.where })
+  end
+end
+
 -- A life ---------------------------------------------------------------------------------
 
-local engine = engines.engine({ read = read, act = act, told = told })
+local engine = engines.engine({
+  read = read, act = act, told = told, try = try, unjudged = unjudged,
+})
 
 local function add_default(name, key, when, action)
   local limit = core.config(key)
@@ -335,20 +380,41 @@ function M.watch(app)
   end
 end
 
+local function look()
+  local s = snapshot()
+  if s.state == "serving" then
+    engine:look(s, s.at)
+  end
+end
+
+local function settle()
+  engine:settle(task.monotonic())
+end
+
+local function attempt(fn)
+  local ok, failure = pcall(fn)
+  if not ok then
+    log.error("actions failed", { reason = runner.message(failure) })
+  end
+end
+
+--- Waits until it is time for the next look; goes on with rules once their functions are done.
+local function rest()
+  local until_s, pause = task.monotonic() + EVERY_S, POLL_LEAST
+  while engine:is_trying() and task.monotonic() < until_s do
+    task.sleep(pause)
+    attempt(settle)
+    pause = math.min(pause * 2, POLL_MOST)
+  end
+  task.sleep(math.max(0, until_s - task.monotonic()))
+end
+
 --- Looks once a second, for ever; the VM's app runs now.
 function M.start()
   while core.config("actions.on") ~= 0 do
     ffi.C.pl_context_renew() -- each look is a trace
-    local ok, failure = pcall(function()
-      local s = snapshot()
-      if s.state == "serving" then
-        engine:look(s, s.at)
-      end
-    end)
-    if not ok then
-      log.error("actions failed", { reason = runner.message(failure) })
-    end
-    task.sleep(EVERY_S)
+    attempt(look)
+    rest()
   end
 end
 
