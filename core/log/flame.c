@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/err.h"
+#include "log/digits.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,6 +173,16 @@ static void put_slice(struct writer *w, struct pl_slice text) {
     w->failed = pl__buf_append_slice(w->out, text);
 }
 
+/* A name, on one line and without orders to terminals. */
+static void put_name(struct writer *w, struct pl_slice name) {
+  if (!w->failed)
+    w->failed = pl__buf_reserve(w->out, name.bytes * PL_DIGITS_JSON_FACTOR);
+  if (!w->failed)
+    w->out->bytes =
+        (uint32_t)(pl__put_plain(w->out->at + w->out->bytes, name, 0) -
+                   w->out->at);
+}
+
 static double percent(const struct pl_flame *f, int64_t value) {
   return f->nodes[0].all ? 100.0 * (double)value / (double)f->nodes[0].all : 0;
 }
@@ -237,7 +248,7 @@ int pl__flame_text(const struct pl_flame *f, const struct pl_flame_unit *unit,
         (double)r->self / unit->divisor, unit->symbol, percent(f, r->self),
         percent(f, sum), (double)r->all / unit->divisor, unit->symbol,
         percent(f, r->all));
-    put_slice(&w, name_text(f, r->name));
+    put_name(&w, name_text(f, r->name));
     put(&w, "\n");
   }
   pl__free(rows);
@@ -256,7 +267,7 @@ int pl__flame_folded(const struct pl_flame *f, struct pl_buf *out) {
     for (uint32_t at = i; at; at = f->nodes[at].parent)
       path[depth++] = at;
     while (depth--) {
-      put_slice(&w, name_text(f, f->nodes[path[depth]].name));
+      put_name(&w, name_text(f, f->nodes[path[depth]].name));
       put(&w, depth ? ";" : " ");
     }
     put(&w, "%lld\n", (long long)f->nodes[i].self);
@@ -304,6 +315,8 @@ static void put_xml(struct writer *w, struct pl_slice text) {
       put(w, "&amp;");
     else if (c == '"')
       put(w, "&quot;");
+    else if ((unsigned char)c < 0x20 || c == 0x7f) /* XML has none of these */
+      put(w, "\\x%02x", (unsigned)c);
     else
       put_slice(w, pl__slice(&c, 1));
   }

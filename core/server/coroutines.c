@@ -98,12 +98,20 @@ static void put_starter(struct pl_reading *r,
   struct pl_slice by = pl__reading_starter(r, row->worker, s->started,
                                            s->generation, s->route, text);
 
-  if (by.bytes)
-    pl__reading_put(r, "created by %.*s\n", (int)by.bytes, by.at);
+  if (!by.bytes)
+    return;
+  pl__reading_put(r, "created by ");
+  pl__reading_plain(r, by);
+  pl__reading_put(r, "\n");
 }
 
 static const char *object_kind(uint32_t reason) {
   return reason == PL_WAITS_TASK ? "task" : "channel";
+}
+
+static void put_request(struct pl_reading *r, const struct pl_waits_seen *s) {
+  pl__reading_put(r, ", request in slot %u, ", s->slot - 1);
+  pl__reading_plain(r, pl__reading_pattern(r, s->generation, s->route));
 }
 
 static void put_each(struct pl_reading *r, const struct pl_reading_row *row) {
@@ -113,17 +121,14 @@ static void put_each(struct pl_reading *r, const struct pl_reading_row *row) {
                   pl__reading_doing(s));
   pl__reading_age(r, row->age_ns);
   pl__reading_put(r, "]: worker %u", row->worker);
-  if (s->name.bytes)
-    pl__reading_put(r, ", task \"%.*s\"", (int)s->name.bytes, s->name.at);
+  pl__reading_task(r, s->name);
   if (s->parent)
     pl__reading_put(r, ", parent %" PRIu64, s->parent - 1);
   if (s->object && s->state == PL_WAITS_PARKED)
     pl__reading_put(r, ", waits for %s %" PRIu64, object_kind(s->reason),
                     s->object);
   if (s->slot)
-    pl__reading_put(r, ", request in slot %u, %.*s", s->slot - 1,
-                    (int)pl__reading_pattern(r, s->generation, s->route).bytes,
-                    pl__reading_pattern(r, s->generation, s->route).at);
+    put_request(r, s);
   pl__reading_put(r, "\n");
   pl__reading_frames(r, row->worker, s->at, "");
   put_starter(r, row);

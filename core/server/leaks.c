@@ -129,15 +129,17 @@ static void put_line(struct pl_reading *r, const struct line *l, void *arg) {
   if (l->level)
     pl__reading_put(r, ", level %u", l->level);
   pl__reading_put(r, "] worker %u", l->worker);
-  if (name.bytes)
-    pl__reading_put(r, ", task \"%.*s\"", (int)name.bytes, name.at);
+  pl__reading_task(r, name);
   pl__reading_put(r, l->level ? ", the oldest waits since "
                               : ", the last one ended ");
   pl__reading_age(r, l->age_ns < 0 ? 0 : l->age_ns);
   pl__reading_put(r, l->level ? "\n" : " ago\n");
   pl__reading_frames(r, l->worker, l->at, "#\t");
-  if (by.bytes)
-    pl__reading_put(r, "#\tcreated by %.*s\n", (int)by.bytes, by.at);
+  if (by.bytes) {
+    pl__reading_put(r, "#\tcreated by ");
+    pl__reading_plain(r, by);
+    pl__reading_put(r, "\n");
+  }
   pl__reading_put(r, "\n");
 }
 

@@ -49,6 +49,35 @@ void pl__reading_text(struct pl_reading *r, const char *key,
   pl__reading_put(r, "\"");
 }
 
+static void append_plain(struct pl_reading *r, struct pl_slice text) {
+  if (!r->failed)
+    r->failed = pl__buf_reserve(r->out, text.bytes * PL_DIGITS_JSON_FACTOR);
+  if (!r->failed)
+    r->out->bytes =
+        (uint32_t)(pl__put_plain(r->out->at + r->out->bytes, text, 0) -
+                   r->out->at);
+}
+
+void pl__reading_plain(struct pl_reading *r, struct pl_slice text) {
+  while (text.bytes) {
+    const char *quote = memchr(text.at, '"', text.bytes);
+    uint32_t n = quote ? (uint32_t)(quote - text.at) : text.bytes;
+    append_plain(r, pl__slice(text.at, n));
+    if (quote)
+      pl__reading_put(r, "\\\"");
+    n += quote ? 1 : 0;
+    text = pl__slice(text.at + n, text.bytes - n);
+  }
+}
+
+void pl__reading_task(struct pl_reading *r, struct pl_slice name) {
+  if (!name.bytes)
+    return;
+  pl__reading_put(r, ", task \"");
+  pl__reading_plain(r, name);
+  pl__reading_put(r, "\"");
+}
+
 /* --- places ----------------------------------------------------------------- */
 
 /* The symbols of a stack, without the frames of ours that every wait ends in:
@@ -116,8 +145,10 @@ void pl__reading_frames(struct pl_reading *r, uint32_t worker, uint32_t stack,
     const struct pl_symbol *s = &symbols[i];
     struct pl_slice file = pl__symbol_file(s);
     struct pl_slice name = s->name.bytes ? s->name : PL_SLICE("(function)");
-    pl__reading_put(r, "%s%.*s\n%s\t%.*s", lead, (int)name.bytes, name.at, lead,
-                    (int)file.bytes, file.at);
+    pl__reading_put(r, "%s", lead);
+    pl__reading_plain(r, name);
+    pl__reading_put(r, "\n%s\t", lead);
+    pl__reading_plain(r, file);
     if (s->line)
       pl__reading_put(r, ":%u", s->line);
     pl__reading_put(r, "\n");

@@ -60,6 +60,11 @@ pl__reading_put(struct pl_reading *r, const char *format, ...);
 /* `,"key":"text"` */
 void pl__reading_text(struct pl_reading *r, const char *key,
                       struct pl_slice text);
+/* For people: control characters, and what is no UTF-8, as pl__put_plain has
+ * them; a quote is \". */
+void pl__reading_plain(struct pl_reading *r, struct pl_slice text);
+/* `, task "name"`, if it has one. */
+void pl__reading_task(struct pl_reading *r, struct pl_slice name);
 /* "5 seconds" */
 void pl__reading_age(struct pl_reading *r, int64_t age_ns);
 /* The frames of a stack, two lines each, as Go tells them. */

@@ -307,10 +307,10 @@ end
 ---   settle is called once it is over, at once or later. What it raises is a failure
 ---@field told fun(event: table) an action has come to an end: event.outcome, and event.result or
 ---   event.reason
----@field try? fun(when: function, s: table, r: perilune.actions.Rule): perilune.actions.Trial begins
----   to run a rule's function; nil: it is called, and the other rules wait for it
----@field unjudged? fun(r: perilune.actions.Rule, reason: string, is_new: boolean) a function did not
----   say whether its rule is met; is_new: for another reason than the time before
+---@field try? fun(when: function, s: table, r: perilune.actions.Rule): perilune.actions.Trial
+---   begins to run a rule's function; nil: it is called, and the other rules wait for it
+---@field unjudged? fun(r: perilune.actions.Rule, reason: string, is_new: boolean) a function did
+---   not say whether its rule is met; is_new: for another reason than the time before
 
 ---@alias perilune.actions.Settle fun(outcome: "done"|"failed"|"held", text: any)
 ---   text: what came of it, or why not; only the first call counts

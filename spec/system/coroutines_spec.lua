@@ -68,6 +68,13 @@ app:get("/inside", function()
     end)()
   end)()
 end)
+app:get("/evil", function()
+  P.detach('a"\n\27[31m\194\155b', nap, 600)
+  P.detach("chunk", load("local nap = ... nap(600)", "=x\n\27[31my"), nap)
+  P.detach("short", load("local nap = ... nap(0.01)", "=x\n\27[31my"), nap)
+  P.detach('leak"\n\27[31m', function() P.channel():recv() end)
+  return "named"
+end)
 app:get("/loop", function() P.atomic(function() while true do end end) end)
 return app
 ]]
@@ -209,6 +216,29 @@ describe("the coroutines of a server", function()
     text = admin(s, "/debug/pprof/goroutine?debug=1")
     assert.is_truthy(text:find("coroutine profile: total 5\n", 1, true), text)
     client:close()
+  end)
+
+  it("are listed in texts that no name breaks, nor gives orders to terminals", function()
+    s = start({ "--set", "leaks.collect=100ms" })
+    ask(s, "/evil")
+    assert(process.eventually(function()
+      return #waits(s).leaks == 1
+    end, 30))
+    local function text_of(target)
+      local text = admin(s, target)
+      assert.is_nil(text:find("[^%C\n\t]"), target .. ":\n" .. text)
+      assert.is_nil(text:find("\194[\128-\159]"), target)
+      return text
+    end
+    local text = text_of("/debug/pprof/coroutine?debug=2")
+    assert.is_truthy(text:find([[, task "a\"\x0a\x1b[31m\x9bb"]], 1, true), text)
+    assert.is_truthy(text:find([[x\x0a\x1b[31my:1]], 1, true), text)
+    text = text_of("/debug/pprof/coroutine?debug=1")
+    assert.is_truthy(text:find([[x\x0a\x1b[31my:1]], 1, true), text)
+    text = text_of("/debug/pprof/coroutineleak?debug=1")
+    assert.is_truthy(text:find([[, task "leak\"\x0a\x1b[31m"]], 1, true), text)
+    text = text_of("/debug/pprof/block?debug=1")
+    assert.is_truthy(text:find([[x\x0a\x1b[31my:1]], 1, true), text)
   end)
 
   it("are listed with the line where a coroutine of the user's own waits", function()

@@ -313,7 +313,7 @@ describe("perilune.actions", function()
       assert.equal(5, engine:report(3).rules[1].value)
     end)
 
-    it("does not run a function again at once that took too long, and counts and tells it", function()
+    it("does not run a function again at once that took too long, and tells it", function()
       local tries, told = 0, {}
       local engine = engine_of({ rule({ when = function() end, for_ = 0 }, nil, "late") })
       engine.means.try = function()
@@ -327,8 +327,9 @@ describe("perilune.actions", function()
         engine:look({}, now)
       end
       assert.equal(2, tries)
-      assert.same({ "late: it takes longer than 2 s, true", "late: it takes longer than 2 s, false" },
-        told)
+      assert.same({
+        "late: it takes longer than 2 s, true", "late: it takes longer than 2 s, false",
+      }, told)
       local one = engine:report(31).rules[1]
       assert.same({ "unknown", "it takes longer than 2 s", 2 },
         { one.state, one.reason, one.unjudged })

@@ -73,6 +73,19 @@ static void a_table_counts_recursion_once(void **state) {
                       text());
 }
 
+static void names_end_no_line_and_give_terminals_no_orders(void **state) {
+  (void)state;
+  add("a\n\x1b[31mb", 1000);
+  assert_int_equal(0, pl__flame_folded(&flame, &out));
+  assert_string_equal("a\\x0a\\x1b[31mb 1000\n", text());
+  out.bytes = 0;
+  assert_int_equal(0, pl__flame_text(&flame, &unit, 10, &out));
+  assert_non_null(strstr(text(), "%  a\\x0a\\x1b[31mb\n"));
+  out.bytes = 0;
+  assert_int_equal(0, pl__flame_svg(&flame, &unit, "t", &out));
+  assert_non_null(strstr(text(), ">a\\x0a\\x1b[31mb<"));
+}
+
 static void a_picture_has_exact_numbers_and_is_escaped(void **state) {
   const char *svg;
 
@@ -131,6 +144,7 @@ static void no_memory_is_told(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       test(folds_what_is_alike),
+      test(names_end_no_line_and_give_terminals_no_orders),
       test(a_table_counts_recursion_once),
       test(a_picture_has_exact_numbers_and_is_escaped),
       test(nothing_is_fine_too),
