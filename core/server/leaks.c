@@ -186,6 +186,8 @@ static void json_line(struct pl_reading *r, const struct line *l, void *arg) {
                                        l->route, text));
   pl__reading_text(r, "at",
                    pl__reading_place(&r->sources[l->worker], l->at, text));
+  pl__reading_text(r, "task",
+                   pl__waits_name_of(r->sources[l->worker].waits, l->name));
   pl__reading_put(r, "}");
 }
 

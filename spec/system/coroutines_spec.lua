@@ -349,7 +349,7 @@ describe("leaks", function()
     local leaks = waits(s).leaks
     assert.equal(1, #leaks)
     assert.equal(1000, leaks[1].count)
-    assert.equal("task", leaks[1].kind)
+    assert.same({ "task", "leaky" }, { leaks[1].kind, leaks[1].task })
     assert.equal(s.app .. ":" .. line_of('P.detach("leaky"'), leaks[1].started_at)
     assert.equal(s.app .. ":" .. line_of("P.channel():recv()"), leaks[1].at)
     local text = admin(s, "/debug/pprof/coroutineleak?debug=1")
