@@ -4,6 +4,8 @@
 #include "base/alloc.h"
 #include "base/err.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #define NAME_SLOTS (2u * PL_WAITS_NAMES_MAX)   /* likewise */
@@ -454,6 +456,13 @@ bool pl__waits_see(const struct pl_waits *w, uint32_t entries, uint32_t bank,
          out->state != PL_WAITS_FREE && out->state < PL_WAITS_STATES &&
          out->reason < PL_WAITS_REASONS;
 #undef READ
+}
+
+const char *pl__waits_id_text(uint64_t id, char out[PL_WAITS_ID_TEXT_BYTES]) {
+  snprintf(out, PL_WAITS_ID_TEXT_BYTES, "%" PRIu64 ".%" PRIu64,
+           id >> PL_WAITS_INDEX_BITS,
+           id & ((UINT64_C(1) << PL_WAITS_INDEX_BITS) - 1));
+  return out;
 }
 
 const char *pl__waits_reason_name(uint32_t reason) {

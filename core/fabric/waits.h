@@ -38,6 +38,8 @@
 #define PL_WAITS_BLOCKS_MAX 4096u
 #define PL_WAITS_LEAKS_MAX 512u
 #define PL_WAITS_SUSPECTS_MAX 64u
+#define PL_WAITS_INDEX_BITS 24 /* of a coroutine's id; above: its generation */
+#define PL_WAITS_ID_TEXT_BYTES 32
 #define PL_WAITS_NO_ROUTE UINT32_MAX
 #define PL_WAITS_STACK_FREE UINT32_MAX /* of a block that was forgotten */
 
@@ -78,7 +80,7 @@ struct pl_waits_entry {
   _Atomic uint64_t parent;               /* likewise, of who started it; or 0 */
   _Atomic int64_t born_ns;               /* monotonic, to some ms */
   _Atomic int64_t since_ns;              /* likewise: in this state */
-  _Atomic uint64_t object; /* that it waits for: 1 + a task's id, a channel */
+  _Atomic uint64_t object; /* that it waits for: a task's id, a channel's */
   _Atomic uint32_t slot;   /* of its request + 1; 0: none */
   _Atomic uint32_t route;  /* as in records; PL_WAITS_NO_ROUTE: none */
   _Atomic uint32_t at;     /* stack of where it waits; 0: not known (yet) */
@@ -268,6 +270,9 @@ uint32_t pl__waits_suspects(const struct pl_waits *w,
 /* Name number `name` - 1 of an entry or a leak; empty: there is none. */
 struct pl_slice pl__waits_name_of(const struct pl_waits *w, uint32_t name);
 
+/* A coroutine's id for people, "GENERATION.INDEX"; returns `out`.  The same
+ * coroutine of the VM takes one request after another, each a generation. */
+const char *pl__waits_id_text(uint64_t id, char out[PL_WAITS_ID_TEXT_BYTES]);
 /* "sleep", "task" ...; and "running" and so on. Static. */
 const char *pl__waits_reason_name(uint32_t reason);
 const char *pl__waits_state_name(uint32_t state);

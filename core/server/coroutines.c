@@ -105,8 +105,13 @@ static void put_starter(struct pl_reading *r,
   pl__reading_put(r, "\n");
 }
 
-static const char *object_kind(uint32_t reason) {
-  return reason == PL_WAITS_TASK ? "task" : "channel";
+static void put_object(struct pl_reading *r, const struct pl_waits_seen *s) {
+  char id[PL_WAITS_ID_TEXT_BYTES];
+
+  if (s->reason == PL_WAITS_TASK)
+    pl__reading_put(r, ", waits for task %s", pl__waits_id_text(s->object, id));
+  else
+    pl__reading_put(r, ", waits for channel %" PRIu64, s->object);
 }
 
 static void put_request(struct pl_reading *r, const struct pl_waits_seen *s) {
@@ -116,17 +121,17 @@ static void put_request(struct pl_reading *r, const struct pl_waits_seen *s) {
 
 static void put_each(struct pl_reading *r, const struct pl_reading_row *row) {
   const struct pl_waits_seen *s = &row->seen;
+  char id[PL_WAITS_ID_TEXT_BYTES];
 
-  pl__reading_put(r, "coroutine %" PRIu64 " [%s, ", s->id - 1,
+  pl__reading_put(r, "coroutine %s [%s, ", pl__waits_id_text(s->id - 1, id),
                   pl__reading_doing(s));
   pl__reading_age(r, row->age_ns);
   pl__reading_put(r, "]: worker %u", row->worker);
   pl__reading_task(r, s->name);
   if (s->parent)
-    pl__reading_put(r, ", parent %" PRIu64, s->parent - 1);
+    pl__reading_put(r, ", parent %s", pl__waits_id_text(s->parent - 1, id));
   if (s->object && s->state == PL_WAITS_PARKED)
-    pl__reading_put(r, ", waits for %s %" PRIu64, object_kind(s->reason),
-                    s->object);
+    put_object(r, s);
   if (s->slot)
     put_request(r, s);
   pl__reading_put(r, "\n");
@@ -201,13 +206,13 @@ static void put_reasons(struct pl_reading *r) {
 }
 
 static void put_oldest(struct pl_reading *r) {
-  char text[PL_READING_PLACE_BYTES];
+  char text[PL_READING_PLACE_BYTES], id[PL_WAITS_ID_TEXT_BYTES];
 
   for (uint32_t i = 0; i < r->row_count && i < SHOWN_MAX; i++) {
     const struct pl_reading_row *row = &r->rows[i];
     const struct pl_waits_seen *s = &row->seen;
-    pl__reading_put(r, "%s{\"id\":%" PRIu64 ",\"worker\":%u,\"age_s\":%.3f",
-                    i ? "," : "", s->id - 1, row->worker,
+    pl__reading_put(r, "%s{\"id\":\"%s\",\"worker\":%u,\"age_s\":%.3f",
+                    i ? "," : "", pl__waits_id_text(s->id - 1, id), row->worker,
                     (double)row->age_ns / PL_NS_PER_S);
     pl__reading_text(r, "reason", pl__slice_text(pl__reading_doing(s)));
     pl__reading_text(r, "started_at",

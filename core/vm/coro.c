@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "fabric/waits.h"
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -11,7 +12,6 @@
 
 /* Threads that are kept for later; a burst's others go back to the collector. */
 #define CORO_IDLE_MAX 512u
-#define CORO_INDEX_BITS 24 /* of an id; the rest is the generation */
 
 _Thread_local struct pl_vm *pl__vm_running;
 
@@ -21,7 +21,7 @@ static int coros_grow(struct pl_vm *vm) {
   uint32_t cap = vm->coro_cap ? vm->coro_cap * 2 : 64;
   struct pl_coro **more;
 
-  if (cap > 1u << CORO_INDEX_BITS)
+  if (cap > 1u << PL_WAITS_INDEX_BITS)
     return PL_EFULL;
   more = pl__realloc(vm->coros, cap * sizeof *more);
   if (!more)
@@ -202,12 +202,12 @@ void pl__coros_deinit(struct pl_vm *vm) {
 }
 
 double pl__coro_id(const struct pl_coro *c) {
-  return (double)c->generation * (1u << CORO_INDEX_BITS) + c->index;
+  return (double)c->generation * (1u << PL_WAITS_INDEX_BITS) + c->index;
 }
 
 struct pl_coro *pl__coro_find(struct pl_vm *vm, double id) {
-  double generation = floor(id / (1u << CORO_INDEX_BITS));
-  double index = id - generation * (1u << CORO_INDEX_BITS);
+  double generation = floor(id / (1u << PL_WAITS_INDEX_BITS));
+  double index = id - generation * (1u << PL_WAITS_INDEX_BITS);
   struct pl_coro *c;
 
   if (!(index >= 0 && index < vm->coro_count))

@@ -195,7 +195,7 @@ describe("the coroutines of a server", function()
     local text = admin(s, "/debug/pprof/coroutine?debug=2")
     local app = s.app:gsub("%p", "%%%0")
 
-    local napping = text:match("(coroutine %d+ %[sleep, %d+ seconds?%]: worker 0, request in slot "
+    local napping = text:match("(coroutine %d+%.%d+ %[sleep, %d+ seconds?%]: worker 0, request in slot "
       .. "%d+, GET /nap/:ms<int>\n.-\n)\n")
     assert.is_truthy(napping, text)
     local inner = napping:find(app .. ":" .. line_of("P.sleep(seconds)") .. "\n")
@@ -203,14 +203,22 @@ describe("the coroutines of a server", function()
     assert.is_true(inner ~= nil and outer ~= nil and inner < outer, napping)
     assert.is_truthy(napping:find("created by request GET /nap/:ms<int>", 1, true), napping)
 
-    local waiting = text:match("(coroutine %d+ %[task, [^\n]*\n.-\n)\n")
+    local waiting = text:match("(coroutine %d+%.%d+ %[task, [^\n]*\n.-\n)\n")
     assert.is_truthy(waiting:find(", task \"honest\"", 1, true), waiting)
-    assert.is_truthy(waiting:find("waits for task %d+"), waiting)
+    local id = waiting:match("^coroutine (%S+)")
+    local awaited = waiting:match("waits for task (%d+%.%d+)\n")
+    local sleeper = text:match("\n(coroutine " .. awaited:gsub("%p", "%%%0") .. " %[[^\n]*)\n")
+    assert.is_truthy(sleeper:find(', task "sleeper", parent ' .. id, 1, true), text)
+    local ids = {}
+    for _, one in ipairs(waits(s).oldest) do
+      ids[one.id] = true
+    end
+    assert.is_true(ids[id] and ids[awaited])
     assert.is_truthy(waiting:find(app .. ":" .. line_of("nap, 3600):wait()") .. "\n"), waiting)
     assert.is_truthy(waiting:find("created by " .. app .. ":"
       .. line_of('P.detach("honest"') .. "\n"), waiting)
 
-    local receiving = text:match("(coroutine %d+ %[receive, [^\n]*\n.-\n)\n")
+    local receiving = text:match("(coroutine %d+%.%d+ %[receive, [^\n]*\n.-\n)\n")
     assert.is_truthy(receiving:find(app .. ":" .. line_of("honest:recv()") .. "\n"), receiving)
     assert.same({ sleep = 3, task = 1, receive = 1 }, waits(s).by_reason)
     text = admin(s, "/debug/pprof/goroutine?debug=1")
@@ -291,7 +299,7 @@ describe("the coroutines of a server", function()
     end, 10))
     process.sleep(0.5) -- nothing of the worker's answers any more
     local text = admin(s, "/debug/pprof/coroutine?debug=2")
-    local _, all = text:gsub("coroutine %d+ %[", "")
+    local _, all = text:gsub("coroutine %d+%.%d+ %[", "")
     assert.equal(401, all)
     local looping = "%[running, %d+ seconds?%]: worker 0, request in slot %d+, GET /loop\n"
     assert.is_truthy(text:find(looping), text)
