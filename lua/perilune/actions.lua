@@ -61,6 +61,7 @@ local FOR_S_MAX, COOLDOWN_S_MAX = DAY_S, 7 * DAY_S
 local FIRINGS_MAX = 50 -- that are remembered
 local RULES_MAX = 100
 local REASON_BYTES = 300
+local NO_VALUE = "it has no value yet"
 
 -- Conditions -----------------------------------------------------------------------------
 
@@ -302,7 +303,8 @@ end
 -- Engines --------------------------------------------------------------------------------
 
 ---@class perilune.actions.Means what an engine gets from those who run it
----@field read fun(c: perilune.actions.Condition, s: table, r: perilune.actions.Rule): number?
+---@field read fun(c: table, s: table, r: perilune.actions.Rule): number?, boolean?
+---   the figure; nil, and whether there is one that has no value yet
 ---@field act fun(action: string|function, event: table, settle: perilune.actions.Settle) does it;
 ---   settle is called once it is over, at once or later. What it raises is a failure
 ---@field told fun(event: table) an action has come to an end: event.outcome, and event.result or
@@ -366,11 +368,14 @@ local function number(value)
   return n and n - n == 0 and n or nil
 end
 
---- Whether the rule's condition is met, with the figure; nil and why: it cannot be told.
+--- Whether the rule's condition is met, with the figure, and what else there is to say; nil and
+--- why: it cannot be told.
 local function judge(self, rule, s)
   local when = rule.when
-  local value = self.means.read(when, s, rule)
-  if not value then
+  local value, is_known = self.means.read(when, s, rule)
+  if not value and is_known then
+    return false, nil, NO_VALUE
+  elseif not value then
     return nil, ("there is no figure %s"):format(when.name)
   end
   return COMPARE[when.op](value, when.limit), value
@@ -485,7 +490,7 @@ local function fire(self, entry, s, now)
   end
 end
 
-local function conclude(self, entry, s, now, is_met, value)
+local function conclude(self, entry, s, now, is_met, value, remark)
   if is_met == nil then
     entry.state, entry.reason, entry.value, entry.over_since = "unknown", value, nil, nil
     entry.told = {}
@@ -493,7 +498,7 @@ local function conclude(self, entry, s, now, is_met, value)
   end
   entry.value = value
   if not is_met then
-    entry.state, entry.reason, entry.over_since, entry.told = "quiet", nil, nil, {}
+    entry.state, entry.reason, entry.over_since, entry.told = "quiet", remark, nil, {}
     return
   end
   entry.over_since = entry.over_since or now

@@ -339,6 +339,33 @@ local function metric_of(kind, name, help, labels, merge)
   return metric
 end
 
+--- For admin/actions.lua: whether the app has made such a metric. One with labels has no series
+--- before something is counted in it.
+---@param name string of its lines: a histogram has _bucket, _sum and _count
+---@param labels? table<string, string> that lines of it are to have
+---@return boolean
+function M._is_declared(name, labels)
+  local metric = known[name]
+  if not metric then
+    metric = known[name:gsub("_%l+$", "")]
+    local part = name:match("_(%l+)$")
+    if not metric or metric._kind ~= HISTOGRAM or part ~= "count" and part ~= "sum"
+      and part ~= "bucket" then
+      return false
+    end
+  end
+  local own = { worker = metric._merge == "each", le = metric._kind == HISTOGRAM }
+  for _, label in ipairs(metric._labels) do
+    own[label] = true
+  end
+  for label in pairs(labels or {}) do
+    if not own[label] then
+      return false
+    end
+  end
+  return true
+end
+
 --- A counter: it only grows, also over reloads and crashes.
 ---@param name string ends in _total
 ---@param help string

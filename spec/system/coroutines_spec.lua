@@ -195,8 +195,8 @@ describe("the coroutines of a server", function()
     local text = admin(s, "/debug/pprof/coroutine?debug=2")
     local app = s.app:gsub("%p", "%%%0")
 
-    local napping = text:match("(coroutine %d+%.%d+ %[sleep, %d+ seconds?%]: worker 0, request in slot "
-      .. "%d+, GET /nap/:ms<int>\n.-\n)\n")
+    local napping = text:match("(coroutine %d+%.%d+ %[sleep, %d+ seconds?%]: worker 0, "
+      .. "request in slot %d+, GET /nap/:ms<int>\n.-\n)\n")
     assert.is_truthy(napping, text)
     local inner = napping:find(app .. ":" .. line_of("P.sleep(seconds)") .. "\n")
     local outer = napping:find(app .. ":" .. line_of("nap(ms / 1000)") .. "\n")

@@ -280,6 +280,19 @@ describe("perilune.actions", function()
       assert.same({}, did)
     end)
 
+    it("is quiet about a figure that has no value yet", function()
+      local engine, did = engine_of({ rule({ when = "later < 1", for_ = 0 }) })
+      engine.means.read = function(_, s) return s.later, true end
+      engine:look({}, 1)
+      assert.same({ "quiet", "it has no value yet" },
+        { state(engine), engine:report(1).rules[1].reason })
+      engine:look({ later = 2 }, 2)
+      assert.is_nil(engine:report(2).rules[1].reason)
+      assert.same({}, did)
+      engine:look({ later = 0 }, 3)
+      assert.same({ "r collect" }, did)
+    end)
+
     it("asks a function, and survives what that raises", function()
       local engine, did = engine_of({
         rule({ when = function(s) return s.x > 1, s.x end, for_ = 0 }, nil, "good"),

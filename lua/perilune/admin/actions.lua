@@ -109,8 +109,12 @@ end
 local function read_metric(condition, s)
   s.metrics = s.metrics or core.report("metrics") or ""
   local value = series.sum(s.metrics, condition.name, condition.labels)
-  return value and condition.is_rate and rate_of(condition.text, value, s.at)
-    or not condition.is_rate and value or nil
+  local is_known = value or metric._is_declared(condition.name, condition.labels)
+  if condition.is_rate and is_known then
+    local rate = rate_of(condition.text, value or 0, s.at)
+    return value and rate, true
+  end
+  return value, is_known
 end
 
 local function route_of(s, route)
