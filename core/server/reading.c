@@ -240,7 +240,7 @@ static void rows_of(struct pl_reading *r, uint32_t worker, uint32_t bank) {
   const struct pl_reading_source *s = &r->sources[worker];
   uint32_t count = pl__waits_count(s->waits, s->entries, bank);
 
-  for (uint32_t i = 0; i < count && r->row_count < PL_COROUTINES_MAX; i++) {
+  for (uint32_t i = 0; i < count && r->row_count < r->row_max; i++) {
     struct pl_reading_row *row = &r->rows[r->row_count];
     if (!pl__waits_see(s->waits, s->entries, bank, i, &row->seen))
       continue;
@@ -262,11 +262,10 @@ int pl__reading_rows(struct pl_reading *r) {
   count += 1024; /* that come meanwhile */
   if (count > PL_COROUTINES_MAX)
     count = PL_COROUTINES_MAX;
-  r->rows =
-      pl__alloc(PL_COROUTINES_MAX == count ? PL_COROUTINES_MAX * sizeof *r->rows
-                                           : (size_t)count * sizeof *r->rows);
+  r->rows = pl__alloc((size_t)count * sizeof *r->rows);
   if (!r->rows)
     return PL_ENOMEM;
+  r->row_max = (uint32_t)count; /* whatever is counted from here on */
   for (uint32_t i = 0; i < r->worker_count; i++)
     for (uint32_t bank = 0; bank < PL_WAITS_BANKS; bank++)
       rows_of(r, i, bank);

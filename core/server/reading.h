@@ -40,6 +40,7 @@ struct pl_reading {
   uint32_t worker_count;
   struct pl_reading_row *rows; /* once pl__reading_rows has read them */
   uint32_t row_count;
+  uint32_t row_max; /* that there is room for */
   int64_t now_ns;
   struct pl_buf *out; /* borrowed */
   int failed;
