@@ -6,7 +6,9 @@ _Static_assert(PL_NAMES_BANKS << PL_NAMES_BANK_SHIFT <=
                    1u << PL_SAMPLES_STACK_BITS,
                "samples have room");
 
+/* Asked behind all that was read of it. */
 static bool is_of(const struct pl_stacks *stacks, uint64_t asked_ms) {
+  atomic_thread_fence(memory_order_acquire);
   return atomic_load_explicit(&stacks->begun_ms, memory_order_acquire) <=
          asked_ms;
 }

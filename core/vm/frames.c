@@ -29,6 +29,7 @@ struct pl_frames {
   struct pl_symbols *all_symbols;
   struct pl_stacks *all_stacks;
   uint32_t banks, bank;
+  uint32_t uses;       /* of a bank, so far */
   char own[OWN_BYTES]; /* how the chunks of our modules begin */
   uint32_t own_bytes;
   uint32_t cut; /* the symbol that ends a stack which goes on */
@@ -62,6 +63,7 @@ static int bank_use(struct pl_frames *f, uint32_t bank) {
   f->symbols = symbols;
   f->stacks = stacks;
   f->bank = bank;
+  f->uses++;
   f->cut = pl__symbols_add(&f->symbols, &cut);
   memset(f->seen, 0, sizeof f->seen);
   return 0;
@@ -94,10 +96,13 @@ int pl__frames_renew(struct pl_frames *f, uint32_t bank, uint64_t now_ms) {
   return failed;
 }
 
+uint32_t pl__frames_edition(const struct pl_frames *f) { return f->uses; }
+
 int pl__frames_open(struct pl_frames **out, struct pl_symbols *symbols,
                     struct pl_stacks *stacks, uint32_t banks,
                     const char *lua_folder) {
   struct pl_frames *f = pl__alloc_zero(sizeof *f);
+  uint64_t now_ms = (uint64_t)(pl__clock_monotonic_ns() / PL_NS_PER_MS);
   uint32_t bank = 0;
   int failed, bytes;
 
@@ -108,6 +113,9 @@ int pl__frames_open(struct pl_frames **out, struct pl_symbols *symbols,
   f->banks = banks;
   bytes = snprintf(f->own, sizeof f->own, "@%s/perilune/", lua_folder);
   f->own_bytes = bytes < (int)sizeof f->own ? (uint32_t)bytes : OWN_BYTES;
+  for (uint32_t i = 0; i < banks; i++)
+    if (begun_ms(f, i) > now_ms)
+      bank_begin(f, i, 0);
   for (uint32_t i = 1; i < banks; i++)
     if (begun_ms(f, i) > begun_ms(f, bank))
       bank = i;
@@ -117,7 +125,7 @@ int pl__frames_open(struct pl_frames **out, struct pl_symbols *symbols,
     return failed;
   }
   if (!begun_ms(f, bank))
-    bank_begin(f, bank, (uint64_t)(pl__clock_monotonic_ns() / PL_NS_PER_MS));
+    bank_begin(f, bank, now_ms);
   *out = f;
   return 0;
 }

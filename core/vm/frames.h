@@ -45,6 +45,9 @@ uint32_t pl__frames_bank_due(const struct pl_frames *f, uint64_t now_ms);
  * were given before mean nothing from now on: so between two VMs that serve.  0,
  * or PL_ENOMEM: the one in use stays. */
 int pl__frames_renew(struct pl_frames *f, uint32_t bank, uint64_t now_ms);
+/* Symbols mean what they did while this is the same: to be asked by whoever keeps
+ * them for longer than it takes to add a stack of them. */
+uint32_t pl__frames_edition(const struct pl_frames *f);
 
 /* The symbols of the frames of L, the innermost first, and behind them those of
  * `outer`, the coroutine of the core's on top of which user code has made L;

@@ -40,6 +40,7 @@ struct trace {
   uint32_t bytes;
   uint32_t depth;
   uint32_t mark_count;
+  uint32_t edition;     /* of the frames, that its symbols are of */
   struct place *places; /* the first one is the beginning's */
   struct mark *marks;
   uint32_t symbols[]; /* the stack at the beginning; then places, marks */
@@ -48,6 +49,7 @@ struct trace {
 struct recording {
   bool is_on;
   bool is_too_long;
+  uint32_t edition;
   uint32_t depth;
   uint32_t place_count;
   uint32_t part_count;
@@ -107,6 +109,7 @@ void pl__traces_begin(struct pl_traces *t, const uint32_t *symbols,
 
   r->is_on = depth > 0;
   r->is_too_long = false;
+  r->edition = pl__frames_edition(t->frames);
   r->depth = depth < PL_STACKS_DEPTH_MAX ? depth : PL_STACKS_DEPTH_MAX;
   memcpy(r->symbols, symbols, r->depth * sizeof *symbols);
   r->places[0] = (struct place){depth ? symbols[0] : 0, NOWHERE, 1, 0};
@@ -235,6 +238,7 @@ static struct trace *trace_new(const struct recording *r, uint32_t places,
   trace->places = (struct place *)(void *)behind;
   trace->marks = (struct mark *)(void *)(behind + places_bytes);
   trace->depth = r->depth;
+  trace->edition = r->edition;
   memcpy(trace->symbols, r->symbols, r->depth * sizeof *r->symbols);
   memcpy(trace->places, r->places, places_bytes);
   return trace;
@@ -349,6 +353,8 @@ static uint32_t stack_of(struct pl_traces *t, const struct trace *trace,
 
   if (place->stack != PL_STACK_OTHER)
     return place->stack;
+  if (trace->edition != pl__frames_edition(t->frames))
+    return PL_STACK_OTHER; /* they would be those of other lines by now */
   symbols[depth++] = p->symbol;
   while (p->outer != NOWHERE && depth < PL_STACKS_DEPTH_MAX) {
     p = &trace->places[p->outer];

@@ -302,13 +302,31 @@ static void goes_on_with_the_bank_begun_last(void **state) {
   uint32_t stack;
 
   (void)state;
+  both_stacks[0].begun_ms -= 2000;
   write_code(1, PL_SYMBOLS_MAX / 2 + 1);
-  reload(now_ms);
+  reload(now_ms - 2000);
   stack = write_code(2, LINES);
   pl__frames_close(frames); /* a worker in the place of this one */
   assert_int_equal(0, pl__frames_open(&frames, both_symbols, both_stacks,
                                       PL_NAMES_BANKS, "/ours"));
   assert_int_equal(stack, write_code(2, LINES));
+}
+
+/* Whoever was there before has written when it has begun in a future that never
+ * comes: nothing would have a name, and no bank would be begun anew. */
+static void does_not_believe_in_banks_that_are_yet_to_begin(void **state) {
+  uint64_t now_ms = both_stacks[0].begun_ms + 1000;
+  uint32_t stack;
+
+  (void)state;
+  pl__frames_close(frames);
+  both_stacks[0].begun_ms = UINT64_MAX;
+  both_stacks[1].begun_ms = UINT64_MAX / 2;
+  assert_int_equal(0, pl__frames_open(&frames, both_symbols, both_stacks,
+                                      PL_NAMES_BANKS, "/ours"));
+  stack = write_code(1, PL_SYMBOLS_MAX / 2 + 1);
+  assert_true(is_named(stack, now_ms, 1, PL_SYMBOLS_MAX / 2 + 1));
+  assert_true(pl__frames_bank_due(frames, now_ms) != PL_FRAMES_NO_BANK);
 }
 
 static void is_told_nothing_by_numbers_that_are_none(void **state) {
@@ -341,6 +359,7 @@ int main(void) {
       test_both(names_the_code_of_many_generations),
       test_both(keeps_a_bank_while_profiles_reach_back_to_it),
       test_both(goes_on_with_the_bank_begun_last),
+      test_both(does_not_believe_in_banks_that_are_yet_to_begin),
       test_both(is_told_nothing_by_numbers_that_are_none),
   };
 

@@ -186,6 +186,25 @@ static void knows_none_after_a_flush(void **state) {
   assert_int_equal(pl__traces_count(traces, &by_line), 0);
 }
 
+/* The generation that ends runs on when names are begun anew: what its traces know
+ * are numbers of symbols before that. */
+static void tells_no_symbols_that_mean_others_by_now(void **state) {
+  uint32_t out[PL_STACKS_DEPTH_MAX];
+  uint8_t code[100] = {0};
+
+  (void)state;
+  begin_trace();
+  pl__traces_end(traces, code, sizeof code, CODE_AT, 0, NULL, 0);
+  begin_trace();
+  assert_int_equal(0, pl__frames_renew(frames, 0, 1));
+  pl__traces_end(traces, code, sizeof code, CODE_AT + 0x1000, 0, NULL, 0);
+  assert_int_equal(at(50, out), 0);
+  assert_int_equal(at(0x1050, out), 0);
+  begin_trace();
+  pl__traces_end(traces, code, sizeof code, CODE_AT + 0x2000, 0, NULL, 0);
+  expect_top(0x2050, START);
+}
+
 static void finds_many(void **state) {
   uint8_t code[16] = {0};
   uint32_t by_line;
@@ -226,6 +245,7 @@ int main(void) {
       CASE(is_its_beginning_where_checks_are_not_as_many),
       CASE(takes_the_outermost_address),
       CASE(knows_none_after_a_flush),
+      CASE(tells_no_symbols_that_mean_others_by_now),
       CASE(finds_many),
       CASE(keeps_lines_within_their_limit),
   };
