@@ -86,8 +86,9 @@ struct pl_net {
   uint64_t id_seed;        /* request ids are mixed from it and serial */
   bool draining;
   /* Once limits.connections_max are there, those that have waited for a request,
-   * for the rest of its head, or for the client's end for as many seconds are
-   * closed, so that others get in; 0: not before their time. */
+   * for more of its head or body, for the client's end, or for it to read what it
+   * was sent for as many seconds are closed, so that others get in; 0: not before
+   * their time. */
   double crowded_s;
   /* Where HTTP/2 is served: gets the sockets of connections that begin with its
    * preface, and what has been received.  Takes over `fd`; `first` is valid

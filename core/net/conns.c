@@ -77,10 +77,11 @@ static void on_due(struct pl_deadline *d, enum pl_deadline_kind kind) {
   conn_on_read_due(PL_LIST_ENTRY(d, struct pl_conn, read_deadline), kind);
 }
 
-/* Those that nothing is done for make room. */
+/* Those that nothing is done for make room: they say nothing, or don't read. */
 static void make_room(struct pl_net *net) {
   static const enum pl_deadline_kind waits[] = {
-      PL_DEADLINE_IDLE, PL_DEADLINE_HEADER, PL_DEADLINE_LINGER};
+      PL_DEADLINE_IDLE, PL_DEADLINE_HEADER, PL_DEADLINE_LINGER,
+      PL_DEADLINE_BODY, PL_DEADLINE_WRITE};
 
   for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
     pl__deadlines_hurry(&net->deadlines, waits[i], net->now, net->crowded_s,

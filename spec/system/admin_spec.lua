@@ -289,6 +289,30 @@ describe("the admin plane", function()
     assert.equal(600, #silent)
   end)
 
+  it("answers probes beside clients that owe a body, or do not read what they asked for", function()
+    local s = ready(start())
+    local head = "POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    local asks = {
+      head .. "Content-Length: 10\r\n\r\n",
+      head .. "Transfer-Encoding: chunked\r\n\r\n",
+      ("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):rep(60),
+    }
+    for _, text in ipairs(asks) do
+      local owing = {}
+      for i = 1, 300 do
+        owing[i] = wire.connect(s.admin, { receive_bytes = 4096 })
+        owing[i]:send(text)
+      end
+      assert(process.eventually(function()
+        local ok, r = pcall(get, s, "/livez")
+        return ok and r and r.status == 200
+      end, 20)) -- timeouts.body and timeouts.write would let them be for half a minute
+      for _, one in ipairs(owing) do
+        one:close()
+      end
+    end
+  end)
+
   it("comes back when control is killed", function()
     local s = start('app:health("a", function() end)\n')
     assert(becomes(s, "a", "healthy"))
