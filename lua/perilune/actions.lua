@@ -463,7 +463,9 @@ local function act(self, entry, round, slot, s)
   if costly and round.busy then
     return settle("held", round.busy)
   end
-  self.costly_count = self.costly_count + (costly and 1 or 0)
+  if costly then
+    self.costly_count, self.costly_begun = self.costly_count + 1, round.at
+  end
   local ok, err = pcall(self.means.act, action, event, settle)
   if not ok then
     settle("failed", err)
@@ -614,14 +616,19 @@ function Engine:report(now)
   return { rules = rules, firings = self.firings }
 end
 
---- What is to outlive this engine: since when figures are out of bounds, and what cools.
+--- What is to outlive this engine: since when figures are out of bounds, and what cools. What is
+--- still being done was begun, and counts: its end is told by this engine only.
 ---@return table
 function Engine:save()
   local kept = { firings = self.firings, costly_at = self.costly_at, rules = {} }
+  if self.costly_count > 0 then
+    kept.costly_at = self.costly_begun
+  end
   for _, entry in ipairs(self.rules) do
+    local round = entry.round
     kept.rules[#kept.rules + 1] = {
       name = entry.rule.name, over_since = entry.over_since, cool_until = entry.cool_until,
-      fired = entry.fired, fired_at = entry.fired_at,
+      fired = entry.fired + (round and 1 or 0), fired_at = round and round.at or entry.fired_at,
     }
   end
   return kept

@@ -380,6 +380,23 @@ describe("perilune.actions", function()
       assert.equal(2, after:report(11).rules[1].fired)
     end)
 
+    it("hands on that something is being done, and that it is costly", function()
+      local rules = {
+        rule({ when = "p99 > 1", for_ = 0, cooldown = 10 }, "record", "a"),
+        rule({ when = "p99 > 1", for_ = 0, cooldown = 10 }, "heap_profile", "b"),
+      }
+      local before = engine_of({ rules[1] }, function() end)
+      before:look({ p99 = 2 }, 1)
+      local after, did, held = engine_of(rules)
+      after:adopt(before:save())
+      assert.equal(1, after:report(1).rules[1].fired)
+      after:look({ p99 = 2 }, 5)
+      assert.same({}, did)
+      assert.same({ "b: another costly action was done 4 s ago" }, held)
+      after:look({ p99 = 2 }, 61)
+      assert.equal("a record", did[1])
+    end)
+
     it("takes an app's rule in the place of a default of that name, and no third", function()
       local default = rule({ when = "p99 > 1" })
       default.where = "perilune"
