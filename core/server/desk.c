@@ -297,6 +297,13 @@ void pl__desk_on_recorded(struct pl_desk *d, uint32_t asker, int code,
   }
 }
 
+void pl__desk_on_recorder_gone(struct pl_desk *d) {
+  for (uint32_t i = 0; i < d->record_count; i++)
+    say_failed(d, d->records[i].client, 500,
+               "the process that writes records has ended before it was done");
+  d->record_count = 0;
+}
+
 void pl__desk_on_drained(struct pl_desk *d, unsigned cut_requests) {
   char json[64];
 

@@ -66,6 +66,8 @@ void pl__desk_on_reload(struct pl_desk *d, const struct pl_reload_result *r);
 /* text: the file, or with a code that is not 0 why there is none. */
 void pl__desk_on_recorded(struct pl_desk *d, uint32_t asker, int code,
                           const char *text);
+/* Who writes records has ended: none of those that were asked for comes. */
+void pl__desk_on_recorder_gone(struct pl_desk *d);
 void pl__desk_on_drained(struct pl_desk *d, unsigned cut_requests);
 
 #endif /* PL_SERVER_DESK_H */

@@ -523,6 +523,8 @@ static void on_child_death(struct master *m, struct pl_child *c, int status) {
 
   if (c->channel_fd >= 0)
     on_child_messages(m, c); /* it may have said why */
+  if (c == pl__control_of(m))
+    pl__desk_on_recorder_gone(&m->desk);
   m->crash_count += c != pl__control_of(m) && !c->unwanted &&
                     (m->state == SERVING || m->state == PRE_DRAIN);
   death_describe(m, c, status, text, sizeof(text));

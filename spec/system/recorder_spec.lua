@@ -50,6 +50,15 @@ local function serve(opts)
   return server
 end
 
+local function control_of(s)
+  for _, pid in ipairs(process.children(s.process.pid)) do
+    local file = io.open("/proc/" .. pid .. "/comm")
+    if file and file:read("*l") == "perilune-ctl" then
+      return pid
+    end
+  end
+end
+
 local function ask(target, headers)
   return wire.ask(server.port, "GET", target, headers)
 end
@@ -230,6 +239,24 @@ describe("the flight recorder", function()
     assert.equal(3, r.code)
     r = process.run({ "trace", "--seconds", "0" }, { env = env })
     assert.equal(2, r.code)
+  end)
+
+  it("is not waited for once the process that writes it has been killed", function()
+    serve()
+    local env = { XDG_RUNTIME_DIR = server.folder }
+    local reader = assert(wire.connect(server.folder .. "/perilune/"
+      .. server.app:match("[^/]+$") .. ".sock"))
+    reader:request("POST", "/record?seconds=60")
+    assert(process.eventually(function()
+      return io.popen("ls " .. folder):read("*a"):find("%.part\n")
+    end, 15))
+    process.signal(control_of(server), "KILL")
+    local response = assert(reader:response({ seconds = 15 }))
+    assert.equal(500, response.status)
+    assert.matches("has ended", response.body)
+    assert.is_truthy(process.eventually(function()
+      return process.run({ "trace", "--name", server.app:match("[^/]+$") }, { env = env }).code == 0
+    end, 15))
   end)
 
   it("keeps the newest files only", function()
