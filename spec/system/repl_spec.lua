@@ -228,9 +228,16 @@ describe("perilune repl at a terminal", function()
       send("dropped(\n")
       assert.is_truthy(p:wait_for("out", "%.%.%. "))
       send("more of it\3")
-      process.sleep(0.2)
-      send("40 + 2\n")
-      assert.is_truthy(p:wait_for("out", "\n42\r\n"), p:out())
+      local answered
+      for _ = 1, 20 do -- a line that is typed before Ctrl-C is heard is dropped with the other
+        process.sleep(0.2)
+        send("40 + 2\n")
+        answered = p:wait_for("out", "\n42\r\n", 1)
+        if answered then
+          break
+        end
+      end
+      assert.is_truthy(answered, p:out())
       send("while true do end\n")
       process.sleep(0.4)
       send("\3")
