@@ -650,6 +650,10 @@ static void on_look(uv_timer_t *timer) {
     pl__listener_resume(&a->listener);
   follow(a);
   look_at_heat(a);
+  /* What a second's rules leave behind is little, and would lie there until the
+   * heap is as large as a worker's may become. */
+  if (a->dispatch.now)
+    pl__vm_rest(&a->dispatch.now->vm);
   end_if_drained(a);
 }
 
