@@ -5,6 +5,8 @@
 #include "base/check.h"
 #include "base/err.h"
 
+#include <stdio.h>
+
 void pl__buf_pool_init(struct pl_buf_pool *pool) {
   *pool = (struct pl_buf_pool){0};
 }
@@ -98,6 +100,17 @@ int pl__buf_grow(struct pl_buf *b, uint32_t more) {
   b->at = at;
   b->cap = cap;
   return 0;
+}
+
+int pl__buf_format(struct pl_buf *b, const char *format, va_list args) {
+  char text[PL_BUF_FORMAT_BYTES];
+  int n = vsnprintf(text, sizeof text, format, args);
+
+  if (n < 0)
+    return PL_EINVAL;
+  return pl__buf_append(b, text,
+                        (uint32_t)n < sizeof text ? (uint32_t)n
+                                                  : (uint32_t)sizeof text - 1);
 }
 
 void pl__buf_drop(struct pl_buf *b, uint32_t n) {

@@ -10,6 +10,7 @@
 
 #include "base/slice.h"
 
+#include <stdarg.h>
 #include <stddef.h>
 
 #define PL_BUF_BLOCK_BYTES                                                     \
@@ -69,6 +70,13 @@ static inline int pl__buf_append(struct pl_buf *b, const void *at, uint32_t n) {
 static inline int pl__buf_append_slice(struct pl_buf *b, struct pl_slice s) {
   return s.bytes ? pl__buf_append(b, s.at, s.bytes) : 0;
 }
+
+#define PL_BUF_FORMAT_BYTES 2048u
+
+/* As vprintf, without the NUL; what is longer than PL_BUF_FORMAT_BYTES is cut.
+ * Returns as pl__buf_reserve. */
+__attribute__((format(printf, 2, 0))) int
+pl__buf_format(struct pl_buf *b, const char *format, va_list args);
 
 /* Drops the first `n` bytes (n <= bytes), moving the rest down. */
 void pl__buf_drop(struct pl_buf *b, uint32_t n);

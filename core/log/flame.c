@@ -13,8 +13,6 @@
 #define INDEX_SLOTS (PL_FLAME_NAMES_MAX * 2)
 #define NODES_FIRST 256u
 #define NONE UINT32_MAX
-#define LINE_BYTES 1024
-
 struct pl_flame_name {
   uint32_t at; /* in the text */
   uint32_t bytes;
@@ -155,17 +153,12 @@ struct writer {
 
 __attribute__((format(printf, 2, 3))) static void put(struct writer *w,
                                                       const char *format, ...) {
-  char text[LINE_BYTES];
   va_list args;
-  int n;
 
   va_start(args, format);
-  n = vsnprintf(text, sizeof text, format, args);
-  va_end(args);
-  if (n >= (int)sizeof text)
-    n = sizeof text - 1;
   if (!w->failed)
-    w->failed = pl__buf_append(w->out, text, (uint32_t)n);
+    w->failed = pl__buf_format(w->out, format, args);
+  va_end(args);
 }
 
 static void put_slice(struct writer *w, struct pl_slice text) {

@@ -88,6 +88,20 @@ static bool is_stamp(const char *at) {
   return true;
 }
 
+/* What comes behind a stamp: a suffix of ours, of a file that is being written
+ * with ".part". A copy that somebody has set aside is not ours to remove. */
+static bool is_suffix(const char *at) {
+  static const char *const all[] = {"json", "pb.gz"};
+
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    size_t bytes = strlen(all[i]);
+    if (strncmp(at, all[i], bytes) == 0 &&
+        (!at[bytes] || strcmp(at + bytes, PART) == 0))
+      return true;
+  }
+  return false;
+}
+
 /* Whether a name is one that we give to this server's records. */
 static bool is_ours(const char *name, const char *prefix) {
   size_t bytes = strlen(prefix);
@@ -96,7 +110,7 @@ static bool is_ours(const char *name, const char *prefix) {
     return false;
   for (const char *at = name + bytes; *at; at++)
     if (is_stamp(at))
-      return at > name + bytes;
+      return at > name + bytes && is_suffix(at + sizeof STAMP - 1);
   return false;
 }
 

@@ -6,20 +6,13 @@
 
 #include "log/digits.h"
 
-#define PIECE_BYTES 1024
-
 void pl__json_put(struct pl_json *j, const char *format, ...) {
-  char text[PIECE_BYTES];
   va_list args;
-  int n;
 
   va_start(args, format);
-  n = vsnprintf(text, sizeof text, format, args);
-  va_end(args);
-  if (n >= (int)sizeof text)
-    n = sizeof text - 1;
   if (!j->failed)
-    j->failed = pl__buf_append(j->out, text, (uint32_t)n);
+    j->failed = pl__buf_format(j->out, format, args);
+  va_end(args);
 }
 
 void pl__json_string(struct pl_json *j, struct pl_slice text) {

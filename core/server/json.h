@@ -14,7 +14,7 @@ struct pl_json {
   int failed;         /* 0, or what pl__buf_append has returned */
 };
 
-/* As printf; at most 1 KiB at a time, what is longer is cut. */
+/* As printf; what is longer than PL_BUF_FORMAT_BYTES is cut. */
 __attribute__((format(printf, 2, 3))) void
 pl__json_put(struct pl_json *j, const char *format, ...);
 /* A string, with its quotes. */

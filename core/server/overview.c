@@ -16,8 +16,6 @@
 #include "server/standing.h"
 #include "server/trends.h"
 
-#define LINE_BYTES 2048
-
 /* --- writing; what fails once stays failed ------------------------------- */
 
 struct writer {
@@ -27,17 +25,12 @@ struct writer {
 
 __attribute__((format(printf, 2, 3))) static void put(struct writer *w,
                                                       const char *format, ...) {
-  char text[LINE_BYTES];
   va_list args;
-  int n;
 
   va_start(args, format);
-  n = vsnprintf(text, sizeof text, format, args);
-  va_end(args);
-  if (n >= (int)sizeof text)
-    n = sizeof text - 1;
   if (!w->failed)
-    w->failed = pl__buf_append(w->out, text, (uint32_t)n);
+    w->failed = pl__buf_format(w->out, format, args);
+  va_end(args);
 }
 
 /* `"key":"text"`, with a comma before it unless it is the first. */

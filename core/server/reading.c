@@ -15,23 +15,16 @@
 #include "log/digits.h"
 #include "server/layout.h"
 
-#define LINE_BYTES 1024
-
 /* --- writing; what fails once stays failed -------------------------------- */
 
 __attribute__((format(printf, 2, 3))) void
 pl__reading_put(struct pl_reading *r, const char *format, ...) {
-  char text[LINE_BYTES];
   va_list args;
-  int n;
 
   va_start(args, format);
-  n = vsnprintf(text, sizeof text, format, args);
-  va_end(args);
-  if (n >= (int)sizeof text)
-    n = sizeof text - 1;
   if (!r->failed)
-    r->failed = pl__buf_append(r->out, text, (uint32_t)n);
+    r->failed = pl__buf_format(r->out, format, args);
+  va_end(args);
 }
 
 /* `,"key":"text"` */

@@ -22,7 +22,6 @@
 #include "log/digits.h"
 #include "server/layout.h"
 
-#define LINE_BYTES 512
 #define TRACE_ID_DIGITS 32u
 
 /* What of a worker's is shown next. */
@@ -109,17 +108,12 @@ static int look_open(struct look *l, const struct pl_fabric *f) {
 
 __attribute__((format(printf, 2, 3))) static void put(struct look *l,
                                                       const char *format, ...) {
-  char text[LINE_BYTES];
   va_list args;
-  int n;
 
   va_start(args, format);
-  n = vsnprintf(text, sizeof text, format, args);
-  va_end(args);
-  if (n >= (int)sizeof text)
-    n = sizeof text - 1;
   if (!l->failed)
-    l->failed = pl__buf_append(l->out, text, (uint32_t)n);
+    l->failed = pl__buf_format(l->out, format, args);
+  va_end(args);
 }
 
 static void put_quoted(struct look *l, struct pl_slice text) {

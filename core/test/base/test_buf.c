@@ -120,6 +120,32 @@ static void drops_bytes_from_the_front(void **state) {
   pl__buf_release(&b);
 }
 
+static int format(struct pl_buf *b, const char *text, ...) {
+  va_list args;
+  int status;
+
+  va_start(args, text);
+  status = pl__buf_format(b, text, args);
+  va_end(args);
+  return status;
+}
+
+static void formats_to_the_end_and_cuts_what_is_too_long(void **state) {
+  static char longer[3 * PL_BUF_FORMAT_BYTES];
+  struct pl_buf b;
+
+  (void)state;
+  memset(longer, 'x', sizeof longer - 1);
+  pl__buf_init(&b, NULL, 1u << 20);
+  assert_int_equal(format(&b, "%d and ", 7), 0);
+  assert_int_equal(format(&b, "%s", "more"), 0);
+  assert_int_equal(b.bytes, 10);
+  assert_memory_equal(b.at, "7 and more", 10);
+  assert_int_equal(format(&b, "%s", longer), 0);
+  assert_int_equal(b.bytes, 10 + PL_BUF_FORMAT_BYTES - 1);
+  pl__buf_release(&b);
+}
+
 static void a_pool_keeps_no_more_than_its_limit(void **state) {
   (void)state;
   static void *blocks[PL_BUF_POOL_KEEP + 10];
@@ -141,6 +167,7 @@ int main(void) {
       FACT(a_pool_block_respects_a_smaller_maximum),
       FACT(stays_as_it_was_without_memory),
       FACT(drops_bytes_from_the_front),
+      FACT(formats_to_the_end_and_cuts_what_is_too_long),
       FACT(a_pool_keeps_no_more_than_its_limit),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

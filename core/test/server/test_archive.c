@@ -117,9 +117,11 @@ static void leaves_files_alone_that_are_not_called_like_records(void **state) {
   touch("perilune-a@-20260101T000000.000Z.json");
   touch("perilune-a@crash-0-20260101T000000Z.json");
   touch("perilune-a-crash-0-20260101T000000.000Z.json");
+  touch("perilune-a@crash-0-20260101T000000.000Z.json.bak");
+  touch("perilune-a@crash-0-20260101T000000.000Z.json.part.bak");
   for (int i = 0; i < 3; i++)
     put("crash-0");
-  assert_int_equal(count("", false), 4 + 2);
+  assert_int_equal(count("", false), 6 + 2);
 }
 
 static void leaves_nothing_of_a_file_that_has_failed(void **state) {
